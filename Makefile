@@ -1,0 +1,46 @@
+# capacity: `make demo` shows it, `make test` proves it. Needs Python 3.11+ and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+FAST := not devserver and not browser and not peer and not stack
+
+.PHONY: setup demo test test-fast lab check bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "capacity needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "setting up $(VENV) (once, about a minute) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[devserver,lab,postgres,dev]'
+	@touch $@
+
+# The main job: a server, the tuning table of this machine, a batch, the server's own count of it.
+demo: setup
+	@PATH="$(CURDIR)/$(BIN):$$PATH" CAPACITY_STATE_DIR="$(CURDIR)/$(VENV)/demo" sh benchmarks/demo
+
+test: setup
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 120 -o addopts="" notebooks
+
+test-fast: setup
+	$(BIN)/python -m pytest -m "$(FAST)"
+
+lab: setup
+	$(BIN)/jupyter lab --LabApp.news_url= notebooks
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: setup
+	$(BIN)/python -m pytest benchmarks -o testpaths=benchmarks --benchmark-only
+	$(BIN)/python benchmarks/launcher.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info

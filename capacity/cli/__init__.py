@@ -1,0 +1,55 @@
+"""The command line: thin calls into the rooms above, one clear line for every error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from capacity.cli import cluster, launch, plan, runs, table
+from capacity.errors import CapacityError, InterruptedRunError
+
+app = typer.Typer(
+    name="capacity",
+    help="Plan and prove the capacity of a Temporal batch scheduler.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("table")(table.table)
+app.command("plan")(plan.plan)
+app.add_typer(cluster.app, name="cluster")
+app.command("launch")(launch.launch)
+app.add_typer(runs.app, name="runs")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 done, 1 failed run or verdict, 2 misuse, 130 interrupted."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; every error becomes one line on standard error and the code that goes with it."""
+    try:
+        code = app(args=arguments, prog_name="capacity", standalone_mode=False)
+    except CapacityError as error:
+        return _fail(str(error), error.exit_code)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        if not error.format_message():  # the help was asked for and is printed
+            return error.exit_code
+        hint = f"; see '{context.command_path} --help'" if context else ""
+        return _fail(error.format_message().rstrip(".") + hint, error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        return _fail("interrupted", InterruptedRunError.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"capacity: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,211 @@
+"""`capacity cluster`: a dev cluster to launch at, for as long as it is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from capacity.errors import ClusterError, UsageError
+
+if TYPE_CHECKING:
+    from capacity.cluster.state import ClusterState
+
+app = typer.Typer(
+    help="Have a dev cluster: start it, look at it, end it.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Format(StrEnum):
+    """How a command prints."""
+
+    text = "text"
+    json = "json"
+
+
+class Store(StrEnum):
+    """What keeps the cluster's data."""
+
+    sqlite = "sqlite"
+    postgres = "postgres"
+
+
+Port = Annotated[int | None, typer.Option(metavar="PORT", help="Frontend port (7233); 0 is any free one.")]
+DynamicConfig = Annotated[
+    list[str] | None, typer.Option("--dynamic-config", metavar="KEY=VALUE", help="Temporal setting; repeatable.")
+]
+Database = Annotated[
+    Path | None, typer.Option("--db", metavar="FILE", dir_okay=False, help="SQLite file to keep the data in.")
+]
+
+
+@app.command()
+def up(
+    store: Annotated[Store, typer.Option(help="Embedded dev server, or PostgreSQL + server.")] = Store.sqlite,
+    port: Port = None,
+    dynamic_config: DynamicConfig = None,
+    db: Database = None,
+    shards: Annotated[int | None, typer.Option(metavar="N", help="postgres: history shards (64).")] = None,
+    max_conns: Annotated[
+        int | None, typer.Option("--max-conns", metavar="N", help="postgres: connections per service (40).")
+    ] = None,
+    pg_option: Annotated[
+        list[str] | None,
+        typer.Option("--pg-option", metavar="KEY=VALUE", help="postgres: its setting; repeatable."),
+    ] = None,
+) -> None:
+    """Start a dev cluster and leave it running.
+
+    Example: capacity cluster up --dynamic-config frontend.rps=100000
+    """
+    from capacity.cluster import lifecycle
+    from capacity.cluster.settings import Settings
+
+    stack_only = {"--shards": shards, "--max-conns": max_conns, "--pg-option": pg_option}
+    given = [option for option, value in stack_only.items() if value is not None]
+    if store is Store.sqlite and given:
+        raise UsageError(f"{given[0]} is given with the store sqlite", next_step="add --store postgres")
+    settings = Settings(
+        store=store.value,
+        port=port,
+        dynamic_config=_pairs(dynamic_config),
+        database=db,
+        shards=64 if shards is None else shards,
+        max_conns=40 if max_conns is None else max_conns,
+        pg_options=_pairs(pg_option),
+    )
+    with _terminable():
+        cluster = lifecycle.up(settings, _say)
+    print(_summary(cluster))
+
+
+@app.command()
+def run(port: Port = None, dynamic_config: DynamicConfig = None, db: Database = None) -> None:
+    """Run a dev cluster here until Ctrl-C.
+
+    Example: capacity cluster run --port 0
+    """
+    import time
+
+    from capacity.cluster import lifecycle, state
+    from capacity.cluster.settings import Settings
+
+    if state.running_address() is not None:
+        raise UsageError(
+            f"a cluster is already up at {state.running_address()}", next_step="run 'capacity cluster down' first"
+        )
+    cluster = None
+    try:
+        with _terminable():
+            cluster = lifecycle.up(Settings(port=port, dynamic_config=_pairs(dynamic_config), database=db), _say)
+            print(f"{_summary(cluster)}\nCtrl-C ends it.", flush=True)
+            while cluster.alive:
+                time.sleep(0.2)
+    except KeyboardInterrupt:
+        if cluster is None:
+            raise
+    finally:
+        ended_by_itself = cluster is not None and not cluster.alive
+        if cluster is not None:
+            lifecycle.down(lambda _: None, expected=cluster)
+    if ended_by_itself:
+        raise ClusterError("the server ended by itself", next_step=f"its log is {cluster.components[0].log}")
+
+
+@app.command()
+def status(
+    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.text,
+) -> None:
+    """Show each component: health, version, ports, pid, log.
+
+    Example: capacity cluster status --format json
+    """
+    import json
+
+    from capacity.cluster import lifecycle, state
+
+    cluster = state.read()
+    said = lifecycle.component_health(cluster) if cluster else {}
+    healthy = cluster is not None and cluster.ready and all(health == "SERVING" for health in said.values())
+    if output is Format.json:
+        print(json.dumps({"up": healthy, **(_record(cluster, said) if cluster else {})}, indent=1))
+        raise typer.Exit(0 if healthy else 1)
+    if cluster is None:
+        raise ClusterError("no cluster is up", next_step="start one with 'capacity cluster up'")
+    print(_summary(cluster))
+    for each in cluster.components:
+        served = ", ".join(f"{name} {number}" for name, number in each.ports.items())
+        print(f"{each.name} {each.version}: {said[each.name]}, pid {each.pid}, ports: {served}\n  log {each.log}")
+    if not healthy:
+        raise ClusterError("the cluster is not healthy", next_step="run 'capacity cluster down', then 'up' again")
+
+
+@app.command()
+def down(
+    keep_data: Annotated[bool, typer.Option("--keep-data", help="postgres: leave the data for the next 'up'.")] = False,
+) -> None:
+    """End the dev cluster that 'up' started, and drop its data.
+
+    A SQLite file given with --db is always left.
+
+    Example: capacity cluster down --keep-data
+    """
+    from capacity.cluster import lifecycle
+
+    print("the cluster is down" if lifecycle.down(_say, keep_data=keep_data) else "no cluster was up")
+
+
+def _summary(cluster: ClusterState) -> str:
+    return f"Temporal on {cluster.store} at {cluster.address}, metrics {cluster.metrics_url}"
+
+
+def _record(cluster: ClusterState, said: dict[str, str]) -> dict[str, object]:
+    return {
+        "store": cluster.store,
+        "address": cluster.address,
+        "metrics": cluster.metrics_url,
+        "components": [
+            {
+                "name": each.name,
+                "health": said[each.name],
+                "version": each.version,
+                "pid": each.pid,
+                "ports": dict(each.ports),
+                "log": each.log,
+            }
+            for each in cluster.components
+        ],
+    }
+
+
+def _say(sentence: str) -> None:
+    typer.echo(sentence, err=True)
+
+
+def _pairs(options: list[str] | None) -> dict[str, str]:
+    split = [option.partition("=") for option in options or []]
+    wrong = next((key for key, equals, _ in split if not key or not equals), None)
+    if wrong is not None:
+        raise UsageError(f"setting {wrong!r} has no value", allowed="KEY=VALUE", next_step="e.g. frontend.rps=100000")
+    return {key: value for key, _, value in split}
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within the block SIGTERM ends like Ctrl-C: what was started is cleaned up."""
+    import signal
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

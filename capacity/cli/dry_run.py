@@ -1,0 +1,120 @@
+"""What a launch would do, without doing it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from rich.console import Console
+from rich.table import Table
+from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
+
+from capacity.cluster.guard import check_count, check_target
+from capacity.cluster.target import Target
+from capacity.errors import UsageError
+from capacity.launch.batch import ON_EXISTING, Batch
+from capacity.launch.controller import OpenLoop
+from capacity.launch.retries import RetryPolicy
+from capacity.launch.settings import controller_for
+from capacity.observe.history import past_runs
+from capacity.observe.session import new_run_id
+
+DEFAULT_LIMIT = 2400
+"""`frontend.namespaceRPS` of an untuned server [1/s]."""
+
+
+def dry_run(batch: Batch, target: Target, allowed: Collection[str], policy: RetryPolicy, **control: Any) -> None:
+    """Print target, guard's word, policy, controller, first and last request and how long it may take."""
+    word = check_target(target, allowed)
+    check_count(batch.count)
+    controller, asked = controller_for(
+        control["parallelism"], rate=control["rate"], max_in_flight=control["max_in_flight"]
+    )
+    rate = controller.rate if isinstance(controller, OpenLoop) else None
+    tls = "TLS" if target.tls else "plain text"
+    rows = [
+        ("target", f"{target.address}, namespace {target.namespace}, {tls}{', API key' if target.api_key else ''}"),
+        ("guard", word),
+        ("batch", f"{batch.count:,} x {batch.options.workflow_type} on task queue {batch.options.task_queue}"),
+        ("existing ids", f"{batch.options.on_existing} ({_policy_name(batch)})"),
+        ("control", asked),
+        (
+            "attempts",
+            f"{policy.attempts} per item, {policy.deadline:g} s each; waits {policy.patience:g} s for a lost server",
+        ),
+        ("duration", "; ".join(_durations(batch.count, rate, target.address))),
+    ]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    console = Console(highlight=False)
+    console.print(table)
+    run_id = new_run_id()
+    for title, index in (("first request", 0), ("last request", batch.count - 1)):
+        console.print(title, style="bold")
+        console.print(json.dumps(_request(batch, target, run_id, index), indent=1), markup=False)
+    console.print("nothing was started")
+
+
+def _policy_name(batch: Batch) -> str:
+    from temporalio.api.enums.v1 import WorkflowIdReusePolicy
+
+    return WorkflowIdReusePolicy.Name(ON_EXISTING[batch.options.on_existing]).removeprefix("WORKFLOW_ID_REUSE_POLICY_")
+
+
+def _durations(count: int, rate: float | None, address: str) -> list[str]:
+    """Return how long it takes by what is known without a model."""
+    known = []
+    if rate is not None:
+        known.append(f"{duration(count / rate)} at the {rate:g}/s asked for")
+    records = (past.record for past in past_runs() if past.record)
+    past = next((run for run in records if run.address == address and run.starts_per_second > 0), None)
+    if past is not None:
+        speed = past.sustained_starts_per_second or past.starts_per_second
+        known.append(f"{duration(count / speed)} at the {speed:,.0f}/s of run {past.run_id} here")
+    known.append(
+        f"at least {duration(count / DEFAULT_LIMIT)} where frontend.namespaceRPS is the default {DEFAULT_LIMIT:,}/s"
+    )
+    return known
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people.
+
+    >>> duration(0.4), duration(75), duration(7500)
+    ('under 1 s', '1 min 15 s', '2 h 5 min')
+    """
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def _request(batch: Batch, target: Target, run_id: str, index: int) -> dict[str, Any]:
+    _, body = next(batch.bodies(run_id, lambda _: False, index))
+    if body is None:
+        try:
+            batch.columns(index)
+        except ValueError as error:
+            raise UsageError(f"item {index} makes no request: {error}") from error
+        raise UsageError(f"item {index} makes no request", next_step="check its columns against --input-template")
+    request = StartWorkflowExecutionRequest.FromString(batch.options.request_template(target.namespace, run_id) + body)
+    shown: dict[str, Any] = MessageToDict(request)
+    for payload in shown.get("input", {}).get("payloads", []):
+        payload.pop("metadata", None)
+    for own, given in zip(shown.get("input", {}).get("payloads", []), request.input.payloads, strict=True):
+        own["data"] = json.loads(given.data)
+    shown["memo"] = {key: json.loads(value.data) for key, value in request.memo.fields.items()}
+    if request.search_attributes.indexed_fields:
+        shown["searchAttributes"] = {
+            key: json.loads(value.data) for key, value in request.search_attributes.indexed_fields.items()
+        }
+    return shown

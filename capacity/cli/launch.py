@@ -1,0 +1,152 @@
+"""`capacity launch`: a live batch on a dev cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from capacity.cli.connection import (
+    Address,
+    AllowTarget,
+    ApiKey,
+    Namespace,
+    Profile,
+    Tls,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TlsName,
+)
+
+BATCH, CONTROL, TARGET, RECORD = "Batch", "Control", "Target", "Record"
+
+
+def launch(
+    count: Annotated[
+        int | None, typer.Option(help="Workflows to start.", rich_help_panel=BATCH, show_default=False)
+    ] = None,
+    chain_id: Annotated[str, typer.Option(help="Chain whose blocks are indexed.", rich_help_panel=BATCH)] = "mainnet",
+    from_height: Annotated[int, typer.Option(help="Height of the first block.", rich_help_panel=BATCH)] = 0,
+    items: Annotated[
+        Path | None,
+        typer.Option(help="CSV or JSON lines with 'id' and input columns.", rich_help_panel=BATCH, show_default=False),
+    ] = None,
+    workflow_type: Annotated[str, typer.Option(help="Workflow type.", rich_help_panel=BATCH)] = "IndexBlockWorkflow",
+    task_queue: Annotated[str, typer.Option(help="Task queue.", rich_help_panel=BATCH)] = "capacity",
+    input_template: Annotated[
+        str | None,
+        typer.Option(help='Input as JSON with places: \'{"h": "{height}"}\'.', rich_help_panel=BATCH),
+    ] = None,
+    on_existing: Annotated[
+        str, typer.Option(help="An id exists: skip, rerun-failed, rerun, fail.", rich_help_panel=BATCH)
+    ] = "skip",
+    memo: Annotated[
+        list[str] | None, typer.Option(help="Memo field, K=JSON; repeatable.", rich_help_panel=BATCH)
+    ] = None,
+    search_attribute: Annotated[
+        list[str] | None, typer.Option(help="Search attribute, K=JSON; repeatable.", rich_help_panel=BATCH)
+    ] = None,
+    priority_key: Annotated[
+        int | None, typer.Option(help="Priority, 1 (first) to 5.", rich_help_panel=BATCH, show_default=False)
+    ] = None,
+    parallelism: Annotated[
+        str | None,
+        typer.Option(help="Starts in flight: 128, 4x, auto.", rich_help_panel=CONTROL, show_default="auto"),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Starts due per second (open loop).", rich_help_panel=CONTROL)
+    ] = None,
+    max_in_flight: Annotated[int, typer.Option(help="Bound for auto and --rate.", rich_help_panel=CONTROL)] = 512,
+    deadline: Annotated[float, typer.Option(help="Seconds an attempt may take.", rich_help_panel=CONTROL)] = 10.0,
+    attempts: Annotated[int, typer.Option(help="Attempts at most per item.", rich_help_panel=CONTROL)] = 10,
+    patience: Annotated[
+        float, typer.Option(help="Seconds to wait for a lost server.", rich_help_panel=CONTROL)
+    ] = 300.0,
+    with_worker: Annotated[
+        bool, typer.Option("--worker", help="Also run a worker; wait for completion.", rich_help_panel=CONTROL)
+    ] = False,
+    address: Address = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+    api_key: ApiKey = None,
+    tls: Tls = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_server_name: TlsName = None,
+    allow_target: AllowTarget = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(help="Journal of outcomes.", rich_help_panel=RECORD, show_default="a new one in the state folder"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the batch's journal.", rich_help_panel=RECORD)
+    ] = False,
+    record: Annotated[
+        Path | None, typer.Option(help="Write the record here too.", rich_help_panel=RECORD, show_default=False)
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Serve Prometheus metrics here.", rich_help_panel=RECORD, show_default=False)
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Ask the server for the count.", rich_help_panel=RECORD)
+    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be sent; start nothing.", rich_help_panel=RECORD)
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.", rich_help_panel=RECORD)] = False,
+) -> None:
+    """Start a batch of workflows on a dev cluster and verify the count.
+
+    Example: capacity launch --count 2000 --parallelism 4x
+    """
+    from capacity.cli import launching
+    from capacity.cluster.profile import load_target
+    from capacity.launch.batch import StartOptions
+    from capacity.launch.retries import RetryPolicy
+    from capacity.observe.session import Journaling
+
+    launching.check_record_path(record)
+    options = StartOptions(
+        workflow_type,
+        task_queue,
+        on_existing,
+        launching.json_fields("--memo", memo),
+        launching.json_fields("--search-attribute", search_attribute),
+        priority_key,
+    )
+    batch = launching.batch(count, chain_id, from_height, items, input_template, options)
+    target = load_target(
+        address,
+        namespace,
+        profile=profile,
+        api_key=api_key,
+        tls=tls,
+        tls_ca=tls_ca,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_server_name=tls_server_name,
+    )
+    policy = RetryPolicy(deadline=deadline, attempts=attempts, patience=patience)
+    control = {"parallelism": parallelism, "rate": rate, "max_in_flight": max_in_flight}
+    if dry_run:
+        from capacity.cli.dry_run import dry_run as show
+
+        show(batch, target, allow_target or (), policy, **control)
+        return
+    run = launching.run(
+        batch,
+        target,
+        **control,
+        journaling=Journaling(journal, resume),
+        with_worker=with_worker,
+        verify=verify,
+        allowed=allow_target or (),
+        policy=policy,
+        metrics_port=metrics_port,
+    )
+    if record:
+        run.save(record)
+    raise typer.Exit(launching.report(run, as_json))

@@ -1,0 +1,216 @@
+"""A launch in a terminal: live progress, interrupts, the summary and the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from capacity.cluster.target import Target
+from capacity.errors import InterruptedRunError, RunFailedError, UsageError
+from capacity.launch.batch import Batch, HeightRange, StartOptions
+from capacity.launch.inputs import InputTemplate
+from capacity.launch.items import ItemsFile
+from capacity.launch.progress import Progress
+from capacity.observe.run import Run, milliseconds
+from capacity.observe.session import launch
+
+PLAIN_EVERY = 2.0
+"""Seconds between the lines of progress where there is no terminal."""
+
+
+def check_record_path(path: Path | None) -> None:
+    """Refuse a record path that cannot be written, before anything is started."""
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"record {path} cannot be written", next_step="pass a file in a folder you may write to")
+
+
+def batch(
+    count: int | None,
+    chain_id: str,
+    from_height: int,
+    items: Path | None,
+    input_template: str | None,
+    options: StartOptions,
+) -> Batch:
+    """Return the batch that the options name: a range of heights or a file of items."""
+    template = InputTemplate(input_template) if input_template else None
+    if items is not None:
+        if count is not None:
+            raise UsageError(
+                "--items and --count exclude each other", next_step="the file says how many items there are"
+            )
+        return ItemsFile.open(items, options, template)
+    if count is None:
+        raise UsageError("no batch is named", allowed="--count N or --items FILE", next_step="for example --count 1000")
+    return HeightRange(count, chain_id, from_height, options, template)
+
+
+def json_fields(option: str, pairs: list[str] | None) -> dict[str, Any]:
+    """Return K=JSON pairs as a dict; a value that is no JSON is text."""
+    fields: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, equals, text = pair.partition("=")
+        if not key or not equals:
+            raise UsageError(f"{option} is {pair!r}", allowed="KEY=VALUE, the value JSON or text")
+        try:
+            fields[key] = json.loads(text)
+        except ValueError:
+            fields[key] = text
+    return fields
+
+
+def run(batch: Batch, target: Target, **options: Any) -> Run:
+    """Launch with progress on standard error; the first interrupt drains, the second stops at once."""
+    return asyncio.run(_run(batch, target, **options))
+
+
+async def _run(batch: Batch, target: Target, **options: Any) -> Run:
+    stop, abort = asyncio.Event(), asyncio.Event()
+
+    def interrupt() -> None:
+        if stop.is_set():
+            abort.set()
+        else:
+            stop.set()
+            print("stopping: what is in flight is drained; once more to stop at once", file=sys.stderr)
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
+    shown = _Live() if sys.stderr.isatty() else _Plain()
+    try:
+        with shown:
+            return await launch(batch, target, stop=stop, abort=abort, on_progress=shown.show, **options)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def remaining(progress: Progress) -> float | None:
+    """Return the seconds left at the rate so far; None while there is no rate."""
+    rate = progress.done / progress.elapsed if progress.elapsed > 0 else 0.0
+    return progress.not_attempted / rate if rate > 0 else None
+
+
+def words(progress: Progress) -> str:
+    """Return a running batch in one line."""
+    left = remaining(progress)
+    parts = [
+        f"{progress.starts_per_second:,.0f}/s",
+        f"p99 {milliseconds(progress.p99)}",
+        f"{progress.in_flight} of {progress.limit} in flight",
+        f"{progress.failed:,} failed",
+    ]
+    if progress.throttled:
+        parts.append(f"{progress.throttled:,} throttled")
+    if progress.state == "running" and left is not None and progress.not_attempted:
+        parts.append(f"{left:,.0f} s left")
+    return f"{progress.state}: " + ", ".join(parts) if progress.state != "running" else ", ".join(parts)
+
+
+class _Live:
+    """A bar that stays on its lines."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._bar = Bar(
+            BarColumn(bar_width=16), MofNCompleteColumn(), TextColumn("{task.description}"), console=console
+        )
+        self._task = self._bar.add_task("connecting", total=None)
+
+    def __enter__(self) -> None:
+        self._bar.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, progress: Progress) -> None:
+        self._bar.update(self._task, total=progress.count, completed=progress.done, description=words(progress))
+
+
+class _Plain:
+    """A line every two seconds and at each change of state."""
+
+    def __init__(self) -> None:
+        self._shown = time.monotonic()
+        self._state = "running"
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def show(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._shown < PLAIN_EVERY and progress.state == self._state:
+            return
+        self._shown, self._state = now, progress.state
+        print(f"{progress.done:,} of {progress.count:,}: {words(progress)}", file=sys.stderr, flush=True)
+
+
+def report(run: Run, as_json: bool) -> int:
+    """Print the structured log line and the summary or the record; return the exit code."""
+    structlog.configure(
+        processors=[structlog.processors.TimeStamper(fmt="iso"), structlog.processors.JSONRenderer()],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    structlog.get_logger().info(
+        "Batch workflow scheduling completed",
+        chain_id=run.batch.get("chain_id"),
+        scheduled=run.session_scheduled,
+        already_running=run.already_running,
+        failed=run.failed,
+        duration_ms=round(run.duration_seconds * 1e3),
+        workflows_per_sec=round(run.starts_per_second, 1),
+        parallelism=run.parallelism,
+    )
+    if as_json:
+        print(run.model_dump_json(indent=1))
+    else:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        for name, value in run.rows():
+            table.add_row(name, value)
+        console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+        console.print(table)
+        console.print(run.verification(), style="bold green" if run.complete else "bold")
+    return exit_code(run)
+
+
+def exit_code(run: Run) -> int:
+    """Return 0 for a batch that is all there, 130 for an interrupted one; raise what else went wrong."""
+    resume = f"go on with: the same command and --resume --journal {run.journal}"
+    if run.error:
+        raise RunFailedError(run.error, next_step=resume if run.not_attempted else None)
+    if run.interrupted and run.not_attempted:
+        raise InterruptedRunError(
+            f"interrupted: {run.not_attempted:,} of {run.count:,} not attempted", next_step=resume
+        )
+    if run.failed:
+        raise RunFailedError(
+            f"{run.failed:,} of {run.count:,} failed", next_step=f"see 'capacity runs failed {run.run_id}'"
+        )
+    if run.verified not in (None, run.count):
+        raise RunFailedError(f"the server holds {run.verified:,} of {run.count:,}", next_step="see the server's log")
+    if not run.complete:
+        raise RunFailedError(
+            f"{run.completed:,} of {run.scheduled:,} workflows completed, then the task queue stood still for a minute"
+        )
+    return 0

@@ -1,0 +1,158 @@
+"""Past runs in a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+from capacity.cli.dry_run import duration
+from capacity.cluster.guard import check_target
+from capacity.cluster.target import Target
+from capacity.errors import CapacityError, RunFailedError, UsageError
+from capacity.launch import cleaning, service
+from capacity.launch.rebuild import rebuild
+from capacity.launch.transport import connect
+from capacity.observe.history import PastRun, past_run, past_runs, runs_folder
+
+__all__ = ["clean_run", "export_failed", "past_run", "show_list", "show_run"]
+
+
+def _checked(form: str) -> bool:
+    if form not in ("text", "json"):
+        raise UsageError(f"format is {form!r}", allowed="text, json")
+    return form == "json"
+
+
+def _facts(run: PastRun) -> dict[str, Any]:
+    counts = run.counts
+    return {
+        "run_id": run.run_id,
+        "address": run.address,
+        "namespace": run.namespace,
+        "count": counts.count,
+        "started": counts.started,
+        "already_running": counts.already_running,
+        "already_finished": counts.already_finished,
+        "failed": run.record.failed if run.record and run.journal is None else counts.failed,
+        "not_attempted": run.record.not_attempted if run.record and run.journal is None else counts.not_attempted,
+        "starts_per_second": run.record.starts_per_second if run.record else None,
+        "verified": run.record.verified if run.record else None,
+        "journal": str(run.journal) if run.journal else None,
+        "batch": run.batch,
+    }
+
+
+def show_list(form: str) -> None:
+    """Print one line a run."""
+    facts = [_facts(run) for run in past_runs()]
+    if _checked(form):
+        print(json.dumps(facts, indent=1))
+        return
+    if not facts:
+        print(f"no runs in {runs_folder()}")
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("run", "target"):
+        table.add_column(name, no_wrap=True)
+    for name in ("items", "in place", "failed", "to do", "starts/s"):
+        table.add_column(name, justify="right")
+    for fact in facts:
+        rate = fact["starts_per_second"]
+        in_place = fact["started"] + fact["already_running"] + fact["already_finished"]
+        numbers = [f"{n:,}" for n in (fact["count"], in_place, fact["failed"], fact["not_attempted"])]
+        table.add_row(fact["run_id"], fact["address"], *numbers, "-" if rate is None else f"{rate:,.0f}")
+    Console(highlight=False).print(table)
+
+
+def show_run(name: str, form: str) -> None:
+    """Print a run's record, or what its journal says."""
+    run = past_run(name)
+    if _checked(form):
+        print(run.record.model_dump_json(indent=1) if run.record else json.dumps(_facts(run), indent=1))
+        return
+    rows = [("run", run.run_id), ("target", f"{run.address}, namespace {run.namespace}")]
+    if run.record:
+        rows += [*run.record.rows(), ("server's count", run.record.verification())]
+    else:
+        counts = run.counts
+        rows += [
+            ("record", "none: the launch was killed; this is what its journal says"),
+            ("outcome", f"{counts.done:,} of {counts.count:,} done, {counts.failed:,} of them failed"),
+            ("resume", f"the same command and --resume --journal {run.journal}"),
+        ]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+
+
+def export_failed(name: str, out: Path | None, stdout: TextIO) -> None:
+    """Write the failed items as JSON lines, and how many of which kind to standard error."""
+    run = past_run(name)
+    kinds: Counter[str] = Counter()
+    lines = []
+    for columns, kind in run.failed_items():
+        kinds[kind] += 1
+        lines.append(json.dumps(columns))
+    text = "".join(f"{line}\n" for line in lines)
+    if out is None:
+        stdout.write(text)
+    else:
+        try:
+            out.write_text(text)
+        except OSError as error:
+            raise CapacityError(f"cannot write {out}: {error.strerror}", next_step="pass another --out") from error
+    what = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common()) or "none"
+    print(f"failed items of run {run.run_id}: {what}", file=sys.stderr)
+
+
+def clean_run(run: PastRun, target: Target, delete: bool, allowed: Collection[str]) -> None:
+    """End or delete the workflows of a run, with progress."""
+    check_target(target, allowed)
+    asyncio.run(_clean(run, target, delete))
+
+
+async def _clean(run: PastRun, target: Target, delete: bool) -> None:
+    batch = rebuild(run.batch)
+    created = run.header.created if run.header else None
+    if created is None:
+        raise UsageError(
+            f"run {run.run_id} has no journal any more", next_step="end its workflows with 'temporal batch'"
+        )
+    async with connect(target) as connection:
+        await service.check(connection)
+        query = service.batch_query(batch, created - 60)  # the memo tells whose they are, the time only narrows it
+        if not delete:
+            query += " AND ExecutionStatus = 'Running'"
+        executions = [execution async for execution in cleaning.of_run(connection, query, run.run_id)]
+        what = "delete" if delete else "end"
+        seconds = len(executions) / cleaning.SERVER_RATE
+        print(
+            f"{len(executions):,} workflows to {what}; at the server's default of {cleaning.SERVER_RATE:g}/s "
+            f"that takes {duration(seconds)}",
+            file=sys.stderr,
+        )
+        if not executions:
+            return
+        shown = -1
+
+        def show(done: int) -> None:
+            nonlocal shown
+            if done != shown and (done - shown >= len(executions) / 20 or done == len(executions)):
+                shown = done
+                print(f"{done:,} of {len(executions):,}", file=sys.stderr, flush=True)
+
+        done = await cleaning.clean(connection, executions, delete=delete, on_progress=show)
+    print(f"run {run.run_id}: {done:,} of {len(executions):,} workflows {'deleted' if delete else 'ended'}")
+    if done < len(executions):
+        raise RunFailedError(f"{len(executions) - done:,} workflows are left", next_step="run the same command again")

@@ -1,0 +1,87 @@
+"""`capacity runs`: what was launched, what failed, and how to end it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from capacity.cli.connection import AllowTarget, ApiKey, Profile, Tls, TlsCa, TlsCert, TlsKey, TlsName
+
+app = typer.Typer(help="List, show and end past runs; export what failed.", no_args_is_help=True)
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Run id, its beginning, 'last', or a path.")]
+Format = Annotated[str, typer.Option("--format", help="text or json.")]
+
+
+@app.command("list")
+def list_runs(form: Format = "text") -> None:
+    """List the runs this machine remembers, newest first.
+
+    Example: capacity runs list
+    """
+    from capacity.cli import past
+
+    past.show_list(form)
+
+
+@app.command()
+def show(run: RunName, form: Format = "text") -> None:
+    """Show one run: its record, or what its journal says if it was killed.
+
+    Example: capacity runs show last
+    """
+    from capacity.cli import past
+
+    past.show_run(run, form)
+
+
+@app.command()
+def failed(
+    run: RunName,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.", show_default="standard output")] = None,
+) -> None:
+    """Export the items that failed as JSON lines that can be launched again.
+
+    Example: capacity runs failed last --out again.jsonl
+    """
+    from capacity.cli import past
+
+    past.export_failed(run, out, sys.stdout)
+
+
+@app.command()
+def clean(
+    run: RunName,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete them, instead of ending them.")] = False,
+    profile: Profile = None,
+    api_key: ApiKey = None,
+    tls: Tls = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_server_name: TlsName = None,
+    allow_target: AllowTarget = None,
+) -> None:
+    """End (or delete) just the workflows that this run started.
+
+    Example: capacity runs clean last
+    """
+    from capacity.cli import past
+    from capacity.cluster.profile import load_target
+
+    found = past.past_run(run)
+    target = load_target(
+        found.address,
+        found.namespace,
+        profile=profile,
+        api_key=api_key,
+        tls=tls,
+        tls_ca=tls_ca,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_server_name=tls_server_name,
+    )
+    past.clean_run(found, target, delete, allow_target or ())

@@ -1,0 +1,172 @@
+"""Where to launch, read from Temporal's own environment configuration (variables and TOML profiles)."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from temporalio.envconfig import ClientConfigProfile, ClientConfigTLS
+
+from capacity.cluster import state
+from capacity.cluster.guard import split_address
+from capacity.cluster.target import TLS, Target
+from capacity.errors import UsageError
+
+DEFAULT_ADDRESS = "127.0.0.1:7233"
+
+
+def load_target(
+    address: str | None = None,
+    namespace: str | None = None,
+    *,
+    profile: str | None = None,
+    api_key: str | None = None,
+    tls_ca: Path | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    tls_server_name: str | None = None,
+    tls: bool | None = None,
+) -> Target:
+    """Find the target; dials nothing.
+
+    Each part comes from the first that names it: the argument, a ``TEMPORAL_*`` variable, the profile in Temporal's
+    configuration file; the address then from a cluster that ``capacity cluster up`` started, else 127.0.0.1:7233.
+
+    Parameters
+    ----------
+    address, namespace : str, optional
+        ``host:port`` and the namespace.
+    profile : str, optional
+        Profile in the configuration file; None is ``TEMPORAL_PROFILE``, else ``default``.
+    api_key : str, optional
+        Sent as a bearer token. Turns TLS on unless `tls` is False.
+    tls_ca, tls_cert, tls_key : Path, optional
+        PEM files. Any of them turns TLS on.
+    tls_server_name : str, optional
+        Name to expect in the server's certificate.
+    tls : bool, optional
+        Forces TLS on or off.
+
+    Raises
+    ------
+    UsageError
+        If a file, a profile, a variable or the address is missing or malformed. No message shows a secret.
+    """
+    tables = _profile_tables()
+    name = profile or os.environ.get("TEMPORAL_PROFILE") or "default"
+    if name not in tables and name != "default":
+        raise UsageError(
+            f"profile {name!r} is not in {_config_file()}",
+            allowed=", ".join(sorted(tables)) or "none is defined",
+            next_step="add it with 'temporal config set --profile', or name another with --profile",
+        )
+    _check_boolean("TEMPORAL_TLS")
+    try:
+        configured = ClientConfigProfile.load(name if name in tables else None)
+    except Exception:  # its text quotes the offending line of the file, which may be a secret
+        raise UsageError(
+            f"a profile in {_config_file()} or a TEMPORAL_* variable has a value of the wrong kind",
+            allowed="text for address, namespace, api_key; tables for tls and grpc_meta",
+            next_step=f"check it with 'temporal config get --profile {name}'",
+        ) from None
+    chosen = address or configured.address or state.running_address() or DEFAULT_ADDRESS
+    split_address(chosen)
+    key = api_key or configured.api_key
+    return Target(
+        address=chosen,
+        namespace=namespace or configured.namespace or "default",
+        tls=_tls(configured.tls, key is not None, tls, tls_ca, tls_cert, tls_key, tls_server_name),
+        api_key=key,
+        metadata=dict(configured.grpc_meta),
+        allowed=_allowed(name, tables.get(name, {})),
+    )
+
+
+def _tls(
+    configured: ClientConfigTLS | None,
+    has_key: bool,
+    wanted: bool | None,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    server_name: str | None,
+) -> TLS | None:
+    given = any(part is not None for part in (ca, cert, key, server_name))
+    if wanted is False and given:
+        raise UsageError("TLS is off but a certificate, key or server name is given", next_step="pass one or the other")
+    by_profile = configured is not None and configured.disabled is not True
+    by_default = has_key and not (configured is not None and configured.disabled is True)
+    if not (by_profile or by_default or given if wanted is None else wanted):
+        return None
+    source = configured or ClientConfigTLS()
+    result = TLS(
+        server_root_ca_cert=_read("CA certificate", ca or source.server_root_ca_cert),
+        client_cert=_read("client certificate", cert or source.client_cert),
+        client_private_key=_read("client key", key or source.client_private_key),
+        server_name=server_name or source.server_name,
+    )
+    if (result.client_cert is None) != (result.client_private_key is None):
+        missing = "key" if result.client_private_key is None else "certificate"
+        raise UsageError(
+            f"the TLS client {missing} is missing",
+            allowed="a certificate and its key together, or neither",
+            next_step="pass both --tls-cert and --tls-key, or set both in the profile",
+        )
+    return result
+
+
+def _read(what: str, source: Path | str | bytes | None) -> bytes | None:
+    if not isinstance(source, Path):
+        return source.encode() if isinstance(source, str) else source
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise UsageError(f"TLS {what} {source}: {error.strerror}", next_step="name a readable PEM file") from error
+
+
+def _config_file() -> Path:
+    named = os.environ.get("TEMPORAL_CONFIG_FILE")
+    if named:
+        return Path(named)
+    if os.uname().sysname == "Darwin":
+        folder = Path.home() / "Library" / "Application Support"
+    else:
+        folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return folder / "temporalio" / "temporal.toml"
+
+
+def _profile_tables() -> Mapping[str, Mapping[str, Any]]:
+    path = _config_file()
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("profile", {})
+    except FileNotFoundError:
+        if "TEMPORAL_CONFIG_FILE" not in os.environ or not os.environ["TEMPORAL_CONFIG_FILE"]:
+            return {}
+        raise UsageError(f"TEMPORAL_CONFIG_FILE names {path}, which does not exist", next_step="unset it") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"cannot read {path}: {reason}", next_step="correct the file") from error
+    return tables if isinstance(tables, dict) else {}
+
+
+def _allowed(name: str, table: Mapping[str, Any]) -> tuple[str, ...]:
+    """The profile's ``[profile.NAME.capacity] allow_target``, which Temporal's own tools ignore."""
+    own = table.get("capacity", {})
+    value = own.get("allow_target", []) if isinstance(own, dict) else None
+    entries = [value] if isinstance(value, str) else value
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise UsageError(
+            f"profile {name!r}: capacity.allow_target is of the wrong kind",
+            allowed="HOST:PORT or a list of them",
+            next_step='for example allow_target = "temporal.dev:7233"',
+        )
+    return tuple(entries)
+
+
+def _check_boolean(variable: str) -> None:
+    text = os.environ.get(variable, "")
+    if text and text.lower() not in ("true", "false", "1", "0"):
+        raise UsageError(f"{variable} is {text!r}", allowed="true or false", next_step="correct it or unset it")

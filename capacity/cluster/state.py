@@ -1,0 +1,195 @@
+"""What ``capacity cluster up`` left running: one small file that another shell reads.
+
+Invariants: the file is replaced as a whole, is readable by its owner only, and names every process as soon as it
+exists, so that a start killed half-way can be cleaned up by whoever reads the file next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from capacity.cluster import processes
+from capacity.errors import ClusterError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Component:
+    """One running process of a cluster.
+
+    Parameters
+    ----------
+    name : str
+        ``temporal`` (the embedded dev server), ``postgresql`` or ``temporal-server``.
+    pid : int
+        Its process id.
+    created : float
+        When the process began [s since the epoch]; tells it from a later process with the same pid.
+    version : str
+        Version it reported.
+    ports : Mapping[str, int]
+        Port by what it serves.
+    log : str
+        Path of its log.
+    stop_signal : str
+        Signal that ends it in good order.
+    """
+
+    name: str
+    pid: int
+    created: float
+    version: str
+    ports: Mapping[str, int]
+    log: str
+    stop_signal: str = "SIGTERM"
+
+    @property
+    def alive(self) -> bool:
+        """Whether that very process still runs."""
+        return processes.alive(self.pid, self.created)
+
+
+@dataclass(frozen=True)
+class ClusterState:
+    """A cluster that is up, or half-way there.
+
+    Parameters
+    ----------
+    store : str
+        ``sqlite`` or ``postgres``.
+    address : str
+        Frontend, ``host:port``.
+    metrics_url : str
+        The server's Prometheus page.
+    components : tuple of Component
+        In the order they were started.
+    settings : Mapping[str, object]
+        What was asked for; a second ``up`` compares it.
+    ready : bool
+        False until the whole cluster answered.
+    folder : str, optional
+        Data folder that ``down`` drops.
+    postgres : str, optional
+        Connection string of its database, without the password.
+    """
+
+    store: str
+    address: str
+    metrics_url: str
+    components: tuple[Component, ...]
+    settings: Mapping[str, object]
+    ready: bool
+    folder: str | None = None
+    postgres: str | None = None
+    schema: int = field(default=SCHEMA)
+
+    @property
+    def alive(self) -> bool:
+        """Whether every process of it still runs."""
+        return bool(self.components) and all(component.alive for component in self.components)
+
+
+def folder() -> Path:
+    """Folder of the state file, logs and data: ``CAPACITY_STATE_DIR``, else ``capacity`` in the XDG state folder."""
+    named = os.environ.get("CAPACITY_STATE_DIR")
+    if named:
+        return Path(named).absolute()
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "capacity"
+
+
+def made(path: Path) -> Path:
+    """The folder, made if need be.
+
+    Raises
+    ------
+    ClusterError
+        If the disk refuses.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClusterError(
+            f"cannot make the folder {path}: {error.strerror}", next_step="set CAPACITY_STATE_DIR to a writable folder"
+        ) from error
+    return path
+
+
+def read() -> ClusterState | None:
+    """The recorded cluster, running or not; None if there is none.
+
+    Raises
+    ------
+    ClusterError
+        If the file is damaged or of another version.
+    """
+    path = folder() / "cluster.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if found.get("schema") != SCHEMA:
+            raise ValueError(f"schema {found.get('schema')}, expected {SCHEMA}")
+        found["components"] = tuple(Component(**component) for component in found["components"])
+        return ClusterState(**found)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ClusterError(f"cannot read {path}: {error.strerror}", next_step="set CAPACITY_STATE_DIR") from error
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise ClusterError(
+            f"the state file {path} is damaged or of another version: {error}",
+            next_step="end what it names, if anything, and delete it",
+        ) from error
+
+
+def write(cluster: ClusterState) -> None:
+    """Replace the state file."""
+    path = made(folder()) / "cluster.json"
+    partial = path.with_suffix(f".{os.getpid()}")
+    try:
+        partial.write_text(json.dumps(dataclasses.asdict(cluster), indent=1), encoding="utf-8")
+        partial.chmod(0o600)
+        partial.replace(path)
+    except OSError as error:
+        raise ClusterError(f"cannot write {path}: {error.strerror}", next_step="set CAPACITY_STATE_DIR") from error
+
+
+def clear() -> None:
+    """Forget the recorded cluster."""
+    (folder() / "cluster.json").unlink(missing_ok=True)
+
+
+def running_address() -> str | None:
+    """Address of the cluster that is up, if its processes live; never raises for a stale or damaged file."""
+    try:
+        cluster = read()
+    except ClusterError:
+        return None
+    return cluster.address if cluster is not None and cluster.ready and cluster.alive else None
+
+
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """Hold off any other ``up`` or ``down`` on this state folder.
+
+    Raises
+    ------
+    ClusterError
+        If another one is under way.
+    """
+    path = made(folder()) / "lock"
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ClusterError(
+                f"another 'capacity cluster' command is at work in {folder()}", next_step="wait for it to end"
+            ) from error
+        yield

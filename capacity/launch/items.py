@@ -1,0 +1,176 @@
+"""A batch from a file: CSV or JSON lines with a column ``id``; the other columns are the workflow's input.
+
+The file is read twice and never held: once to count its records, take its checksum and remember where every
+4096th record begins, once to launch it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any, Final
+
+from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
+
+from capacity.errors import UsageError
+from capacity.launch.batch import MAXIMUM_ID_LENGTH, StartOptions, check_count
+from capacity.launch.inputs import InputTemplate, compact
+
+STRIDE: Final = 4096
+
+
+@dataclass(frozen=True)
+class ItemsFile:
+    """The records of a CSV or JSON-lines file; item i is the i-th record.
+
+    Use `ItemsFile.open`. A record that makes no request (no id, not an object, an id that is too long) is an item that
+    fails with the kind ``BAD_ITEM``; it does not stop the batch.
+    """
+
+    path: Path
+    count: int
+    sha256: str
+    is_csv: bool
+    header: tuple[str, ...]
+    offsets: tuple[int, ...] = field(repr=False)
+    template: InputTemplate | None = None
+    options: StartOptions = field(default_factory=StartOptions)
+
+    @classmethod
+    def open(cls, path: Path, options: StartOptions | None = None, template: InputTemplate | None = None) -> ItemsFile:
+        """Read a file once and return it as a batch.
+
+        Raises
+        ------
+        UsageError
+            When it cannot be read, has no record, or is a CSV without a column ``id``.
+        """
+        try:
+            with path.open("rb", buffering=1 << 20) as file:
+                is_csv = _is_csv(path, file)
+                header: tuple[str, ...] = ()
+                digest, offsets, count = hashlib.sha256(), [], 0
+                for offset, record in _records(file, is_csv):
+                    digest.update(record)
+                    if is_csv and not header:
+                        header = tuple(name.strip() for name in _row(record))
+                        continue
+                    if count % STRIDE == 0:
+                        offsets.append(offset)
+                    count += 1
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise UsageError(f"cannot read items file {path}: {reason}") from error
+        if is_csv and "id" not in header:
+            raise UsageError(
+                f"items file {path} has no column 'id'; its first line is {','.join(header)[:60]!r}",
+                next_step="name the column with the workflow ids 'id'",
+            )
+        if count == 0:
+            raise UsageError(f"items file {path} has no item")
+        check_count(count)
+        return cls(path, count, digest.hexdigest(), is_csv, header, tuple(offsets), template, options or StartOptions())
+
+    @property
+    def id_prefix(self) -> str:
+        return ""
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "kind": "items",
+            "path": str(self.path.absolute()),
+            "count": self.count,
+            "sha256": self.sha256,
+            "template": self.template.text if self.template else None,
+            "options": asdict(self.options),
+        }
+
+    def columns(self, index: int) -> dict[str, Any]:
+        """Return the record of one item; ValueError says why a bad one is bad."""
+        for _, record in self._from(index):
+            return self._parse(record)
+        raise ValueError(f"{self.path} has no item {index} any more")
+
+    def workflow_id(self, index: int) -> str:
+        return str(self.columns(index)["id"])
+
+    def bodies(self, run_id: str, skip: Callable[[int], bool], first: int = 0) -> Iterator[tuple[int, bytes | None]]:
+        message = StartWorkflowExecutionRequest()
+        payload = message.input.payloads.add()
+        payload.metadata["encoding"] = b"json/plain"
+        for index, record in self._from(first):
+            if skip(index):
+                continue
+            try:
+                columns = self._parse(record)
+                message.workflow_id = columns["id"]
+                payload.data = self._input(columns)
+            except (ValueError, KeyError):
+                yield index, None
+                continue
+            message.request_id = f"{run_id}:{index}"
+            yield index, message.SerializeToString()
+
+    def _input(self, columns: dict[str, Any]) -> bytes:
+        if self.template:
+            return self.template.render(columns)
+        return compact({name: value for name, value in columns.items() if name != "id"})
+
+    def _from(self, first: int) -> Iterator[tuple[int, bytes]]:
+        with self.path.open("rb", buffering=1 << 20) as file:
+            file.seek(self.offsets[first // STRIDE])
+            index = first // STRIDE * STRIDE
+            for _, record in _records(file, self.is_csv):
+                if index >= self.count:
+                    return
+                if index >= first:
+                    yield index, record
+                index += 1
+
+    def _parse(self, record: bytes) -> dict[str, Any]:
+        if self.is_csv:
+            row = _row(record)
+            if len(row) != len(self.header):
+                raise ValueError(f"it has {len(row)} columns, the first line has {len(self.header)}")
+            columns: Any = dict(zip(self.header, row, strict=True))
+        else:
+            columns = json.loads(record)
+            if not isinstance(columns, dict):
+                raise ValueError("it is not a JSON object")
+        identity = columns.get("id")
+        if isinstance(identity, int) and not isinstance(identity, bool):
+            identity = str(identity)
+        if not isinstance(identity, str) or not 1 <= len(identity.encode()) <= MAXIMUM_ID_LENGTH:
+            raise ValueError(f"its id is {str(identity)[:40]!r}, not a text of 1 to {MAXIMUM_ID_LENGTH} bytes")
+        columns["id"] = identity
+        return dict(columns)
+
+
+def _is_csv(path: Path, file: IO[bytes]) -> bool:
+    if path.suffix.lower() in {".jsonl", ".ndjson", ".json"}:
+        return False
+    if path.suffix.lower() == ".csv":
+        return True
+    first = file.read(1)
+    file.seek(0)
+    return first != b"{"
+
+
+def _row(record: bytes) -> list[str]:
+    return next(csv.reader([record.decode("utf-8-sig")], strict=True))
+
+
+def _records(file: IO[bytes], is_csv: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, bytes) of each record that is not blank; a CSV record ends where its quotes are closed."""
+    offset = file.tell()
+    while line := file.readline():
+        record = line
+        while is_csv and record.count(b'"') % 2 and (more := file.readline()):
+            record += more
+        if record.strip():
+            yield offset, record
+        offset += len(record)

@@ -1,0 +1,84 @@
+"""One number a person sets: a box to type into, a slider over the usual values, a word when it is refused.
+
+The box carries the name, since sliders of ipywidgets have none for a screen reader. It is not a bounded one and not
+linked in the browser: those cut a wrong number in silence, this says what is allowed and keeps the last good one.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+
+import ipywidgets as widgets
+
+from capacity.errors import UsageError
+
+
+class NumberControl:
+    """A whole number between bounds, typed or slid.
+
+    Parameters
+    ----------
+    name : str
+        What it is, as shown.
+    value : int
+        What it is at first.
+    stops : sequence of int
+        What the slider offers, ascending; any other number within the bounds can be typed.
+    lowest, highest : int
+        The bounds.
+    why : str
+        Why nothing above `highest` makes sense; shown with a refusal.
+    """
+
+    def __init__(self, name: str, value: int, stops: Sequence[int], lowest: int, highest: int, why: str) -> None:
+        self.name, self.lowest, self.highest, self.why = name, lowest, highest, why
+        self._value, self._stops, self._following = value, tuple(stops), False
+        self.on_change: Callable[[], None] = lambda: None
+        self.box = widgets.IntText(
+            value=value, description=name, style={"description_width": "10.5em"}, layout={"width": "18em"}
+        )
+        self.slider = widgets.SelectionSlider(
+            options=[(f"{stop:,}", stop) for stop in stops],
+            value=self._nearest(value),
+            readout=False,
+            layout={"width": "13em", "min_width": "9em"},
+        )
+        self.refusal = widgets.HTML(layout={"margin": "0"})
+        self.box.observe(self._typed, "value")
+        self.slider.observe(self._slid, "value")
+        self.view = widgets.VBox([widgets.HBox([self.box, self.slider]), self.refusal])
+
+    @property
+    def value(self) -> int:
+        """The last good number."""
+        return self._value
+
+    @value.setter
+    def value(self, value: int) -> None:
+        if not self.lowest <= value <= self.highest:
+            raise UsageError(f"{self.name} is {value:,}", allowed=f"{self.lowest:,} to {self.highest:,}: {self.why}")
+        self._value = value
+        self._following = True
+        try:
+            self.box.value, self.slider.value, self.refusal.value = value, self._nearest(value), ""
+        finally:
+            self._following = False
+        self.on_change()
+
+    def _typed(self, change: dict[str, int]) -> None:
+        if self._following:
+            return
+        try:
+            self.value = change["new"]
+        except UsageError as error:
+            style = "display:block;line-height:1.4;margin-left:10.8em;color:var(--jp-error-color1,#b00020)"
+            words = f"{html.escape(str(error))}. Still at {self.value:,}."
+            self.refusal.value = f'<span role="alert" style="{style}">{words}</span>'
+
+    def _slid(self, change: dict[str, int]) -> None:
+        if not self._following:
+            self.value = change["new"]
+
+    def _nearest(self, value: int) -> int:
+        return min(self._stops, key=lambda stop: (abs(stop - value), stop))

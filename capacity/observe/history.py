@@ -1,0 +1,136 @@
+"""The runs this machine remembers: journals and records in the state folder, found by run id."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from capacity.cluster import state
+from capacity.errors import CapacityError, JournalError, UsageError
+from capacity.launch import outcome
+from capacity.launch.journal import Header, Journal
+from capacity.launch.progress import Counts
+from capacity.launch.rebuild import rebuild
+from capacity.observe.run import Run
+
+
+def runs_folder() -> Path:
+    """Return where journals and records go that are given no path."""
+    return state.folder() / "runs"
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run by its journal, its record, or both.
+
+    A run whose record is missing was killed; its journal then says what it had done.
+    """
+
+    run_id: str
+    header: Header | None
+    journal: Path | None
+    record: Run | None
+
+    @property
+    def counts(self) -> Counts:
+        """Items by outcome, from the journal where there is one."""
+        if self.journal is not None:
+            counts = Counts(self.header.count if self.header else 0)
+            counts.codes.update({code: n for code, n in Journal.peek(self.journal).items() if code != outcome.TO_DO})
+            return counts
+        assert self.record is not None
+        counts = Counts(self.record.count)
+        counts.codes.update(
+            {
+                outcome.STARTED: self.record.scheduled,
+                outcome.ALREADY_RUNNING: self.record.already_running,
+                outcome.ALREADY_FINISHED: self.record.already_finished,
+            }
+        )
+        return counts
+
+    @property
+    def batch(self) -> dict[str, Any]:
+        """The description of its batch."""
+        return (self.header.batch if self.header else None) or (self.record.batch if self.record else {})
+
+    @property
+    def address(self) -> str:
+        return self.header.address if self.header else self.record.address if self.record else ""
+
+    @property
+    def namespace(self) -> str:
+        return self.header.namespace if self.header else self.record.namespace if self.record else ""
+
+    def failed_items(self) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield (columns, kind) of each failed item; a record that makes no request has its index as its only column.
+
+        Raises
+        ------
+        UsageError
+            When there is no journal, or the items file is gone or has changed.
+        """
+        if self.journal is None:
+            raise UsageError(f"run {self.run_id} has no journal any more", next_step="its failures are lost")
+        batch = rebuild(self.batch)
+        codes = Journal.peek_codes(self.journal)
+        for index in np.nonzero((codes >= outcome.REFUSED) & (codes != outcome.DAMAGED))[0]:
+            try:
+                columns = batch.columns(int(index))
+            except ValueError as error:
+                columns = {"id": None, "index": int(index), "problem": str(error)}
+            yield columns, outcome.kind(int(codes[index]))
+
+
+def past_runs() -> list[PastRun]:
+    """Return all runs of the state folder, newest first."""
+    stems = {path.stem for pattern in ("*.journal", "*.json") for path in runs_folder().glob(pattern)}
+    return [found for stem in sorted(stems, reverse=True) if (found := _found(stem)) is not None]
+
+
+def past_run(name: str) -> PastRun:
+    """Return a run by its id, by an unambiguous beginning of it, by ``last``, or by the path of its journal or record.
+
+    Raises
+    ------
+    UsageError
+        When there is none, or more than one.
+    """
+    path = Path(name)
+    if path.suffix == ".json" and path.is_file():
+        record = Run.load(path)
+        journal = Path(record.journal) if record.journal and Path(record.journal).is_file() else None
+        return PastRun(record.run_id, Header.read(journal) if journal else None, journal, record)
+    if path.is_file():
+        header = Header.read(path)
+        record_path = runs_folder() / f"{header.run_id}.json"
+        return PastRun(header.run_id, header, path, Run.load(record_path) if record_path.is_file() else None)
+    known = past_runs()
+    matches = known[:1] if name == "last" else [run for run in known if run.run_id.startswith(name)]
+    exact = [run for run in matches if run.run_id == name]
+    if len(exact or matches) == 1:
+        return (exact or matches)[0]
+    raise UsageError(
+        f"{len(matches) or 'no'} runs match {name!r}",
+        allowed="a run id, its beginning, last, or a path",
+        next_step="see 'capacity runs list'",
+    )
+
+
+def _found(run_id: str) -> PastRun | None:
+    journal: Path | None = runs_folder() / f"{run_id}.journal"
+    record = header = None
+    with contextlib.suppress(CapacityError):
+        record = Run.load(runs_folder() / f"{run_id}.json")
+    if not journal or not journal.is_file():
+        journal = Path(record.journal) if record and record.journal and Path(record.journal).is_file() else None
+    try:
+        header = Header.read(journal) if journal else None
+    except JournalError:
+        journal = None
+    return PastRun(run_id, header, journal, record) if header or record else None

@@ -1,0 +1,258 @@
+"""The record of a run: one JSON file that says what was asked, what happened and what it cost."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from capacity.errors import CapacityError, UsageError
+from capacity.launch.latency import Latencies
+
+SCHEMA_VERSION: Final = 1
+
+
+class LatencySummary(BaseModel):
+    """Latency of the starts of a run [s]; None when there were none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    mean: float | None = None
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+    max: float | None = None
+
+    @classmethod
+    def of(cls, latencies: Latencies) -> LatencySummary:
+        if not latencies.count:
+            return cls()
+        p50, p90, p99 = (latencies.quantile(q) for q in (0.5, 0.9, 0.99))
+        return cls(mean=latencies.mean, p50=p50, p90=p90, p99=p99, max=latencies.maximum)
+
+
+class RunSample(BaseModel):
+    """One line of the time series; latencies [s] are None where no start was answered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    at: float
+    seconds: float
+    starts: int
+    throttled: int
+    in_flight: int
+    limit: int
+    p50: float | None
+    p99: float | None
+
+
+class ControllerState(BaseModel):
+    """How the launch was controlled, and its last settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    asked: str
+    limit: int
+    pace: float | None
+    reason: str
+    ramp_seconds: float
+
+
+class Run(BaseModel):
+    """What became of a batch; the outcomes add up to `count`.
+
+    ``scheduled`` counts starts of all sessions of the run's journal, ``session_scheduled`` those of this one; rates,
+    latencies, attempts, CPU and memory are of this session. Times in seconds, sizes in bytes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    started_at: str
+    address: str
+    namespace: str
+    server_version: str
+    batch: dict[str, Any]
+    count: int
+    scheduled: int
+    session_scheduled: int
+    already_running: int
+    already_finished: int
+    failed: int
+    not_attempted: int
+    verified: int | None = None
+    completed: int | None = None
+    duration_seconds: float
+    starts_per_second: float
+    sustained_starts_per_second: float | None
+    latency_seconds: LatencySummary
+    latency_histogram: str
+    parallelism: int
+    controller: ControllerState
+    attempts: int
+    throttled_attempts: int
+    throttle_cause: str | None
+    throttle_scope: str | None
+    retries: dict[str, int]
+    errors: dict[str, int]
+    cpu_seconds: float
+    rss_bytes_max: int
+    journal: str | None
+    stopped: str = ""
+    error: str | None = None
+    warnings: list[str] = []
+    series: list[RunSample] = []
+
+    @property
+    def in_place(self) -> int:
+        """Items that exist on the server by its own answers."""
+        return self.scheduled + self.already_running + self.already_finished
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user ended it early."""
+        return self.stopped.startswith("stopped") and self.error is None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every item is in place, and was found by the server where that was asked."""
+        found = self.verified in (None, self.count) and self.completed in (None, self.scheduled)
+        return self.in_place == self.count and found and self.error is None
+
+    def latencies(self) -> Latencies:
+        """Return the histogram of the starts' latencies."""
+        return Latencies.decode(self.latency_histogram)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON values."""
+        return self.model_dump(mode="json")
+
+    def save(self, path: Path) -> None:
+        """Write the record; it replaces an older one whole or not at all."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{path.name}.partial")
+            partial.write_text(self.model_dump_json(indent=1) + "\n")
+            partial.replace(path)
+        except OSError as error:
+            raise CapacityError(
+                f"cannot write record {path}: {error.strerror}", next_step="pass another path"
+            ) from error
+
+    @classmethod
+    def load(cls, path: Path) -> Run:
+        """Read a record back; a file that is none, or of another schema version, is refused in one line."""
+        try:
+            data = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is not JSON"
+            raise UsageError(
+                f"cannot read record {path}: {reason}", next_step="pass a file written by --record"
+            ) from error
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if version != SCHEMA_VERSION:
+            raise UsageError(
+                f"record {path} has schema version {version!r}",
+                allowed=str(SCHEMA_VERSION),
+                next_step="read it with the version of capacity that wrote it, or run the launch again",
+            )
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise UsageError(f"record {path} is damaged: {where}: {first['msg']}") from error
+
+    def to_csv(self) -> str:
+        """Return the time series as CSV."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(RunSample.model_fields)
+        writer.writerows(sample.model_dump().values() for sample in self.series)
+        return out.getvalue()
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what a person wants to know, as (name, value)."""
+        outcomes = [f"{self.scheduled:,} started"]
+        for value, what in (
+            (self.already_running, "already running"),
+            (self.already_finished, "already finished"),
+            (self.failed, "failed"),
+            (self.not_attempted, "not attempted"),
+        ):
+            if value:
+                outcomes.append(f"{value:,} {what}")
+        rows = [("outcome", ", ".join(outcomes) + f" of {self.count:,}")]
+        if self.errors:
+            rows.append(("failures", ", ".join(f"{n:,} {kind}" for kind, n in self.errors.items())))
+        rate = f"{self.starts_per_second:,.0f} starts/s over {self.duration_seconds:,.1f} s"
+        if self.sustained_starts_per_second is not None:
+            rate += f"; sustained {self.sustained_starts_per_second:,.0f}/s"
+        rows.append(("throughput", rate))
+        latency = self.latency_seconds
+        if latency.p50 is not None:
+            parts = [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("max", latency.max)]
+            rows.append(("latency", ", ".join(f"{name} {milliseconds(value)}" for name, value in parts)))
+        rows.append(("in flight", f"{self.controller.limit} ({self.controller.asked})"))
+        if self.throttled_attempts:
+            rows.append(("throttled", throttling(self)))
+        others = {kind: n for kind, n in self.retries.items() if kind != self.throttle_cause}
+        if others:
+            rows.append(("retried", ", ".join(f"{n:,} {kind}" for kind, n in others.items())))
+        each = f", {self.cpu_seconds / self.session_scheduled * 1e6:,.0f} µs a start" if self.session_scheduled else ""
+        rows.append(("launcher", f"{self.cpu_seconds:.1f} s CPU{each}, {self.rss_bytes_max / 2**20:,.0f} MiB"))
+        if self.completed is not None:
+            rows.append(("completed", f"{self.completed:,} of {self.scheduled:,}"))
+        if self.journal:
+            rows.append(("journal", self.journal))
+        rows += [("warning", warning) for warning in self.warnings]
+        return rows
+
+    def verification(self) -> str:
+        """Return in words whether the server holds the batch."""
+        if self.verified is None:
+            return "not verified: the server was not asked"
+        return f"verified {self.verified:,} of {self.count:,}"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><th scope="row" style="text-align:left">{html.escape(name)}</th>'
+            f'<td style="text-align:left">{html.escape(value)}</td></tr>'
+            for name, value in [*self.rows(), ("server's count", self.verification())]
+        )
+        return f"<table><caption>Run {html.escape(self.run_id)} on {html.escape(self.address)}</caption>{rows}</table>"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Return a latency for people.
+
+    >>> milliseconds(0.00123), milliseconds(0.25), milliseconds(None)
+    ('1.2 ms', '250 ms', '-')
+    """
+    if seconds is None or math.isnan(seconds):
+        return "-"
+    value = seconds * 1e3
+    return f"{value:.1f} ms" if value < 10 else f"{value:,.0f} ms"
+
+
+_KEYS = {
+    ("RPS_LIMIT", "NAMESPACE"): "frontend.namespaceRPS (or frontend.globalNamespaceRPS)",
+    ("RPS_LIMIT", "SYSTEM"): "frontend.rps or history.rps",
+    ("CONCURRENT_LIMIT", "NAMESPACE"): "frontend.namespaceCount",
+    ("PERSISTENCE_LIMIT", "NAMESPACE"): "history.persistenceNamespaceMaxQPS or frontend.persistenceNamespaceMaxQPS",
+    ("PERSISTENCE_LIMIT", "SYSTEM"): "history.persistenceMaxQPS or frontend.persistenceMaxQPS",
+    ("SYSTEM_OVERLOADED", "SYSTEM"): "history hosts: their tasks or the database are overloaded",
+    ("APS_LIMIT", "NAMESPACE"): "actions per second of the namespace (Temporal Cloud)",
+    ("OPS_LIMIT", "NAMESPACE"): "operations per second of the namespace (Temporal Cloud)",
+}
+
+
+def throttling(run: Run) -> str:
+    """Return the cause, scope and likely configuration key of a run's throttling."""
+    share = run.throttled_attempts / max(run.attempts, 1)
+    words = f"{run.throttled_attempts:,} attempts ({share:.1%}): {run.throttle_cause}, scope {run.throttle_scope}"
+    key = _KEYS.get((run.throttle_cause or "", run.throttle_scope or ""))
+    return f"{words}; likely key: {key}" if key else words

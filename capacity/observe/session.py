@@ -1,0 +1,269 @@
+"""One launch from the guard to the record: what the command line and the notebooks call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from capacity.cluster.guard import check_count, check_target
+from capacity.cluster.profile import load_target
+from capacity.cluster.target import Target
+from capacity.errors import CapacityError, JournalError
+from capacity.launch import service, worker
+from capacity.launch.batch import Batch, fingerprint
+from capacity.launch.journal import Header, Journal
+from capacity.launch.progress import Counts, Progress, Result
+from capacity.launch.retries import RetryPolicy
+from capacity.launch.scheduler import Scheduler
+from capacity.launch.settings import controller_for
+from capacity.launch.transport import Connection, connect
+from capacity.observe.history import runs_folder
+from capacity.observe.metrics import LaunchMetrics, serving
+from capacity.observe.process import ProcessMeter
+from capacity.observe.run import ControllerState, LatencySummary, Run, RunSample
+
+OnProgress = Callable[[Progress], None]
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time and is not used twice."""
+    return f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
+
+
+@dataclass(frozen=True)
+class Journaling:
+    """Where the outcomes are noted.
+
+    Parameters
+    ----------
+    path : Path, optional
+        None: a new file in `runs_folder`, or with `resume` the newest there that belongs to the batch.
+    resume : bool
+        Go on with an existing journal.
+    """
+
+    path: Path | None = None
+    resume: bool = False
+
+    def open(self, batch: Batch, target: Target) -> Journal:
+        """Create or open the journal of a batch."""
+        mark = fingerprint(batch, target.address, target.namespace)
+        if not self.resume:
+            run_id = new_run_id()
+            path = self.path or runs_folder() / f"{run_id}.journal"
+            header = Header(
+                mark, run_id, batch.count, batch=batch.describe(), address=target.address, namespace=target.namespace
+            )
+            return Journal.create(path, header)
+        return Journal.open(self.path or self._newest(mark), mark)
+
+    @staticmethod
+    def _newest(mark: str) -> Path:
+        for path in sorted(runs_folder().glob("*.journal"), reverse=True):
+            with contextlib.suppress(JournalError, OSError):
+                if Header.read(path).fingerprint == mark:
+                    return path
+        raise JournalError(
+            f"no journal in {runs_folder()} belongs to this batch on this target (fingerprint {mark})",
+            next_step="pass its path with --journal, or launch without --resume",
+        )
+
+
+async def launch(
+    batch: Batch,
+    target: Target | None = None,
+    *,
+    parallelism: int | str | None = None,
+    rate: float | None = None,
+    max_in_flight: int = 512,
+    journaling: Journaling | None = None,
+    with_worker: bool = False,
+    verify: bool = True,
+    allowed: Collection[str] = (),
+    policy: RetryPolicy | None = None,
+    metrics_port: int | None = None,
+    on_progress: OnProgress | None = None,
+    stop: asyncio.Event | None = None,
+    abort: asyncio.Event | None = None,
+) -> Run:
+    """Launch a batch and return its record, which is also kept in the state folder.
+
+    Parameters
+    ----------
+    batch : Batch
+        For example ``HeightRange(count=2000)``.
+    target : Target, optional
+        Where to; None is what Temporal's environment configuration says, else the running dev cluster.
+    parallelism : int or str, optional
+        Starts in flight: a number, ``"4x"`` or ``"auto"`` (default).
+    rate : float, optional
+        Starts due per second instead, whatever the answers do [1/s].
+    max_in_flight : int
+        Bound of ``auto`` and `rate`.
+    journaling : Journaling, optional
+        Where outcomes are noted; a file of its own in the state folder by default.
+    with_worker : bool
+        Also run a worker process and wait for the workflows to complete.
+    verify : bool
+        Ask the server at the end how many runs of the batch it holds.
+    allowed : collection of str
+        Addresses beyond loopback that may be launched at.
+    policy : RetryPolicy, optional
+        Deadlines, retries and patience.
+    metrics_port : int, optional
+        Port on loopback for Prometheus metrics of the run.
+    on_progress : callable, optional
+        Called ten times a second on the event loop.
+    stop, abort : asyncio.Event, optional
+        End early: once what is in flight is answered, or at once.
+
+    Returns
+    -------
+    Run
+        Also for a batch that ended early; see `Run.error`, `Run.stopped` and `Run.complete`.
+
+    Raises
+    ------
+    CapacityError
+        When the launch could not begin: nothing was started then.
+    """
+    target = target or load_target()
+    check_target(target, allowed)
+    check_count(batch.count)
+    controller, asked = controller_for(parallelism, rate=rate, max_in_flight=max_in_flight)
+    async with connect(target) as connection, contextlib.AsyncExitStack() as stack:
+        server_version = await service.check(connection)
+        journal = stack.enter_context((journaling or Journaling()).open(batch, target))
+        if with_worker:
+            await stack.enter_async_context(worker.running(target, batch.options.task_queue))
+        meter = ProcessMeter()
+        metrics = LaunchMetrics(journal.header.run_id)
+        if metrics_port is not None:
+            stack.enter_context(serving(metrics, metrics_port))
+
+        def show(progress: Progress) -> None:
+            meter.sample()
+            if metrics_port is not None:
+                metrics.update(progress, scheduler.latencies)
+            if on_progress:
+                on_progress(progress)
+
+        scheduler = Scheduler(batch, connection, controller, journal, policy=policy, on_progress=show)
+        started_at = datetime.datetime.now(datetime.UTC)
+        result = await scheduler.run(stop, abort)
+        run = _record(journal, target, batch, server_version, started_at, asked, result, meter)
+        record = runs_folder() / f"{run.run_id}.json"
+        run.save(record)
+        hurry = abort is not None and abort.is_set()
+        if (verify or with_worker) and not hurry and result.error is None:
+            show(replace(scheduler.progress(), state="verifying"))
+
+            def waiting(running: int) -> None:
+                show(replace(scheduler.progress(), state=f"waiting for {running:,} workflows to complete"))
+
+            run = await _checked(connection, batch, journal, result, run, waiting if with_worker else None)
+            run.save(record)
+        show(replace(scheduler.progress(), state="done" if run.in_place == run.count else "ended early"))
+    return run
+
+
+def _record(
+    journal: Journal,
+    target: Target,
+    batch: Batch,
+    server_version: str,
+    started_at: datetime.datetime,
+    asked: str,
+    result: Result,
+    meter: ProcessMeter,
+) -> Run:
+    counts: Counts = result.counts
+    warnings = []
+    if journal.damaged:
+        warnings.append(
+            f"{journal.damaged:,} notes of the journal were damaged or missing: their items were sent again"
+        )
+    return Run(
+        run_id=journal.header.run_id,
+        started_at=started_at.isoformat(timespec="milliseconds"),
+        address=target.address,
+        namespace=target.namespace,
+        server_version=server_version,
+        batch=batch.describe(),
+        count=batch.count,
+        scheduled=counts.started,
+        session_scheduled=result.session_started,
+        already_running=counts.already_running,
+        already_finished=counts.already_finished,
+        failed=counts.failed,
+        not_attempted=counts.not_attempted,
+        duration_seconds=result.seconds,
+        starts_per_second=result.session_started / result.seconds if result.seconds > 0 else 0.0,
+        sustained_starts_per_second=result.series.sustained(result.ramp_seconds),
+        latency_seconds=LatencySummary.of(result.latencies),
+        latency_histogram=result.latencies.encode(),
+        parallelism=result.limit,
+        controller=ControllerState(
+            asked=asked,
+            limit=result.limit,
+            pace=result.pace,
+            reason=result.reason,
+            ramp_seconds=result.ramp_seconds,
+        ),
+        attempts=result.attempts,
+        throttled_attempts=result.throttled,
+        throttle_cause=result.throttle_cause,
+        throttle_scope=result.throttle_scope,
+        retries=result.retries,
+        errors=counts.errors,
+        cpu_seconds=meter.cpu_seconds,
+        rss_bytes_max=meter.rss_bytes_max,
+        journal=str(journal.path) if journal.path else None,
+        stopped=result.stopped,
+        error=str(result.error) if result.error else None,
+        warnings=warnings,
+        series=[
+            RunSample.model_validate({k: None if v != v else v for k, v in vars(sample).items()})
+            for sample in result.series.samples
+        ],
+    )
+
+
+async def _checked(
+    connection: Connection,
+    batch: Batch,
+    journal: Journal,
+    result: Result,
+    run: Run,
+    on_count: Callable[[int], None] | None,
+) -> Run:
+    """Ask the server how many runs of the batch it holds; with `on_count` also wait for them to complete."""
+    existing = run.already_running + run.already_finished
+    warnings = list(run.warnings)
+    try:
+        since = await _server_time_of_launch(connection, batch, journal, result)
+        query = service.batch_query(batch, since)
+        found = await service.settle(connection, query, run.scheduled) if run.scheduled else 0
+        completed = None
+        if on_count:
+            completed = found - await service.completed(connection, batch, since, on_count=on_count)
+    except CapacityError as error:
+        return run.model_copy(update={"warnings": [*warnings, f"the server could not be asked for the count: {error}"]})
+    if found > run.scheduled:
+        warnings.append(f"the server holds {found - run.scheduled:,} more runs with such ids, types and task queue")
+    verified = min(found, run.scheduled) + existing
+    return run.model_copy(update={"verified": verified, "completed": completed, "warnings": warnings})
+
+
+async def _server_time_of_launch(connection: Connection, batch: Batch, journal: Journal, result: Result) -> float:
+    """Return the latest moment of the server's clock that is surely not later than the run's begin [Unix time, s]."""
+    began = journal.header.created
+    if result.first_start is None:
+        return began - 5  # nothing was started in this session that would tell the server's clock
+    first, answered = result.first_start
+    return began - await service.clock_offset(connection, batch.workflow_id(first), answered)

@@ -1,0 +1,116 @@
+"""`capacity plan`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from capacity.cli import run
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def no_override(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SCHEDULER_MAX_PARALLELISM", raising=False)
+
+
+def plan_json(capsys: Capture, *arguments: str) -> dict[str, object]:
+    assert run(["plan", "--format", "json", *arguments]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert isinstance(plan, dict)
+    return plan
+
+
+def test_json_has_both_sizes_with_their_reasons(capsys: Capture) -> None:
+    """The JSON of a 16-CPU machine with batches of 1,000 holds every documented key."""
+    assert plan_json(capsys, "--cpus", "16", "--batch", "1000") == {
+        "parallelism": 64,
+        "parallelism_reason": "16 CPUs x 4 = 64",
+        "queue_size": 64000,
+        "queue_reason": "64 in flight x batch of 1,000 = 64,000",
+        "reported_pool_size": 64,
+        "cpus": 16,
+        "cpus_source": "as given",
+        "multiplier": 4,
+        "override": None,
+        "batch": 1000,
+        "warnings": [],
+    }
+
+
+def test_without_cpus_it_says_what_was_detected(capsys: Capture) -> None:
+    """Without --cpus the source says how this process was counted."""
+    assert "by affinity" in str(plan_json(capsys)["cpus_source"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--cpus", "64", "--multiplier", "2"], 128),
+        (["--cpus", "64", "--override", "1024"], 512),
+        (["--cpus", "64", "--override", "1"], 1),
+        (["--cpus", "64", "--override", "0"], 256),
+        (["--cpus", "1000"], 512),
+    ],
+)
+def test_multiplier_and_override_are_honoured(arguments: list[str], expected: int, capsys: Capture) -> None:
+    """Each option reaches the rules."""
+    assert plan_json(capsys, *arguments)["parallelism"] == expected
+
+
+def test_the_variable_sets_it_and_is_named(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SCHEDULER_MAX_PARALLELISM counts and the reason says that it did."""
+    monkeypatch.setenv("SCHEDULER_MAX_PARALLELISM", "48")
+    plan = plan_json(capsys, "--cpus", "64")
+    assert (plan["parallelism"], plan["parallelism_reason"]) == (48, "SCHEDULER_MAX_PARALLELISM 48")
+
+
+def test_a_look_alike_is_warned_about_in_both_forms(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name that the original's code read is warned about, in JSON and on standard error."""
+    monkeypatch.setenv("SCHEDULER_BATCH_MAX_PARALLELISM", "64")
+    (warning,) = plan_json(capsys, "--cpus", "8")["warnings"]  # type: ignore[misc]
+    assert run(["plan", "--cpus", "8"]) == 0
+    assert capsys.readouterr().err == f"capacity: warning: {warning}\n"
+
+
+def test_text_shows_each_number_with_its_reason(capsys: Capture) -> None:
+    """The text lists CPUs, parallelism, queue and the reported pool size."""
+    assert run(["plan", "--cpus", "256", "--batch", "10"]) == 0
+    assert capsys.readouterr().out == (
+        "CPUs                  256  as given\n"
+        "Parallelism           512  256 CPUs x 4 = 1,024, cut to the maximum of 512\n"
+        "Queue size          5,120  512 in flight x batch of 10 = 5,120\n"
+        "Reported pool size     10  the smaller of parallelism and batch\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--cpus", "0"),
+        ("--cpus", "-4"),
+        ("--cpus", "2.5"),
+        ("--cpus", "many"),
+        ("--multiplier", "0"),
+        ("--multiplier", "4x"),
+        ("--override", "-1"),
+        ("--override", "1e3"),
+        ("--batch", "0"),
+        ("--batch", "-1"),
+        ("--batch", "99999999999"),
+    ],
+)
+def test_a_bad_value_gets_one_line_with_the_value(option: str, text: str, capsys: Capture) -> None:
+    """Misuse exits with 2 and one line that names the option and shows the value."""
+    assert run(["plan", option, text]) == 2
+    error = capsys.readouterr().err
+    assert (error.count("\n"), option.lstrip("-") in error, text in error) == (1, True, True)
+
+
+def test_a_bad_variable_gets_one_line_with_the_value(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SCHEDULER_MAX_PARALLELISM=lots is refused, not ignored."""
+    monkeypatch.setenv("SCHEDULER_MAX_PARALLELISM", "lots")
+    assert run(["plan"]) == 2
+    assert "SCHEDULER_MAX_PARALLELISM is 'lots'" in capsys.readouterr().err

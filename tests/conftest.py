@@ -1,0 +1,77 @@
+"""What tests share: a real dev server, and the one rule for tests whose component is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from capacity.cluster import devserver as embedded
+from capacity.cluster import postgres, temporal_binaries
+from capacity.cluster import stack as real
+from capacity.cluster.settings import Settings
+from capacity.cluster.state import ClusterState
+from capacity.errors import ClusterError
+
+LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.rps": "100000"}
+"""Request limits out of the way, so that the machine is what binds."""
+
+Require = Callable[[bool, str], None]
+
+
+def require_component(component_present: bool, what: str) -> None:
+    """Skip the test that needs a missing component; fail it where CAPACITY_REQUIRE_COMPONENTS=1 says all are there."""
+    if component_present:
+        return
+    if os.environ.get("CAPACITY_REQUIRE_COMPONENTS") == "1":
+        pytest.fail(f"CAPACITY_REQUIRE_COMPONENTS=1 but there is no {what}", pytrace=False)
+    pytest.skip(f"no {what}")
+
+
+@pytest.fixture(scope="session")
+def require() -> Require:
+    """``require(component_present, what)`` for fixtures and tests: goes on, skips or fails."""
+    return require_component
+
+
+@pytest.fixture(scope="session")
+def devserver(require: Require) -> Iterator[embedded.DevServer]:
+    """An embedded dev server on a free port whose request limits are out of the way."""
+    try:
+        embedded.find_binary()
+    except ClusterError:
+        require(False, "temporal program")
+    with embedded.running(dynamic_config=LIMITS) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stack_programs(require: Require, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """PostgreSQL and a Temporal server are here; never builds one, which takes longer than a test may."""
+    built = temporal_binaries.find() is not None
+    require(built, "Temporal server: 'capacity cluster up --store postgres' builds it, once")
+    try:
+        postgres.find(tmp_path_factory.mktemp("wheel"))
+    except ClusterError:
+        require(False, "PostgreSQL")
+
+
+@pytest.fixture(scope="session")
+def stack(stack_programs: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterState]:
+    """PostgreSQL and a Temporal server with 64 shards on free ports, request limits out of the way."""
+    with contextlib.ExitStack() as running:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CAPACITY_STATE_DIR", str(tmp_path_factory.mktemp("stack")))
+            settings = Settings(store="postgres", port=0, dynamic_config=LIMITS)
+            cluster = running.enter_context(real.running(settings))
+        yield cluster
+
+
+@pytest.fixture
+def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A state folder of the test's own, so that no test sees or ends a developer's cluster."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("CAPACITY_STATE_DIR", str(folder))
+    return str(folder)
