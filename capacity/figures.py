@@ -68,7 +68,7 @@ def pool_spec(plan: PoolPlan, compared: PoolCurves, chosen: PoolCurves) -> dict[
             "template": "none",
             "height": 620,
             "autosize": True,
-            "margin": {"l": 84, "r": 24, "t": 104, "b": 58},
+            "margin": {"l": 92, "r": 24, "t": 104, "b": 58},
             "font": {"family": "DejaVu Sans, Liberation Sans, Arial, sans-serif", "size": 13, "color": "#222"},
             "hovermode": "closest",
             "paper_bgcolor": "white",
@@ -182,6 +182,7 @@ def _label(y: int, yref: str, text: str, colour: str, anchor: str) -> dict[str, 
         "yanchor": anchor,  # log axes: annotations want the exponent, shapes the value
         "showarrow": False,
         "text": text,
+        "bgcolor": "rgba(255,255,255,.85)",
         "font": {"size": 12, "color": colour},
     }
 

@@ -40,13 +40,21 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if not error.format_message():  # the help was asked for and is printed
             return error.exit_code
         hint = f"; see '{context.command_path} --help'" if context else ""
-        return _fail(error.format_message().rstrip(".") + hint, error.exit_code)
+        return _fail(error.format_message().rstrip(".") + _given(error) + hint, error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", InterruptedRunError.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _given(error: BaseException) -> str:
+    """Return the value a parser refused, which its own message leaves out."""
+    cause = error.__cause__ or error.__context__
+    problems = getattr(cause, "errors", None)
+    given = repr(problems()[0]["input"]) if callable(problems) else ""
+    return f", not {given}" if given and given not in str(error) else ""
 
 
 def _fail(message: str, code: int) -> int:

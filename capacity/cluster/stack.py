@@ -22,6 +22,7 @@ from capacity.cluster.state import ClusterState
 from capacity.errors import ClusterError, UsageError
 
 MARKER = "complete.json"
+ROOTS_FOLDER = Path("/var/lib/capacity")
 
 
 def data_folder() -> Path:
@@ -30,7 +31,7 @@ def data_folder() -> Path:
     if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in own.parents if parent.exists()):
         return own
     name = hashlib.sha256(str(own).encode()).hexdigest()[:12]
-    return Path("/var/lib/capacity") / name
+    return ROOTS_FOLDER / name
 
 
 def start(
@@ -127,6 +128,8 @@ def drop(folder: Path) -> bool:
         return False
     try:
         shutil.rmtree(folder)
+        if folder.parent == ROOTS_FOLDER and not any(ROOTS_FOLDER.iterdir()):
+            ROOTS_FOLDER.rmdir()
     except OSError as error:
         raise ClusterError(
             f"cannot delete {error.filename}: {error.strerror}", next_step="delete it as the user who made it"

@@ -187,7 +187,10 @@ def check_count(count: int) -> None:
 
 def check_name(what: str, name: str) -> None:
     """Refuse a name that the server would refuse."""
-    length = len(name.encode())
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} {name!r} is not UTF-8 text") from error
     if not 1 <= length <= MAXIMUM_ID_LENGTH:
         shown = name if length <= 40 else f"{name[:37]}..."
         raise UsageError(

@@ -30,7 +30,7 @@ SERVER_RATE: Final = 50.0
 
 async def of_run(connection: Connection, query: str, run_id: str) -> AsyncIterator[WorkflowExecution]:
     """Yield the workflows among those a query finds whose memo names the run."""
-    token = b""
+    token, mine = b"", json.dumps(run_id).encode()
     while True:
         request = ListWorkflowExecutionsRequest(
             namespace=connection.target.namespace, page_size=CHUNK, next_page_token=token, query=query
@@ -38,7 +38,7 @@ async def of_run(connection: Connection, query: str, run_id: str) -> AsyncIterat
         page = await ask(connection, connection.service.ListWorkflowExecutions, request)
         for info in page.executions:
             memo = info.memo.fields.get(RUN_MEMO)
-            if memo is not None and json.loads(memo.data) == run_id:
+            if memo is not None and memo.data == mine:
                 yield info.execution
         token = page.next_page_token
         if not token:

@@ -164,6 +164,19 @@ class _Level:
     def add(self, window: Window) -> None:
         self.rates.append((window.answered / window.seconds, window.seconds))
 
+    def split(self, last: int) -> tuple[_Level, _Level]:
+        """Return the windows before the last few, and those."""
+        rates = list(self.rates)
+        return _Level(deque(rates[:-last])), _Level(deque(rates[-last:]))
+
+    def differs_from(self, other: _Level) -> bool:
+        """Tell whether two means differ by much, and by more than the spread of the windows explains."""
+        if not other.rates or other.mean <= 0:
+            return False
+        spread = max(other.error() * math.sqrt(len(other.rates) / len(self.rates)), 0.02)
+        spread = 0.0 if math.isinf(spread) else spread
+        return abs(self.mean / other.mean - 1) > max(0.25, 3 * spread)
+
     @property
     def seconds(self) -> float:
         return sum(seconds for _, seconds in self.rates)
@@ -190,10 +203,10 @@ class Auto:
     """Finds the knee of whatever it talks to, and follows it.
 
     First a ramp 1, 2, 4, ... With `R` the response time at one in flight and `X` the best throughput so far, a
-    throughput curve of the form ``((P/R)^-2 + X^-2)^(-1/2)`` reaches 0.95 X at ``P = 3 R X``: the ramp ends there and
-    the limit is set to it. From then on short probes above and below, rarely and pooled: a higher limit is taken up
-    when it gains clearly more than the knee allows, a lower one when it loses clearly less; a sudden change of the
-    throughput starts the probes at once.
+    throughput curve of the form ``((P/R)^-2 + X^-2)^(-1/2)`` reaches 0.95 X at ``P = 3 R X``: the ramp ends there, or
+    halfway there once a doubling has gained nothing; the limit is then read off between its steps. From then on short
+    probes above and below, rarely and pooled: a higher limit is taken up when it gains clearly more than the knee
+    allows, a lower one when it loses clearly less; a sudden change of the throughput starts the probes at once.
 
     Parameters
     ----------
@@ -213,11 +226,9 @@ class Auto:
     _base: int = 1
     _phase: str = "ramp"
     _settle_until: float = 0.0
-    _latency_one: float = 0.0
-    _best: float = 0.0
+    _ramp_steps: list[tuple[int, float]] = field(default_factory=list)
     _visit: _Level = field(default_factory=_Level)
     _here: _Level = field(default_factory=_Level)
-    _recent: deque[float] = field(default_factory=lambda: deque(maxlen=5))
     _up: _Level = field(default_factory=_Level)
     _down: _Level = field(default_factory=_Level)
     _next_probe: float = 0.0
@@ -246,39 +257,49 @@ class Auto:
 
     def _judged(self) -> bool:
         answers = self._visit.mean * self._visit.seconds
-        return self._visit.seconds >= self.dwell and (answers >= 30 or self._visit.seconds >= 3)
+        return answers >= 300 or (self._visit.seconds >= self.dwell and (answers >= 30 or self._visit.seconds >= 3))
 
     def _ramp(self, window: Window, now: float) -> None:
         self._visit.add(window)
         if not self._judged():
             return
         throughput = self._visit.mean
+        before = self._ramp_steps[-1][1] if self._ramp_steps else 0.0
+        self._ramp_steps.append((self.limit, throughput))
         latency = self.limit / max(throughput, 1e-9)
-        if self.limit == 1:
-            self._latency_one = latency
-        self._best = max(self._best, throughput)
-        knee = 3 * self._latency_one * self._best
-        if self.limit >= knee or self.limit >= self.maximum:
-            self._base = max(1, min(math.ceil(knee - 0.25), self.limit, self.maximum))
+        best = max(rate for _, rate in self._ramp_steps)
+        bandwidth_delay = best / max(self._ramp_steps[0][1], 1e-9)  # R X, with R = 1 / throughput at one in flight
+        flat = throughput < 1.05 * before and self.limit >= 1.5 * bandwidth_delay
+        if flat or self.limit >= 3 * bandwidth_delay or self.limit >= self.maximum:
+            self._base = self._knee_of_ramp(KNEE_SHARE * best)
             self._steady_from(now, latency)
         else:
             self._move(min(2 * self.limit, self.maximum), now, latency)
+
+    def _knee_of_ramp(self, wanted: float) -> int:
+        """Return the smallest limit that gives the wanted throughput, between the steps of the ramp."""
+        low, low_rate = 1, 0.0
+        for limit, rate in self._ramp_steps:
+            if rate >= wanted:
+                share = (wanted - low_rate) / max(rate - low_rate, 1e-9) if low_rate else 1.0
+                return math.ceil(low + (limit - low) * share - 0.25)
+            low, low_rate = limit, rate
+        return low
 
     def _hold(self, now: float) -> None:
         """End a ramp that throttling cut short: more in flight cannot help."""
         self._base = self.limit
         self._steady_from(now, 0.0)
 
-    def _steady_from(self, now: float, latency: float, soon: bool = False) -> None:
+    def _steady_from(self, now: float, latency: float, *, soon: bool = False, upward: bool = True) -> None:
         self._phase = "steady"
+        self._turn = 0 if upward else 2
         self._here, self._up, self._down = _Level(), _Level(), _Level()
-        self._recent.clear()
         self._next_probe = now + (self.dwell if soon else self.interval)
         self._move(self._base, now, latency)
 
     def _steady(self, window: Window, now: float) -> None:
         self._here.add(window)
-        self._recent.append(window.answered / window.seconds)
         if self._shifted():
             self._steady_from(now, 0.0, soon=True)
         elif now >= self._next_probe and self._here.seconds >= self.dwell:
@@ -295,21 +316,19 @@ class Auto:
 
     def _shifted(self) -> bool:
         """Tell whether the last windows are of another kind than those before them."""
-        if len(self._here.rates) < 10 or len(self._recent) < self._recent.maxlen:  # type: ignore[operator]
-            return False
-        mean = self._here.mean
-        spread = max(self._here.error() * math.sqrt(len(self._here.rates)) / math.sqrt(len(self._recent)), 0.02)
-        recent = sum(self._recent) / len(self._recent)
-        return abs(recent / mean - 1) > max(0.3, 3 * spread)
+        older, recent = self._here.split(5)
+        return len(older.rates) >= 5 and len(recent.rates) == 5 and recent.differs_from(older)
 
     def _probe(self, window: Window, now: float) -> None:
         self._visit.add(window)
         upward = self.limit > self._base
         pooled = self._up if upward else self._down
-        pooled.add(window)
         answers = self._visit.mean * self._visit.seconds
         if self._visit.seconds < 0.15 or (answers < 10 and self._visit.seconds < 2):
             return
+        if self._visit.differs_from(pooled):
+            pooled.rates.clear()  # the earlier probes met another cluster
+        pooled.rates.extend(self._visit.rates)
         ratio = pooled.mean / max(self._here.mean, 1e-9)
         doubt = ratio * math.hypot(pooled.error(), self._here.error())
         latency = self.limit / max(self._visit.mean, 1e-9)
@@ -317,7 +336,7 @@ class Auto:
         spared = not upward and ratio - 1.5 * doubt > KNEE_SHARE
         if gained or spared:
             self._base = min(2 * self._base, self.maximum) if gained and ratio > 1.3 else self.limit
-            self._steady_from(now, latency, soon=True)
+            self._steady_from(now, latency, soon=True, upward=gained)
         else:
             self._phase = "steady"
             self._next_probe = now + self.interval

@@ -33,7 +33,7 @@ class InputTemplate:
                 f"input template {text[:60]!r} is not JSON: {error}",
                 next_step="""for example '{"chain": "{chain_id}", "block": "{height}"}'""",
             ) from error
-        self.columns = sorted(set(_PLACE.findall(text)))
+        self.columns = sorted(set(_columns(self._value)))
 
     def render(self, columns: Mapping[str, Any]) -> bytes:
         """Return the input as JSON; KeyError names a column that the item lacks."""
@@ -50,6 +50,14 @@ class InputTemplate:
         if isinstance(value, dict):
             return {key: self._fill(item, columns) for key, item in value.items()}
         return value
+
+
+def _columns(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return _PLACE.findall(value)
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [column for item in value for column in _columns(item)] if isinstance(value, list) else []
 
 
 def compact(value: Any) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +22,12 @@ from capacity.launch.batch import MAXIMUM_ID_LENGTH, StartOptions, check_count
 from capacity.launch.inputs import InputTemplate, compact
 
 STRIDE: Final = 4096
+MAXIMUM_RECORD: Final = 1 << 23
+"""A record that goes on for longer is a quote nobody closed [bytes]; a server's default takes 2 MiB of input."""
+_BOM: Final = b"\xef\xbb\xbf"
+_QUOTED = re.compile(rb'(?:^|(?<=,))"(?:[^"]|"")*"')
+_OPENING = re.compile(rb'(?:^|,)"')
+csv.field_size_limit(1 << 27)  # the server says what is too large, not the csv module
 
 
 @dataclass(frozen=True)
@@ -65,11 +72,16 @@ class ItemsFile:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8"
             raise UsageError(f"cannot read items file {path}: {reason}") from error
+        except ValueError as error:
+            raise UsageError(f"the first line of items file {path} is not CSV: {error}") from error
         if is_csv and "id" not in header:
             raise UsageError(
                 f"items file {path} has no column 'id'; its first line is {','.join(header)[:60]!r}",
                 next_step="name the column with the workflow ids 'id'",
             )
+        if len(set(header)) < len(header):
+            twice = next(name for name in header if header.count(name) > 1)
+            raise UsageError(f"items file {path} has two columns {twice!r}", next_step="give them different names")
         if count == 0:
             raise UsageError(f"items file {path} has no item")
         check_count(count)
@@ -121,15 +133,23 @@ class ItemsFile:
         return compact({name: value for name, value in columns.items() if name != "id"})
 
     def _from(self, first: int) -> Iterator[tuple[int, bytes]]:
-        with self.path.open("rb", buffering=1 << 20) as file:
-            file.seek(self.offsets[first // STRIDE])
-            index = first // STRIDE * STRIDE
-            for _, record in _records(file, self.is_csv):
-                if index >= self.count:
-                    return
-                if index >= first:
-                    yield index, record
-                index += 1
+        if not 0 <= first < self.count:
+            return
+        index = first // STRIDE * STRIDE
+        try:
+            with self.path.open("rb", buffering=1 << 20) as file:
+                file.seek(self.offsets[first // STRIDE])
+                for _, record in _records(file, self.is_csv):
+                    if index >= self.count:
+                        return
+                    if index >= first:
+                        yield index, record
+                    index += 1
+        except OSError as error:
+            raise UsageError(
+                f"items file {self.path} cannot be read any more at item {index}: {error.strerror}",
+                next_step="what was launched is noted: restore the file and resume",
+            ) from error
 
     def _parse(self, record: bytes) -> dict[str, Any]:
         if self.is_csv:
@@ -138,7 +158,10 @@ class ItemsFile:
                 raise ValueError(f"it has {len(row)} columns, the first line has {len(self.header)}")
             columns: Any = dict(zip(self.header, row, strict=True))
         else:
-            columns = json.loads(record)
+            try:
+                columns = json.loads(record, parse_constant=_no_number)
+            except RecursionError as error:
+                raise ValueError("it is nested too deeply") from error
             if not isinstance(columns, dict):
                 raise ValueError("it is not a JSON object")
         identity = columns.get("id")
@@ -155,22 +178,39 @@ def _is_csv(path: Path, file: IO[bytes]) -> bool:
         return False
     if path.suffix.lower() == ".csv":
         return True
-    first = file.read(1)
+    first = file.read(4096).removeprefix(_BOM).lstrip()
     file.seek(0)
-    return first != b"{"
+    return not first.startswith(b"{")
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
 
 
 def _row(record: bytes) -> list[str]:
-    return next(csv.reader([record.decode("utf-8-sig")], strict=True))
+    try:
+        return next(csv.reader([record.decode("utf-8-sig")], strict=True))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
 
 
 def _records(file: IO[bytes], is_csv: bool) -> Iterator[tuple[int, bytes]]:
     """Yield (offset, bytes) of each record that is not blank; a CSV record ends where its quotes are closed."""
     offset = file.tell()
     while line := file.readline():
-        record = line
-        while is_csv and record.count(b'"') % 2 and (more := file.readline()):
-            record += more
-        if record.strip():
+        record = _rest(file, line) if is_csv and line.count(b'"') % 2 else line
+        if record.removeprefix(_BOM).strip():
             yield offset, record
         offset += len(record)
+
+
+def _rest(file: IO[bytes], line: bytes) -> bytes:
+    """Return a line with those that follow until its quotes are closed; a quote within a field opens none."""
+    if not _OPENING.search(_QUOTED.sub(b"", line.removeprefix(_BOM))):
+        return line
+    lines, size, is_open = [line], len(line), True
+    while is_open and size < MAXIMUM_RECORD and (line := file.readline()):
+        lines.append(line)
+        size += len(line)
+        is_open ^= line.count(b'"') % 2 == 1
+    return b"".join(lines)

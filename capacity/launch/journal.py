@@ -122,11 +122,11 @@ class Journal:
                     f"journal {path} exists", next_step="pass --resume to go on with it, or another --journal"
                 ) from None
         try:
+            _lock(path, fd)  # before it has a header: nobody can have opened it yet
             with _said(path, f"cannot reserve {HEADER_BYTES + header.count:,} bytes for journal {path}"):
                 os.posix_fallocate(fd, 0, HEADER_BYTES + header.count)
                 os.pwrite(fd, header.pack(), 0)
                 os.fsync(fd)
-            _lock(path, fd)
         except BaseException:
             os.close(fd)
             path.unlink(missing_ok=True)

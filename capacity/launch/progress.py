@@ -130,21 +130,20 @@ class Series:
     def __init__(self) -> None:
         self.samples: list[Sample] = []
         self._each = 1
-        self._open: list[Sample] = []
+        self._parts = 1  # joined into the last sample so far
 
     def add(self, sample: Sample) -> None:
-        self._open.append(sample)
-        if len(self._open) < self._each:
-            return
-        joined = self._open[0]
-        for later in self._open[1:]:
-            joined = joined.joined(later)
-        self._open.clear()
-        self.samples.append(joined)
-        if len(self.samples) >= SERIES_LENGTH:
-            pairs = zip(self.samples[::2], self.samples[1::2], strict=False)
+        if self._parts < self._each:
+            self.samples[-1] = self.samples[-1].joined(sample)
+            self._parts += 1
+        else:
+            self.samples.append(sample)
+            self._parts = 1
+        if len(self.samples) >= SERIES_LENGTH and self._parts == self._each:
+            pairs = zip(self.samples[::2], self.samples[1::2], strict=True)
             self.samples = [first.joined(second) for first, second in pairs]
             self._each *= 2
+            self._parts = self._each
 
     def sustained(self, ramp: float) -> float | None:
         """Return the starts per second without ramp, token-bucket burst and the last, partial sample [1/s].

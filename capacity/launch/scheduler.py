@@ -127,8 +127,11 @@ class Scheduler:
                 done, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     self._workers.remove(task)
-                    if not task.cancelled() and task.exception():
-                        raise task.exception()  # type: ignore[misc]
+                    error = None if task.cancelled() else task.exception()
+                    if isinstance(error, CapacityError):
+                        self._give_up(error, "the batch cannot be read")
+                    elif error is not None:
+                        raise error
         finally:
             for task in [*tasks, *self._workers]:
                 task.cancel()

@@ -92,7 +92,11 @@ async def check(connection: Connection) -> str:
     """Return the server's version, or say in one line why this target cannot be used."""
     info = await ask(connection, connection.service.GetSystemInfo, GetSystemInfoRequest())
     request = DescribeNamespaceRequest(namespace=connection.target.namespace)
-    await ask(connection, connection.service.DescribeNamespace, request)
+    try:
+        await connection.service.DescribeNamespace(request, timeout=TIMEOUT, metadata=connection.metadata)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.UNIMPLEMENTED:  # a proxy or stub may serve starts alone
+            raise explain(error, connection) from None
     return str(info.server_version)
 
 

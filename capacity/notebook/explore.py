@@ -71,7 +71,6 @@ class Explorer:
         self.figure = CapacityFigure(self._spec())
         controls = (self.cpus, self.multiplier, self.batch, self.override)
         for control in controls:
-            control.value = control.value  # an absurd first value is refused before anything is shown
             control.on_change = self._follow
         left = widgets.VBox(
             [*(control.view for control in controls), self.summary, self.warning, self.table],

@@ -18,7 +18,8 @@ class CapacityFigure(go.FigureWidget):  # type: ignore[misc]
 
     def __init__(self, spec: dict[str, Any]) -> None:
         super().__init__(spec)
-        self._config = {"displayModeBar": False, "showTips": False}  # the mode bar covers the title
+        # The mode bar covers the title; responsive listens to the window, see Fit.
+        self._config = {"displayModeBar": False, "showTips": False, "responsive": True}
 
     def get_state(self, key: Any = None, drop_defaults: bool = False) -> Any:
         """The widget's state, with the traces and the layout as they are now."""
@@ -48,8 +49,8 @@ class CapacityFigure(go.FigureWidget):  # type: ignore[misc]
 class Fit(anywidget.AnyWidget):
     """An empty line as wide as its box, which makes the figure beside it fit whenever that width changes.
 
-    A FigureWidget measures itself before the page is laid out, takes 700 pixels, and later listens to the window only:
-    in a narrower column it is cut off, and it does not see a side bar open.
+    A FigureWidget measures itself before the page is laid out and takes 700 pixels; a responsive one measures itself
+    again when the window changes, but not when its column does: first layout, a side bar.
     """
 
     _esm = """

@@ -33,7 +33,7 @@ class NumberControl:
 
     def __init__(self, name: str, value: int, stops: Sequence[int], lowest: int, highest: int, why: str) -> None:
         self.name, self.lowest, self.highest, self.why = name, lowest, highest, why
-        self._value, self._stops, self._following = value, tuple(stops), False
+        self._value, self._stops, self._following = self._checked(value), tuple(stops), False
         self.on_change: Callable[[], None] = lambda: None
         self.box = widgets.IntText(
             value=value, description=name, style={"description_width": "10.5em"}, layout={"width": "18em"}
@@ -56,9 +56,7 @@ class NumberControl:
 
     @value.setter
     def value(self, value: int) -> None:
-        if not self.lowest <= value <= self.highest:
-            raise UsageError(f"{self.name} is {value:,}", allowed=f"{self.lowest:,} to {self.highest:,}: {self.why}")
-        self._value = value
+        self._value = self._checked(value)
         self._following = True
         try:
             self.box.value, self.slider.value, self.refusal.value = value, self._nearest(value), ""
@@ -79,6 +77,11 @@ class NumberControl:
     def _slid(self, change: dict[str, int]) -> None:
         if not self._following:
             self.value = change["new"]
+
+    def _checked(self, value: int) -> int:
+        if not self.lowest <= value <= self.highest:
+            raise UsageError(f"{self.name} is {value:,}", allowed=f"{self.lowest:,} to {self.highest:,}: {self.why}")
+        return value
 
     def _nearest(self, value: int) -> int:
         return min(self._stops, key=lambda stop: (abs(stop - value), stop))

@@ -168,7 +168,7 @@ async def launch(
 
             run = await _checked(connection, batch, journal, result, run, waiting if with_worker else None)
             run.save(record)
-        show(replace(scheduler.progress(), state="done" if run.in_place == run.count else "ended early"))
+        show(replace(scheduler.progress(), state="ended early" if run.not_attempted else "done"))
     return run
 
 

@@ -40,6 +40,23 @@ def test_it_serves_and_takes_starts(stack: ClusterState) -> None:
     assert asyncio.run(first_start())
 
 
+def test_a_launch_of_5000_is_whole(stack: ClusterState, state_folder: str) -> None:
+    """Every start of a batch is made once, and the server and its database count the same."""
+    from capacity.cluster.target import Target
+    from capacity.launch.batch import HeightRange
+    from capacity.observe.session import launch
+
+    batch = HeightRange(count=5000, chain_id="stack")
+    run = asyncio.run(launch(batch, Target(stack.address), parallelism=16))
+    assert (run.scheduled, run.not_attempted, run.failed, run.verified) == (5000, 0, 0, 5000)
+    assert stack.postgres is not None
+    with postgres.connected(stack.postgres.replace("dbname=postgres", "dbname=temporal")) as connection:
+        stored = connection.execute(
+            "SELECT count(*) FROM executions WHERE starts_with(workflow_id, %s)", [batch.id_prefix]
+        ).fetchone()
+    assert stored == (5000,)
+
+
 def test_statement_statistics_are_on(stack: ClusterState) -> None:
     """pg_stat_statements knows the statements of Temporal's role."""
     assert stack.postgres is not None

@@ -116,11 +116,18 @@ def explored(browser: Any, lab: str) -> Iterator[Any]:
     page = context.new_page()
     page.capacity_errors, page.capacity_off_machine = [], []
     page.on("pageerror", lambda error: page.capacity_errors.append(str(error)))
-    page.on("console", lambda line: line.type == "error" and page.capacity_errors.append(line.text))
+    page.on(
+        "console",
+        lambda line: (
+            line.type == "error"
+            and page.capacity_errors.append(f"{line.text} {[argument.json_value() for argument in line.args]}")
+        ),
+    )
     page.on(
         "request",
-        lambda request: request.url.startswith((lab, "data:", "blob:"))
-        or page.capacity_off_machine.append(request.url),
+        lambda request: (
+            request.url.startswith((lab, "data:", "blob:")) or page.capacity_off_machine.append(request.url)
+        ),
     )
     page.goto(f"{lab}/lab/tree/1-explore.ipynb?reset")
     page.wait_for_function(KERNEL_IDLE, timeout=60_000)

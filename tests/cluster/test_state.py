@@ -1,0 +1,105 @@
+"""The state file: written as a whole, read from another shell, one command at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from capacity.cluster import ports, processes, state
+from capacity.cluster.settings import Settings
+from capacity.cluster.state import ClusterState, Component
+from capacity.errors import ClusterError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def _own_state(state_folder: str) -> None:
+    """Each test has a state folder of its own."""
+
+
+def _cluster(pid: int, born: float) -> ClusterState:
+    component = Component("temporal", pid, born, "1.32.0", {"frontend": 7233}, "some.log", stop_signal="SIGINT")
+    return ClusterState("sqlite", "127.0.0.1:7233", "http://127.0.0.1:1/metrics", (component,), {"port": None}, True)
+
+
+def test_what_is_written_is_read() -> None:
+    """A record comes back equal to itself, and clearing it leaves none."""
+    cluster = _cluster(1, 2.5)
+    state.write(cluster)
+    assert state.read() == cluster
+    state.clear()
+    assert state.read() is None
+
+
+def test_a_running_cluster_is_told_from_a_stale_one() -> None:
+    """The address counts only while the very process that was recorded runs."""
+    own = os.getpid()
+    state.write(_cluster(own, processes.created(own)))
+    assert state.running_address() == "127.0.0.1:7233"
+    state.write(_cluster(own, processes.created(own) - 3600.0))
+    assert state.running_address() is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"schema": 99}', '{"schema": 1}', '{"schema": 1, "components": [{"pid": 1}]}']
+)
+def test_a_damaged_record_is_one_line(text: str) -> None:
+    """Any damage names the file, and nobody takes it for a running cluster."""
+    path = state.made(state.folder()) / "cluster.json"
+    path.write_text(text)
+    with pytest.raises(ClusterError, match="damaged or of another version") as error:
+        state.read()
+    assert str(path) in str(error.value)
+    assert state.running_address() is None
+
+
+def test_the_record_is_for_its_owner_only() -> None:
+    """Nobody else may say what ``down`` ends."""
+    state.write(_cluster(1, 2.5))
+    path = state.folder() / "cluster.json"
+    assert path.stat().st_mode & 0o077 == 0
+    assert [each.name for each in path.parent.iterdir()] == ["cluster.json"]
+    assert json.loads(path.read_text())["schema"] == state.SCHEMA
+
+
+def test_only_one_command_at_a_time() -> None:
+    """While one ``up`` or ``down`` works, another is refused; afterwards it is not."""
+    probe = "from capacity.cluster import state\nwith state.exclusive(): pass"
+    with state.exclusive():
+        refused = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    assert "another 'capacity cluster' command is at work" in refused.stderr
+    assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
+
+
+def test_a_folder_the_disk_refuses_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in the folder's place is one line with the way out."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CAPACITY_STATE_DIR", str(tmp_path / "file" / "state"))
+    with pytest.raises(ClusterError, match="CAPACITY_STATE_DIR"):
+        state.write(_cluster(1, 2.5))
+
+
+def test_free_ports_are_different_and_low_ones_fit_16_bits() -> None:
+    """Ports handed out together never meet; membership ports fit a signed 16-bit column."""
+    assert len(set(ports.free(50))) == 50
+    low = ports.free_low(20)
+    assert len(set(low)) == 20
+    assert max(low) < 2**15
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"store": "mysql"}, "store is 'mysql'; allowed: sqlite or postgres"),
+        ({"shards": 0}, "shards is 0; allowed: 1 to 16384"),
+        ({"max_conns": -3}, "max_conns is -3; allowed: 1 to 1000"),
+    ],
+)
+def test_settings_out_of_range_are_named(wrong: dict[str, object], match: str) -> None:
+    """What, which value, what is allowed."""
+    with pytest.raises(UsageError, match=match):
+        Settings(**wrong)  # type: ignore[arg-type]
