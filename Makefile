@@ -24,7 +24,6 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout 120 -o addopts="" notebooks
 
 test-fast: setup
 	$(BIN)/python -m pytest -m "$(FAST)"

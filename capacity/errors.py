@@ -30,6 +30,10 @@ class CapacityError(Exception):
         parts = [what, f"allowed: {allowed}" if allowed else None, next_step]
         super().__init__("; ".join(" ".join(part.split()) for part in parts if part))
 
+    def _render_traceback_(self) -> list[str]:
+        """Tell IPython to show the one line and no traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UsageError(CapacityError):
     """The request itself is wrong: nothing was dialled, nothing was changed."""

@@ -26,12 +26,15 @@ class Window:
         Mean number of attempts in flight.
     throttled : int
         Attempts the cluster refused for their rate.
+    away : bool
+        Whether no server answers at all: the window then says nothing of the cluster's capacity.
     """
 
     seconds: float
     answered: int
     in_flight: float
     throttled: int = 0
+    away: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,10 +242,10 @@ class Auto:
             self._settle_until = now + 0.1  # a fresh connection and cold caches are no measure
             return self._setting(None)
         pace = self.pace.step(window, now)
-        bound = pace is not None or window.throttled or window.in_flight < 0.6 * self.limit
-        if bound and self._phase == "ramp" and pace is not None:
+        if self._phase == "ramp" and pace is not None:
             self._hold(now)
-        if not bound and window.answered and now > self._settle_until:
+        unlimited = pace is None and not window.throttled and window.in_flight >= 0.6 * self.limit
+        if unlimited and not window.away and now > self._settle_until:
             getattr(self, f"_{self._phase}")(window, now)
         return self._setting(pace)
 

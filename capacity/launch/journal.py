@@ -124,8 +124,8 @@ class Journal:
         try:
             _lock(path, fd)  # before it has a header: nobody can have opened it yet
             with _said(path, f"cannot reserve {HEADER_BYTES + header.count:,} bytes for journal {path}"):
+                os.pwrite(fd, header.pack(), 0)  # first: with a header a launch killed right here can be resumed
                 os.posix_fallocate(fd, 0, HEADER_BYTES + header.count)
-                os.pwrite(fd, header.pack(), 0)
                 os.fsync(fd)
         except BaseException:
             os.close(fd)

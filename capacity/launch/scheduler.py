@@ -89,7 +89,7 @@ class Scheduler:
 
         self._waiting = Waiting()
         self._outage = Outage()
-        self._probing = False
+        self._probe: int | None = None  # the item that goes alone during an outage; -1 before it is chosen
         self._setting = Setting(0)
         self._ramp_seconds = 0.0
         self._slow = True  # something other than "take the next item" must be looked at before an attempt
@@ -124,7 +124,9 @@ class Scheduler:
         tasks += [asyncio.create_task(self._abort_when(abort))] if abort else []
         try:
             while self._workers:
-                done, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait([*self._workers, tasks[0]], return_when=asyncio.FIRST_COMPLETED)
+                if tasks[0] in done:
+                    tasks[0].result()  # raises: without ticks nothing would be noted or controlled any more
                 for task in done:
                     self._workers.remove(task)
                     error = None if task.cancelled() else task.exception()
@@ -137,8 +139,8 @@ class Scheduler:
                 task.cancel()
             await asyncio.gather(*tasks, *self._workers, return_exceptions=True)
             self._workers.clear()
-            self._tick(last=True)
             writer.shutdown()
+            self._tick(last=True)
         return self._result()
 
     def _result(self) -> Result:
@@ -206,14 +208,16 @@ class Scheduler:
 
     def _answered(self) -> None:
         self._outage.succeeded()
-        if self._probing:
-            self._probing = False
+        if self._probe is not None:
+            self._probe = None
             self._wake()
 
     def _refused(self, item: Pending, refusal: Refusal, now: float) -> None:
         verdict = read(refusal, f"{self._run_id}:{item.item}", self._on_existing)
         meaning = verdict.meaning
-        if meaning is not Meaning.AWAY:
+        if verdict.kind == "DEADLINE_EXCEEDED":  # no answer: it ends no outage, and within one it is part of it
+            meaning = Meaning.AWAY if self._outage.active else meaning
+        elif meaning is not Meaning.AWAY:
             self._answered()
         if meaning is Meaning.DONE:
             self._others.append((item.item, verdict.outcome))
@@ -227,7 +231,8 @@ class Scheduler:
         attempt, tries = item.attempt, item.tries + 1
         if meaning is Meaning.AWAY:
             away = self._outage.failed(now)
-            self._probing = False
+            if self._probe == item.item:
+                self._probe = None
             if away and now - self._outage.since > self._policy.patience:
                 error = ClusterError(
                     f"no server answered for {self._policy.patience:g} s: {refusal.details}",
@@ -254,12 +259,16 @@ class Scheduler:
             now = clock()
             if self._exhausted and not self._waiting:
                 break
-            if slot >= self._setting.limit or (self._outage.active and self._probing):
+            full = self._in_flight >= self._setting.limit  # at the end others leave, so a place is not a slot any more
+            if (slot >= self._setting.limit and (full or not self._exhausted)) or (
+                self._outage.active and self._probe is not None
+            ):
                 await self._park()
             elif self._outage.active and now < self._outage.until:
-                self._probing = True
+                self._probe = -1
                 await asyncio.sleep(min(self._outage.until - now, TICK))
-                self._probing = False
+                if self._probe == -1:
+                    self._probe = None
             elif len(self._waiting) >= max(self._setting.limit, 16) and self._waiting.due() > now:
                 await asyncio.sleep(min(self._waiting.due() - now, TICK))
             elif intended is None and (delay := self._reserve(now)) is not None:
@@ -270,7 +279,7 @@ class Scheduler:
                 pending = self._take(now if intended is None else intended, now)
                 if pending is not None:
                     if self._outage.active:
-                        self._probing = True
+                        self._probe = pending.item
                     return pending
                 until_due = self._waiting.due() - now if self._waiting else 0.0
                 await asyncio.sleep(max(0.0, min(until_due, TICK)))
@@ -378,7 +387,8 @@ class Scheduler:
         if now - self._second_began >= 1 - TICK / 2 or last:
             self._close_second(now)
         if not last:
-            setting = self._controller.step(Window(seconds, answered, self._in_flight, throttled), now)
+            window = Window(seconds, answered, self._in_flight, throttled, self._outage.active)
+            setting = self._controller.step(window, now)
             if setting.reason == "finding the knee":
                 self._ramp_seconds = now - self._began
             self._apply(setting)
@@ -390,7 +400,7 @@ class Scheduler:
                 or self._setting.pace is not None
                 or self._setting.schedule is not None
             )
-        if self._outage.active and not self._probing:
+        if self._outage.active and self._probe is None:
             self._wake()  # the worker that probed may be parked itself now
         if self._on_progress:
             self._on_progress(self.progress())

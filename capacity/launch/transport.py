@@ -27,6 +27,7 @@ from capacity.launch import outcome
 
 METHOD: Final = "/temporal.api.workflowservice.v1.WorkflowService/StartWorkflowExecution"
 OPTIONS: Final = (
+    ("grpc.enable_http_proxy", 0),  # a proxy of the shell must not catch even loopback
     ("grpc.enable_retries", 0),  # retries belong to the scheduler, which counts them
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),

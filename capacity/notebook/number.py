@@ -70,7 +70,8 @@ class NumberControl:
         try:
             self.value = change["new"]
         except UsageError as error:
-            style = "display:block;line-height:1.4;margin-left:10.8em;color:var(--jp-error-color1,#b00020)"
+            style = "display:block;white-space:normal;max-width:24em;line-height:1.4;margin-left:10.8em"
+            style += ";color:var(--jp-error-color1,#b00020)"
             words = f"{html.escape(str(error))}. Still at {self.value:,}."
             self.refusal.value = f'<span role="alert" style="{style}">{words}</span>'
 
@@ -80,7 +81,7 @@ class NumberControl:
 
     def _checked(self, value: int) -> int:
         if not self.lowest <= value <= self.highest:
-            raise UsageError(f"{self.name} is {value:,}", allowed=f"{self.lowest:,} to {self.highest:,}: {self.why}")
+            raise UsageError(f"{self.name} is {value:,}", allowed=f"{self.lowest:,} to {self.highest:,} ({self.why})")
         return value
 
     def _nearest(self, value: int) -> int:

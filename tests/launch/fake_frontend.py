@@ -164,7 +164,7 @@ class FakeFrontend(WorkflowServiceServicer):
         proxy = _Proxy(port)
         listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
         self._cut = proxy.cut
-        self.address = "127.0.0.1:{}".format(listener.sockets[0].getsockname()[1])
+        self.address = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         try:
             yield self
         finally:

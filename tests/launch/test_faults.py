@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from fake_frontend import CAUSES, FakeFrontend
+from fake_frontend import CAUSES, FakeFrontend, status_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from temporalio.api.errordetails.v1 import WorkflowExecutionAlreadyStartedFailure
 
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError, RunFailedError
@@ -22,7 +23,7 @@ from capacity.launch.journal import Header, Journal
 from capacity.launch.progress import Progress, Result
 from capacity.launch.retries import RetryPolicy
 from capacity.launch.scheduler import Scheduler
-from capacity.launch.transport import connect, direct_call, public_call
+from capacity.launch.transport import Meaning, Refusal, connect, direct_call, public_call, read
 
 CALLS = {"public": public_call, "direct": direct_call}
 QUICK = RetryPolicy(deadline=0.4, attempts=6, first_delay=0.005, maximum_delay=0.02, patience=20)
@@ -243,10 +244,6 @@ def test_an_existing_id_fails_where_that_was_asked(step: str) -> None:
 
 def test_our_own_start_is_recognised_in_a_refusal() -> None:
     """ALREADY_EXISTS that names our request id is the answer to a start of ours, even with on-existing fail."""
-    from capacity.launch.transport import Meaning, Refusal, read
-    from fake_frontend import status_bytes
-    from temporalio.api.errordetails.v1 import WorkflowExecutionAlreadyStartedFailure
-
     failure = WorkflowExecutionAlreadyStartedFailure(start_request_id="run:5")
     refusal = Refusal(6, "Workflow execution already finished", status_bytes(6, failure))
     for on_existing in ("skip", "fail"):
@@ -259,8 +256,6 @@ def test_our_own_start_is_recognised_in_a_refusal() -> None:
 @given(code=st.integers(-1, 40), details=st.text(max_size=40), content=st.binary(max_size=60))
 def test_no_answer_can_break_the_reader(code: int, details: str, content: bytes) -> None:
     """Whatever status, text and detail bytes a server sends, they have one meaning, and a final one has a name."""
-    from capacity.launch.transport import Meaning, Refusal, read
-
     verdict = read(Refusal(code, details, content), "run:1")
     if verdict.meaning is Meaning.DONE:
         assert outcome.kind(verdict.outcome)
@@ -278,18 +273,24 @@ def test_a_server_that_stays_away_ends_the_launch_and_fails_no_item() -> None:
 
 
 def test_a_lost_server_is_asked_by_one_probe_at_a_time() -> None:
-    """During an outage not all workers knock: the attempts that find nobody stay far below one per worker and try."""
-    script = {item: ["unavailable"] * 3 + ["ok"] for item in range(64)}
+    """During an outage not all workers knock: after one attempt each, the probes that follow are few."""
     states: set[str] = set()
     seen = launched(
-        {**script, 0: ["unavailable"] * 4 + ["ok"]},
+        {item: ["unavailable"] for item in range(64)},
         64,
         controller=Steady([32]),
-        policy=RetryPolicy(deadline=0.4, first_delay=0.01, patience=0.7),
+        policy=RetryPolicy(deadline=0.4, first_delay=0.001, maximum_delay=0.001, patience=1.2),
         on_progress=lambda progress: states.add(progress.state),
     )
     assert "waiting for the server" in states
-    assert seen.result.retries["UNAVAILABLE"] <= 32 + 10
+    assert sum(seen.frontend.attempts.values()) <= 32 + 8
+
+
+def test_deadlines_of_a_lost_server_use_up_no_item() -> None:
+    """Once nobody answers, an attempt that runs into its deadline is part of the outage, not one of the item's own."""
+    policy = RetryPolicy(deadline=0.4, attempts=2, first_delay=0.005, maximum_delay=0.02)
+    seen = launched({0: ["unavailable"] * 3 + ["late"] * 3 + ["ok"]}, 1, policy=policy)
+    assert seen.codes == [outcome.STARTED]
 
 
 def test_a_retry_is_served_though_the_limit_has_shrunk_and_the_batch_is_at_its_end() -> None:
@@ -354,13 +355,16 @@ def test_an_interrupt_ends_the_wait_for_a_lost_server() -> None:
 def test_a_progress_display_that_fails_ends_the_launch() -> None:
     """An exception of the caller's own is not swallowed: the launch would go on without control or journal."""
 
-    def broken(progress: Progress) -> None:
-        raise ZeroDivisionError
+    told = []
 
+    def broken(progress: Progress) -> None:
+        told.append(progress)
+        if len(told) == 1:
+            raise ZeroDivisionError
+
+    script = {item: ["hang"] for item in range(4)}
     with pytest.raises(ZeroDivisionError):
-        launched(
-            {item: ["hang"] for item in range(4)}, 4, on_progress=broken, policy=RetryPolicy(deadline=3000), within=20
-        )
+        launched(script, 4, on_progress=broken, policy=RetryPolicy(deadline=3000), within=20)
 
 
 def test_both_calls_agree_on_what_is_sent() -> None:

@@ -101,8 +101,16 @@ def test_a_reload_keeps_the_current_figure(page: Any, expect: Any) -> None:
     type_into(page, "CPUs", 96)
     expect(title(page)).to_contain_text("384 starts in flight")
     page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-    page.reload()
-    expect(title(page)).to_contain_text("384 starts in flight", timeout=60_000)
+    for last in (False, False, True):
+        page.capacity_too_busy.clear()
+        page.reload()
+        try:
+            expect(title(page)).to_contain_text("384 starts in flight", timeout=25_000)
+            break
+        except AssertionError:
+            # The libraries' time limits are theirs; what is claimed here is what the figure shows once it loads.
+            if last or not page.capacity_too_busy:
+                raise
     expect(page.locator(LINES)).to_have_count(6)
     expect(marked(page)).to_contain_text("384")
 

@@ -1,0 +1,137 @@
+"""The record of a run: it loads back as it was, and a file that is none is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capacity.errors import CapacityError, UsageError
+from capacity.launch.latency import Latencies
+from capacity.observe.run import ControllerState, LatencySummary, Run, RunSample, throttling
+
+
+def run_of(**changes: Any) -> Run:
+    latencies = Latencies()
+    latencies.add(np.array([0.010, 0.012, 0.250]))
+    fields: dict[str, Any] = {
+        "run_id": "20260101-000000-abcdef",
+        "started_at": "2026-01-01T00:00:00.000+00:00",
+        "address": "127.0.0.1:7233",
+        "namespace": "default",
+        "server_version": "1.32.0",
+        "batch": {"kind": "heights", "chain_id": "mainnet"},
+        "count": 10,
+        "scheduled": 3,
+        "session_scheduled": 3,
+        "already_running": 2,
+        "already_finished": 1,
+        "failed": 1,
+        "not_attempted": 3,
+        "duration_seconds": 2.0,
+        "starts_per_second": 1.5,
+        "sustained_starts_per_second": None,
+        "latency_seconds": LatencySummary.of(latencies),
+        "latency_histogram": latencies.encode(),
+        "parallelism": 4,
+        "controller": ControllerState(asked="4x", limit=4, pace=None, reason="fixed", ramp_seconds=0.0),
+        "attempts": 8,
+        "throttled_attempts": 0,
+        "throttle_cause": None,
+        "throttle_scope": None,
+        "retries": {},
+        "errors": {"INVALID_ARGUMENT": 1},
+        "cpu_seconds": 0.5,
+        "rss_bytes_max": 90_000_000,
+        "journal": None,
+        "series": [
+            RunSample(at=1.0, seconds=1.0, starts=3, throttled=0, in_flight=4, limit=4, p50=0.012, p99=0.25),
+            RunSample(at=2.0, seconds=1.0, starts=0, throttled=0, in_flight=4, limit=4, p50=None, p99=None),
+        ],
+    }
+    return Run(**fields | changes)
+
+
+def test_a_record_loads_back(tmp_path: Path) -> None:
+    """What was saved is what is loaded, to the last field."""
+    path = tmp_path / "run.json"
+    run_of().save(path)
+    assert Run.load(path) == run_of()
+
+
+def test_the_histogram_survives() -> None:
+    """Percentiles can be read from the record's own histogram."""
+    assert run_of().latencies().quantile(0.5) == pytest.approx(0.012, rel=1e-3)
+
+
+def test_another_schema_version_says_so(tmp_path: Path) -> None:
+    """A record of another version is refused by its version, not by an odd failure."""
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(run_of().to_dict() | {"schema_version": 99}))
+    with pytest.raises(UsageError, match="schema version 99; allowed: 1"):
+        Run.load(path)
+
+
+@given(st.one_of(st.binary(max_size=60), st.sampled_from([b"[]", b"{}", b"null", b'{"schema_version": 1}'])))
+def test_no_file_makes_it_fail_otherwise(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    """Whatever a file holds, only our own one-line error comes out."""
+    path = tmp_path_factory.mktemp("records") / "r.json"
+    path.write_bytes(content)
+    with pytest.raises(UsageError):
+        Run.load(path)
+
+
+def test_a_damaged_field_is_named(tmp_path: Path) -> None:
+    """A field of the wrong kind is named."""
+    path = tmp_path / "damaged.json"
+    path.write_text(json.dumps(run_of().to_dict() | {"count": "many"}))
+    with pytest.raises(UsageError, match="count"):
+        Run.load(path)
+
+
+def test_a_record_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """An unwritable path is one clear line."""
+    with pytest.raises(CapacityError, match="cannot write record"):
+        run_of().save(tmp_path)
+
+
+def test_the_series_exports_to_csv() -> None:
+    """One line a second, the header first, an unmeasured latency left empty."""
+    assert run_of().to_csv().splitlines() == [
+        "at,seconds,starts,throttled,in_flight,limit,p50,p99",
+        "1.0,1.0,3,0,4,4,0.012,0.25",
+        "2.0,1.0,0,0,4,4,,",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complete"),
+    [
+        ({}, False),
+        ({"failed": 0, "errors": {}, "not_attempted": 0, "scheduled": 7}, True),
+        ({"failed": 0, "not_attempted": 0, "scheduled": 7, "verified": 10}, True),
+        ({"failed": 0, "not_attempted": 0, "scheduled": 7, "verified": 9}, False),
+        ({"failed": 0, "not_attempted": 0, "scheduled": 7, "verified": 10, "completed": 6}, False),
+        ({"failed": 0, "not_attempted": 0, "scheduled": 7, "error": "no server answered"}, False),
+    ],
+)
+def test_complete_means_all_there(changes: dict[str, Any], complete: bool) -> None:
+    """A run is complete when every item is in place, found by the server, and completed where that was waited for."""
+    assert run_of(**changes).complete is complete
+
+
+def test_throttling_names_the_key() -> None:
+    """The likely configuration key stands beside cause and scope."""
+    words = throttling(run_of(throttled_attempts=4, throttle_cause="RPS_LIMIT", throttle_scope="NAMESPACE"))
+    assert words.startswith("4 attempts (50.0%): RPS_LIMIT, scope NAMESPACE")
+    assert "frontend.namespaceRPS" in words
+
+
+def test_html_escapes_what_a_server_said() -> None:
+    """Text from elsewhere cannot become markup in a notebook."""
+    assert "<script>" not in run_of(warnings=["<script>"])._repr_html_()
