@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PEERS = Path(os.environ.get("PEER_BIN", "/tmp/peer-bin"))
+PEERS = Path(os.environ.get("PEER_BIN") or Path(__file__).parents[1] / "build" / "peer")
 
 
 def free_port() -> int:

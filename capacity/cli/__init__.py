@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from capacity.cli import cluster, launch, plan, runs, table
+from capacity.cli import cluster, launch, plan, runs, table, watch
 from capacity.errors import CapacityError, InterruptedRunError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("table")(table.table)
 app.command("plan")(plan.plan)
 app.add_typer(cluster.app, name="cluster")
 app.command("launch")(launch.launch)
+app.command("watch")(watch.watch)
 app.add_typer(runs.app, name="runs")
 
 

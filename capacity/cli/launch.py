@@ -19,6 +19,7 @@ from capacity.cli.connection import (
     TlsKey,
     TlsName,
 )
+from capacity.cli.watch import PostgresDsn, PrometheusUrl, ServerMetrics
 
 BATCH, CONTROL, TARGET, RECORD = "Batch", "Control", "Target", "Record"
 
@@ -77,6 +78,12 @@ def launch(
     tls_key: TlsKey = None,
     tls_server_name: TlsName = None,
     allow_target: AllowTarget = None,
+    vitals: Annotated[
+        bool, typer.Option("--vitals/--no-vitals", help="Watch server and PostgreSQL.", rich_help_panel="Vitals")
+    ] = True,
+    server_metrics: ServerMetrics = None,
+    postgres: PostgresDsn = None,
+    prometheus: PrometheusUrl = None,
     journal: Annotated[
         Path | None,
         typer.Option(help="Journal of outcomes.", rich_help_panel=RECORD, show_default="a new one in the state folder"),
@@ -107,8 +114,10 @@ def launch(
     from capacity.launch.batch import StartOptions
     from capacity.launch.retries import RetryPolicy
     from capacity.observe.session import Journaling
+    from capacity.observe.sources import Places
 
     launching.check_record_path(record)
+    places = Places(server_metrics, postgres, prometheus)
     options = StartOptions(
         workflow_type,
         task_queue,
@@ -146,6 +155,7 @@ def launch(
         allowed=allow_target or (),
         policy=policy,
         metrics_port=metrics_port,
+        vitals=places if vitals else False,
     )
     if record:
         run.save(record)

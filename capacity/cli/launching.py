@@ -8,14 +8,16 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import structlog
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from capacity.cluster.target import Target
 from capacity.errors import InterruptedRunError, RunFailedError, UsageError
@@ -23,8 +25,10 @@ from capacity.launch.batch import Batch, HeightRange, StartOptions
 from capacity.launch.inputs import InputTemplate
 from capacity.launch.items import ItemsFile
 from capacity.launch.progress import Progress
+from capacity.observe import vitals_text
 from capacity.observe.run import Run, milliseconds
 from capacity.observe.session import launch
+from capacity.observe.vitals import VitalsSample
 
 PLAIN_EVERY = 2.0
 """Seconds between the lines of progress where there is no terminal."""
@@ -95,7 +99,9 @@ async def _run(batch: Batch, target: Target, **options: Any) -> Run:
     shown = _Live() if sys.stderr.isatty() else _Plain()
     try:
         with shown:
-            return await launch(batch, target, stop=stop, abort=abort, on_progress=shown.show, **options)
+            return await launch(
+                batch, target, stop=stop, abort=abort, on_progress=shown.show, on_vitals=shown.vitals, **options
+            )
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
@@ -123,12 +129,23 @@ def words(progress: Progress) -> str:
     return f"{progress.state}: " + ", ".join(parts) if progress.state != "running" else ", ".join(parts)
 
 
+class _WatchedBar(Bar):
+    """A bar with the cluster's vitals below."""
+
+    vitals = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.vitals:
+            yield Text(self.vitals, style="dim")
+
+
 class _Live:
     """A bar that stays on its lines."""
 
     def __init__(self) -> None:
         console = Console(stderr=True)
-        self._bar = Bar(
+        self._bar = _WatchedBar(
             BarColumn(bar_width=16), MofNCompleteColumn(), TextColumn("{task.description}"), console=console
         )
         self._task = self._bar.add_task("connecting", total=None)
@@ -142,6 +159,9 @@ class _Live:
     def show(self, progress: Progress) -> None:
         self._bar.update(self._task, total=progress.count, completed=progress.done, description=words(progress))
 
+    def vitals(self, sample: VitalsSample) -> None:
+        self._bar.vitals = vitals_text.line(sample)
+
 
 class _Plain:
     """A line every two seconds and at each change of state."""
@@ -149,6 +169,7 @@ class _Plain:
     def __init__(self) -> None:
         self._shown = time.monotonic()
         self._state = "running"
+        self._vitals = ""
 
     def __enter__(self) -> None:
         return None
@@ -161,7 +182,13 @@ class _Plain:
         if now - self._shown < PLAIN_EVERY and progress.state == self._state:
             return
         self._shown, self._state = now, progress.state
-        print(f"{progress.done:,} of {progress.count:,}: {words(progress)}", file=sys.stderr, flush=True)
+        print(f"{progress.done:,} of {progress.count:,}: {words(progress)}", file=sys.stderr)
+        if self._vitals:
+            print(f"  {self._vitals}", file=sys.stderr)
+        sys.stderr.flush()
+
+    def vitals(self, sample: VitalsSample) -> None:
+        self._vitals = vitals_text.line(sample)
 
 
 def report(run: Run, as_json: bool) -> int:

@@ -189,6 +189,8 @@ def _spawn(
     arguments += [part for key, value in config.items() for part in ("--dynamic-config-value", f"{key}={value}")]
     if database is not None:
         arguments += ["--db-filename", str(database.absolute())]
+        # Survives a killed server, not a lost machine: a dev server's file need not.
+        arguments += ["--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=off"]
     pid, began = processes.launch(arguments, path, cpus=cpus)
     return DevServer(
         address=f"{ports.HOST}:{chosen}",

@@ -20,11 +20,12 @@ from capacity.errors import CapacityError, ClusterError, RunFailedError
 from capacity.launch import outcome
 from capacity.launch.batch import Batch
 from capacity.launch.controller import Controller, Setting, Window
+from capacity.launch.http2 import Refusal
 from capacity.launch.journal import Journal
 from capacity.launch.latency import Latencies
 from capacity.launch.progress import Counts, Progress, Result, Sample, Series
 from capacity.launch.retries import Outage, Pending, RetryPolicy, Waiting
-from capacity.launch.transport import Connection, Meaning, Refusal, read
+from capacity.launch.transport import Connection, Meaning, read
 
 TICK = 0.1
 """Seconds between ticks."""
@@ -93,6 +94,7 @@ class Scheduler:
         self._setting = Setting(0)
         self._ramp_seconds = 0.0
         self._slow = True  # something other than "take the next item" must be looked at before an attempt
+        self._turn = asyncio.Lock()
         self._pace_next = 0.0
         self._schedule_next = 0.0
         self._parked: list[asyncio.Future[None]] = []
@@ -271,10 +273,8 @@ class Scheduler:
                     self._probe = None
             elif len(self._waiting) >= max(self._setting.limit, 16) and self._waiting.due() > now:
                 await asyncio.sleep(min(self._waiting.due() - now, TICK))
-            elif intended is None and (delay := self._reserve(now)) is not None:
-                intended, wait_until = delay
-                while (left := wait_until - clock()) > 0 and not self._stopping:
-                    await asyncio.sleep(min(left, TICK))
+            elif intended is None and (self._setting.schedule is not None or self._setting.pace is not None):
+                intended = await self._place()
             else:
                 pending = self._take(now if intended is None else intended, now)
                 if pending is not None:
@@ -286,24 +286,28 @@ class Scheduler:
         self._wake()  # whoever is parked has nothing left to wait for either
         return None
 
-    def _reserve(self, now: float) -> tuple[float, float] | None:
-        """Take the next place in the schedule and in the pace: (intended moment, moment to send); None: at once."""
-        schedule, pace = self._setting.schedule, self._setting.pace
-        if schedule is None and pace is None:
-            return None
-        if self._waiting and self._waiting.due() <= now and pace is None:
-            return None  # a retry takes no new place in the schedule
-        at = intended = now
-        if schedule is not None and not (self._waiting and self._waiting.due() <= now):
-            at = intended = self._schedule_next
-            self._schedule_next += 1 / schedule
-        if pace is not None:
-            self._pace_next = max(self._pace_next, now)
-            at = max(at, self._pace_next)
-            if schedule is None:
-                intended = at
-            self._pace_next += 1 / pace
-        return intended, at
+    async def _place(self) -> float | None:
+        """Wait for the next place in the schedule and the pace; return its intended moment, None when it ended.
+
+        One worker waits for the place, the others for their turn: a changed setting is seen at once by all.
+        """
+        async with self._turn:
+            while not self._stopping and not (self._exhausted and not self._waiting):
+                now = intended = at = time.perf_counter()
+                schedule, pace = self._setting.schedule, self._setting.pace
+                fresh = not (self._waiting and self._waiting.due() <= now)  # a retry takes no place in the schedule
+                if schedule is not None and fresh:
+                    at = intended = self._schedule_next
+                if pace is not None:
+                    at = max(at, self._pace_next)
+                if at <= now:
+                    if schedule is not None and fresh:
+                        self._schedule_next += 1 / schedule
+                    if pace is not None:
+                        self._pace_next = max(self._pace_next, now - TICK) + 1 / pace  # a late timer may catch up
+                    return intended
+                await asyncio.sleep(min(at - now, TICK))
+        return None
 
     def _take(self, intended: float, now: float) -> Pending | None:
         """Return an item that waits and is due, else the next of the batch; None: look again later."""

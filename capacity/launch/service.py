@@ -45,10 +45,15 @@ def explain(error: grpc.aio.AioRpcError, connection: Connection) -> CapacityErro
             f"{where} answers, but speaks HTTP/1, not gRPC", next_step="pass the frontend's gRPC port with --address"
         )
     if "CERTIFICATE_VERIFY_FAILED" in details or "certificate verify failed" in details:
-        reason = details.rpartition("CERTIFICATE_VERIFY_FAILED: ")[2].rstrip(") ")
+        reason = details.rpartition("CERTIFICATE_VERIFY_FAILED: ")[2].rstrip(") ").removesuffix(": OK")
         return ClusterError(
             f"the certificate of {where} is not trusted: {reason}",
             next_step="pass its authority with --tls-ca, its name with --tls-server-name, or renew it",
+        )
+    if "Hostname Verification" in details:
+        return ClusterError(
+            f"the certificate of {where} is for another name",
+            next_step="pass the name it is for with --tls-server-name",
         )
     if code is grpc.StatusCode.UNAVAILABLE and "refused" in details:
         return ClusterError(
@@ -63,7 +68,9 @@ def explain(error: grpc.aio.AioRpcError, connection: Connection) -> CapacityErro
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return ClusterError(
             f"{where} does not answer as a Temporal frontend ({code.name}: {_short(details)}); this client {tls}",
-            next_step="check the address and whether the frontend wants TLS (--tls) or plain text (--no-tls)",
+            next_step="check the address, and whether the frontend wants a client certificate (--tls-cert, --tls-key)"
+            if target.tls
+            else "check the address and whether the frontend wants TLS (--tls) or plain text (--no-tls)",
         )
     if code is grpc.StatusCode.NOT_FOUND and "amespace" in details:
         return ClusterError(

@@ -1,17 +1,16 @@
-"""One gRPC channel to a frontend, and what an attempt's answer means.
+"""The way to a frontend, and what an attempt's answer means.
 
-Starts go as bytes over ``grpc.aio`` and their answers come back unparsed: per start the event loop pays for
-one call and nothing else. Everything that is not a start (namespace, counting, batch operations) goes through
-the generated stub on the same channel.
+Starts go as bytes and their answers come back unparsed: over `http2` where the target speaks plain text, which costs
+a fraction of a ``grpc.aio`` call (benchmarks/RESULTS.md), else over ``grpc.aio``. Everything that is not a start
+(namespace, counting, batch operations) goes through the generated stub on a ``grpc.aio`` channel.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
@@ -22,8 +21,11 @@ from temporalio.api.enums.v1 import ResourceExhaustedCause, ResourceExhaustedSco
 from temporalio.api.errordetails.v1 import ResourceExhaustedFailure, WorkflowExecutionAlreadyStartedFailure
 from temporalio.api.workflowservice.v1.service_pb2_grpc import WorkflowServiceStub
 
+from capacity.cluster.guard import split_address
 from capacity.cluster.target import Target
+from capacity.errors import UsageError
 from capacity.launch import outcome
+from capacity.launch.http2 import Refusal, StartChannel
 
 METHOD: Final = "/temporal.api.workflowservice.v1.WorkflowService/StartWorkflowExecution"
 OPTIONS: Final = (
@@ -42,18 +44,8 @@ StartCall = Callable[[bytes, float], Awaitable[bytes]]
 """(request, timeout [s]) to response; raises `Refusal`."""
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not a fault of ours
-    """The answer to an attempt that did not succeed."""
-
-    def __init__(self, code: int, details: str = "", status_bytes: bytes = b"") -> None:
-        super().__init__(f"{code}: {details}")
-        self.code = code
-        self.details = details
-        self.status_bytes = status_bytes
-
-
-def public_call(channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = ()) -> StartCall:
-    """Return the start call made of grpc's public interface."""
+def grpc_call(channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = ()) -> StartCall:
+    """Return the start call over ``grpc.aio``: for TLS, and what the other one is held against."""
     method = channel.unary_unary(METHOD)
 
     async def call(request: bytes, timeout: float) -> bytes:
@@ -76,46 +68,6 @@ def _status_bytes(metadata: Any) -> bytes:
         if key == "grpc-status-details-bin":
             return bytes(value)
     return b""
-
-
-def direct_call(channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = ()) -> StartCall:
-    """Return the start call without the task and the call object that the public interface makes for each call.
-
-    It rests on grpc's own coroutine below ``UnaryUnaryCall`` (grpcio 1.85, ``_cython/_cygrpc/aio/call.pyx.pxi``);
-    an ImportError, AttributeError or TypeError while it is set up means that grpc has changed: `start_call` then
-    falls back to the public call.
-    """
-    from grpc._cython import cygrpc
-
-    make = channel._channel.call
-    method = METHOD.encode()
-    context = cygrpc.build_census_context()
-    clock = time.time
-    probe = make(method, clock() + 1, None, None, 0)  # never sent: it only shows that the signature still fits
-    probe.unary_unary, probe.is_ok, probe.status, probe.cancel  # noqa: B018
-
-    async def call(request: bytes, timeout: float) -> bytes:
-        rpc = make(method, clock() + timeout, None, None, 0)
-        try:
-            response: bytes = await rpc.unary_unary(request, metadata, context)
-        except asyncio.CancelledError:
-            if not rpc.done():
-                rpc.cancel("cancelled by the launcher")
-            raise
-        if rpc.is_ok():
-            return response
-        status = await rpc.status()
-        raise Refusal(status.code(), status.details() or "", _status_bytes(status.trailing_metadata()))
-
-    return call
-
-
-def start_call(channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = ()) -> StartCall:
-    """Return the cheapest start call this grpc allows."""
-    try:
-        return direct_call(channel, metadata)
-    except (ImportError, AttributeError, TypeError):
-        return public_call(channel, metadata)
 
 
 class Meaning(Enum):
@@ -223,15 +175,22 @@ class Connection:
     target: Target
     start: StartCall
     service: WorkflowServiceStub
-    metadata: tuple[tuple[str, str], ...]
+    metadata: tuple[tuple[str, str], ...] = field(repr=False)
 
 
 @contextlib.asynccontextmanager
-async def connect(target: Target, call: Callable[..., StartCall] = start_call) -> AsyncIterator[Connection]:
-    """Open one channel to `target` and close it at the end; nothing is dialled before the first call."""
+async def connect(target: Target, *, plain_http2: bool = True) -> AsyncIterator[Connection]:
+    """Open the way to `target` and close it at the end; nothing is dialled before the first call.
+
+    With `plain_http2` False even a plain-text target is reached over ``grpc.aio``.
+    """
     metadata = tuple((key.lower(), value) for key, value in target.metadata.items())
     if target.api_key:
         metadata += (("authorization", f"Bearer {target.api_key}"), ("temporal-namespace", target.namespace))
+    for key, value in metadata:
+        if not (value.isascii() and value.isprintable() and re.fullmatch(r"[0-9a-z_.-]+", key)):
+            what = "the API key" if key == "authorization" else f"the value of header {key!r}"
+            raise UsageError(f"{what} has characters that no header can carry, perhaps a line end")
     options: list[tuple[str, Any]] = list(OPTIONS)
     if target.tls is None:
         channel = grpc.aio.insecure_channel(target.address, options=options)
@@ -244,4 +203,12 @@ async def connect(target: Target, call: Callable[..., StartCall] = start_call) -
             options.append(("grpc.default_authority", target.tls.server_name))
         channel = grpc.aio.secure_channel(target.address, credentials, options=options)
     async with channel:
-        yield Connection(target, call(channel, metadata), WorkflowServiceStub(channel), metadata)
+        service = WorkflowServiceStub(channel)
+        if target.tls is not None or not plain_http2:
+            yield Connection(target, grpc_call(channel, metadata), service, metadata)
+            return
+        starts = StartChannel(*split_address(target.address), METHOD, metadata)
+        try:
+            yield Connection(target, starts.call, service, metadata)
+        finally:
+            await starts.close()

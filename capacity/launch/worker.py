@@ -72,7 +72,10 @@ async def running(target: Target, task_queue: str) -> AsyncIterator[None]:
         process.stdin.write(pack(target, task_queue))
         with contextlib.suppress(ConnectionError):
             await process.stdin.drain()
-        ready = await asyncio.wait_for(process.stdout.readline(), 60)
+        try:
+            ready = await asyncio.wait_for(process.stdout.readline(), 60)
+        except TimeoutError:
+            raise ClusterError("the worker was not ready within 60 s", next_step="see the server's log") from None
         if ready.strip() != b"ready":
             lines = (await errors).decode(errors="replace").strip().splitlines()
             raise ClusterError(f"the worker did not start: {lines[-1] if lines else 'it ended without a word'}")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from capacity.launch.batch import Batch
     from capacity.launch.progress import Progress
     from capacity.observe.run import Run
+    from capacity.observe.vitals import VitalsSample
 
 _TICK = 0.1  # seconds between two paintings
 _STYLES = {"done": "success", "failed": "danger", "cancelled": "warning", "incomplete": "warning"}
@@ -79,6 +80,7 @@ class Launch:
         self.bar = widgets.IntProgress(max=batch.count, layout={"width": "min(24em, 100%)"})
         self.status = widgets.HTML()
         self.numbers = widgets.HTML()
+        self.vitals = widgets.HTML()
         self.error = widgets.HTML()
         self.launch.on_click(self._on_launch)
         self.cancel.on_click(self._on_cancel)
@@ -88,6 +90,7 @@ class Launch:
                 self.about,
                 widgets.HBox([self.launch, self.cancel, self.bar], layout=row),
                 widgets.HBox([self.status, self.numbers], layout=row),
+                self.vitals,
                 self.error,
             ]
         )
@@ -144,6 +147,7 @@ class Launch:
         self.launch.disabled, self.cancel.disabled = True, False
         self._stop, self._progress, self._painted = asyncio.Event(), None, None
         self.bar.value, self.bar.bar_style, self.error.value, self.numbers.value = 0, "", "", ""
+        self.vitals.value = ""
         self.state = "running"
         self._announce("Running")
         self._future = submit(self._run(self._stop))
@@ -185,11 +189,17 @@ class Launch:
             parallelism=self.parallelism,
             allowed=self.allowed,
             on_progress=self._note,
+            on_vitals=self._show_vitals,
             stop=stop,
         )
 
     def _note(self, progress: Progress) -> None:
         self._progress = progress
+
+    def _show_vitals(self, sample: VitalsSample) -> None:
+        from capacity.observe import vitals_text
+
+        self.vitals.value = _plain(vitals_text.line(sample))
 
     async def _tick(self) -> None:
         while True:
@@ -223,7 +233,7 @@ class Launch:
         self.numbers.value = _plain(" · ".join(parts))
         self.state = "done" if run.complete else "cancelled" if cancelled else "incomplete"
         self._announce(f"{self.state.capitalize()}: {done:,} of {run.count:,}")
-        reasons = [*([run.error] if run.error else []), *run.warnings]
+        reasons = [*([run.error] if run.error else []), *map(str, run.findings()), *run.warnings]
         self.error.value = "".join(f'<p role="alert" style="margin:0">{html.escape(reason)}</p>' for reason in reasons)
 
     def _failed(self, error: BaseException) -> None:

@@ -69,8 +69,9 @@ def serving(metrics: LaunchMetrics, port: int) -> Iterator[None]:
     registry.register(metrics)
     try:
         server, thread = prometheus_client.start_http_server(port, "127.0.0.1", registry)
-    except OSError as error:
-        raise UsageError(f"metrics port {port}: {error.strerror}", next_step="pass another --metrics-port") from error
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "not a port, which is 0 to 65535"
+        raise UsageError(f"metrics port {port}: {reason}", next_step="pass another --metrics-port") from error
     try:
         yield
     finally:

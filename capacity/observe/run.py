@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from capacity.errors import CapacityError, UsageError
 from capacity.launch.latency import Latencies
+from capacity.observe import vitals_text
+from capacity.observe.findings import Finding, findings
+from capacity.observe.vitals import VitalsSample, joined
 
 SCHEMA_VERSION: Final = 1
 
@@ -105,6 +108,7 @@ class Run(BaseModel):
     error: str | None = None
     warnings: list[str] = []
     series: list[RunSample] = []
+    vitals: list[VitalsSample] = []
 
     @property
     def in_place(self) -> int:
@@ -121,6 +125,10 @@ class Run(BaseModel):
         """Whether every item is in place, and was found by the server where that was asked."""
         found = self.verified in (None, self.count) and self.completed in (None, self.scheduled)
         return self.in_place == self.count and found and self.error is None
+
+    def findings(self) -> list[Finding]:
+        """Return what was in the way, as far as it was watched."""
+        return findings(self.vitals, self)
 
     def latencies(self) -> Latencies:
         """Return the histogram of the starts' latencies."""
@@ -204,6 +212,9 @@ class Run(BaseModel):
             rows.append(("retried", ", ".join(f"{n:,} {kind}" for kind, n in others.items())))
         each = f", {self.cpu_seconds / self.session_scheduled * 1e6:,.0f} µs a start" if self.session_scheduled else ""
         rows.append(("launcher", f"{self.cpu_seconds:.1f} s CPU{each}, {self.rss_bytes_max / 2**20:,.0f} MiB"))
+        if self.vitals and (cluster := vitals_text.line(joined(self.vitals))):
+            rows.append(("cluster", cluster))
+        rows += [("in the way", str(finding)) for finding in self.findings()]
         if self.completed is not None:
             rows.append(("completed", f"{self.completed:,} of {self.scheduled:,}"))
         if self.journal:

@@ -26,6 +26,9 @@ from capacity.observe.history import runs_folder
 from capacity.observe.metrics import LaunchMetrics, serving
 from capacity.observe.process import ProcessMeter
 from capacity.observe.run import ControllerState, LatencySummary, Run, RunSample
+from capacity.observe.sources import Places, find
+from capacity.observe.vitals import VitalsSample
+from capacity.observe.watcher import LaunchWatch
 
 OnProgress = Callable[[Progress], None]
 
@@ -87,7 +90,9 @@ async def launch(
     allowed: Collection[str] = (),
     policy: RetryPolicy | None = None,
     metrics_port: int | None = None,
+    vitals: Places | bool = True,
     on_progress: OnProgress | None = None,
+    on_vitals: Callable[[VitalsSample], None] | None = None,
     stop: asyncio.Event | None = None,
     abort: asyncio.Event | None = None,
 ) -> Run:
@@ -117,8 +122,13 @@ async def launch(
         Deadlines, retries and patience.
     metrics_port : int, optional
         Port on loopback for Prometheus metrics of the run.
+    vitals : Places or bool
+        Where the vitals of server and PostgreSQL are read; True is what a local cluster at the target's address
+        offers, False watches nothing.
     on_progress : callable, optional
         Called ten times a second on the event loop.
+    on_vitals : callable, optional
+        Called with each new sample of the vitals on the event loop.
     stop, abort : asyncio.Event, optional
         End early: once what is in flight is answered, or at once.
 
@@ -148,15 +158,20 @@ async def launch(
 
         def show(progress: Progress) -> None:
             meter.sample()
+            watch.tick()
             if metrics_port is not None:
                 metrics.update(progress, scheduler.latencies)
             if on_progress:
                 on_progress(progress)
 
         scheduler = Scheduler(batch, connection, controller, journal, policy=policy, on_progress=show)
+        places = Places() if isinstance(vitals, bool) else vitals
+        sources = await asyncio.to_thread(find, target.address, places) if vitals else None
+        watch = await stack.enter_async_context(LaunchWatch(sources, on_vitals))
         started_at = datetime.datetime.now(datetime.UTC)
         result = await scheduler.run(stop, abort)
         run = _record(journal, target, batch, server_version, started_at, asked, result, meter)
+        run = run.model_copy(update={"vitals": await watch.end()})
         record = runs_folder() / f"{run.run_id}.json"
         run.save(record)
         hurry = abort is not None and abort.is_set()

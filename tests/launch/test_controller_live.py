@@ -19,7 +19,10 @@ from capacity.launch.progress import Progress
 from capacity.observe.run import Run, throttling
 from capacity.observe.session import launch
 
-PEERS = Path(os.environ.get("PEER_BIN", "/tmp/peer-bin"))
+PEERS = Path(os.environ.get("PEER_BIN") or Path(__file__).parents[2] / "build" / "peer")
+
+LIMIT = 40
+"""Requests per second the namespace is held to: below what even a busy machine reaches."""
 
 
 @pytest.fixture
@@ -49,9 +52,9 @@ def stub(require: Callable[[bool, str], None]) -> Iterator[Callable[..., tuple[s
 @pytest.mark.usefixtures("state_folder")
 @pytest.mark.parametrize("parallelism", ["auto", "64"])
 def test_a_throttled_namespace_is_used_to_the_full(require: Callable[[bool, str], None], parallelism: str) -> None:
-    """With namespaceRPS 200 nothing is lost, the steady rate is 200/s within 5 %, few attempts are refused, and the
+    """Behind namespaceRPS nothing is lost, the steady rate is the limit within 5 %, few attempts are refused, and the
     summary names cause, scope and key."""
-    limits = {"frontend.namespaceRPS": "200", "frontend.rps": "100000", "history.rps": "100000"}
+    limits = {"frontend.namespaceRPS": str(LIMIT), "frontend.rps": "100000", "history.rps": "100000"}
     throttled_at_ten: list[int] = []
     started_at_ten: list[int] = []
 
@@ -62,9 +65,11 @@ def test_a_throttled_namespace_is_used_to_the_full(require: Callable[[bool, str]
 
     with embedded.running(dynamic_config=limits) as server:
         target = Target(server.address)
-        run = asyncio.run(launch(HeightRange(4000), target, parallelism=parallelism, on_progress=watch, verify=False))
-    assert (run.scheduled, run.failed, run.not_attempted) == (4000, 0, 0)
-    assert run.sustained_starts_per_second == pytest.approx(200, rel=0.05)
+        run = asyncio.run(
+            launch(HeightRange(18 * LIMIT), target, parallelism=parallelism, on_progress=watch, verify=False)
+        )
+    assert (run.scheduled, run.failed, run.not_attempted) == (18 * LIMIT, 0, 0)
+    assert run.sustained_starts_per_second == pytest.approx(LIMIT, rel=0.05)
     late = run.throttled_attempts - throttled_at_ten[0]
     assert late <= 0.05 * (run.scheduled - started_at_ten[0])
     assert (run.throttle_cause, run.throttle_scope) == ("RPS_LIMIT", "NAMESPACE")
@@ -79,21 +84,20 @@ def started_between(run: Run, begin: float, end: float) -> float:
 @pytest.mark.peer
 @pytest.mark.usefixtures("state_folder")
 @pytest.mark.parametrize(
-    ("flags", "best"),
+    "flags",
     [
-        (("-service", "20ms", "-servers", "8", "-then-service", "20ms", "-then-servers", "24"), 24 / 0.020),
-        (("-service", "20ms", "-servers", "8", "-then-service", "80ms", "-then-servers", "8"), 8 / 0.080),
-        (("-service", "40ms", "-servers", "8", "-then-service", "10ms", "-then-servers", "8"), 8 / 0.010),
+        ("-service", "20ms", "-servers", "8", "-then-service", "20ms", "-then-servers", "24"),
+        ("-service", "20ms", "-servers", "8", "-then-service", "80ms", "-then-servers", "8"),
+        ("-service", "40ms", "-servers", "8", "-then-service", "10ms", "-then-servers", "8"),
     ],
+    ids=["larger", "slower", "faster"],
 )
-def test_auto_follows_a_server_that_changes(
-    stub: Callable[..., tuple[str, int]], flags: tuple[str, ...], best: float
-) -> None:
-    """When the server gets larger, slower or faster in mid-batch, auto is near the new best within five seconds."""
+def test_auto_follows_a_server_that_changes(stub: Callable[..., tuple[str, int]], flags: tuple[str, ...]) -> None:
+    """When the server changes in mid-batch, auto is within five seconds near what 64 in flight then get of it."""
     address, pid = stub(*flags)
     changed: list[float] = []
 
-    async def scenario() -> Run:
+    async def scenario() -> tuple[Run, Run]:
         stop = asyncio.Event()
 
         def watch(progress: Progress) -> None:
@@ -103,7 +107,18 @@ def test_auto_follows_a_server_that_changes(
             if changed and progress.elapsed >= changed[0] + 9:
                 stop.set()
 
-        return await launch(HeightRange(100_000), Target(address), on_progress=watch, stop=stop, verify=False)
+        auto = await launch(HeightRange(100_000), Target(address), on_progress=watch, stop=stop, verify=False)
+        enough = asyncio.Event()
 
-    run = asyncio.run(scenario())
-    assert started_between(run, changed[0] + 5, changed[0] + 9) >= 0.88 * best
+        def three_seconds(progress: Progress) -> None:
+            if progress.elapsed >= 4.5:
+                enough.set()
+
+        many = HeightRange(100_000, from_height=200_000)
+        fixed = await launch(
+            many, Target(address), parallelism=64, on_progress=three_seconds, stop=enough, verify=False
+        )
+        return auto, fixed
+
+    auto, fixed = asyncio.run(scenario())
+    assert started_between(auto, changed[0] + 5, changed[0] + 9) >= 0.88 * started_between(fixed, 1, 4.2)

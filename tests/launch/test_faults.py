@@ -18,14 +18,16 @@ from capacity.cluster.target import Target
 from capacity.errors import ClusterError, RunFailedError
 from capacity.launch import outcome
 from capacity.launch.batch import HeightRange, StartOptions
-from capacity.launch.controller import Fixed, Setting, Window
+from capacity.launch.controller import Fixed, OpenLoop, Setting, Window
+from capacity.launch.http2 import Refusal
 from capacity.launch.journal import Header, Journal
 from capacity.launch.progress import Progress, Result
 from capacity.launch.retries import RetryPolicy
 from capacity.launch.scheduler import Scheduler
-from capacity.launch.transport import Meaning, Refusal, connect, direct_call, public_call, read
+from capacity.launch.transport import Meaning, connect, read
 
-CALLS = {"public": public_call, "direct": direct_call}
+CALLS = {"grpc": False, "http2": True}
+"""Both ways of a start, as `connect` tells them apart."""
 QUICK = RetryPolicy(deadline=0.4, attempts=6, first_delay=0.005, maximum_delay=0.02, patience=20)
 Script = Mapping[int, Sequence[str]]
 
@@ -57,7 +59,7 @@ def launched(
     script: Script,
     count: int = 12,
     *,
-    call: Callable[..., Any] = direct_call,
+    plain_http2: bool = True,
     policy: RetryPolicy = QUICK,
     controller: Any = None,
     on_existing: str = "skip",
@@ -70,7 +72,7 @@ def launched(
     async def run() -> Seen:
         frontend = FakeFrontend(script)
         drain, abort = asyncio.Event(), asyncio.Event()
-        async with frontend.serving(), connect(Target(frontend.address), call) as connection:
+        async with frontend.serving(), connect(Target(frontend.address), plain_http2=plain_http2) as connection:
             batch = HeightRange(count, options=StartOptions(on_existing=on_existing))
             with Journal.in_memory(Header("f", "run", count)) as journal:
                 scheduler = Scheduler(
@@ -133,8 +135,8 @@ def scripts(draw: st.DrawFn) -> dict[int, list[str]]:
 @given(script=scripts())
 def test_whatever_the_frontend_does_each_item_gets_its_outcome(script: dict[int, list[str]]) -> None:
     """Outcomes are those the script asks for and add up, no id starts under two request ids, over either call."""
-    for call in CALLS.values():
-        seen = launched(script, call=call)
+    for plain_http2 in CALLS.values():
+        seen = launched(script, plain_http2=plain_http2)
         assert seen.codes == [LAST[script[item][-1]] for item in range(12)]
         counts = seen.result.counts
         parts = (counts.started, counts.already_running, counts.already_finished, counts.failed, counts.not_attempted)
@@ -149,7 +151,7 @@ def test_whatever_the_frontend_does_each_item_gets_its_outcome(script: dict[int,
         assert seen.frontend.most_in_flight <= 4
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+@pytest.mark.parametrize("plain_http2", CALLS.values(), ids=CALLS.keys())
 @pytest.mark.parametrize(
     ("step", "kind"),
     [
@@ -164,19 +166,19 @@ def test_whatever_the_frontend_does_each_item_gets_its_outcome(script: dict[int,
         *((cause, cause) for cause in CAUSES),
     ],
 )
-def test_a_retry_is_counted_by_its_kind(step: str, kind: str, call: Callable[..., Any]) -> None:
+def test_a_retry_is_counted_by_its_kind(step: str, kind: str, plain_http2: bool) -> None:
     """One attempt that fails in passing is one retry of that kind, and the item is started."""
-    seen = launched({1: [step, "ok"]}, 3, call=call, policy=RetryPolicy(deadline=0.4, first_delay=0.01))
+    seen = launched({1: [step, "ok"]}, 3, plain_http2=plain_http2, policy=RetryPolicy(deadline=0.4, first_delay=0.01))
     assert seen.result.retries == {kind: 1}
     assert seen.codes == [outcome.STARTED] * 3
     assert seen.result.attempts == 4
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+@pytest.mark.parametrize("plain_http2", CALLS.values(), ids=CALLS.keys())
 @pytest.mark.parametrize("step", ["cut", "cut started"])
-def test_a_closed_connection_costs_retries_and_no_start(step: str, call: Callable[..., Any]) -> None:
+def test_a_closed_connection_costs_retries_and_no_start(step: str, plain_http2: bool) -> None:
     """All attempts of a lost connection are repeated under their request ids on the next one."""
-    seen = launched({2: [step, "ok"]}, 8, call=call)
+    seen = launched({2: [step, "ok"]}, 8, plain_http2=plain_http2)
     assert set(seen.result.retries) == {"UNAVAILABLE"}
     assert seen.codes == [outcome.STARTED] * 8
     assert len(seen.frontend.runs) == 8
@@ -214,7 +216,7 @@ def test_an_item_gives_up_after_its_attempts(step: str) -> None:
     assert seen.result.counts.started == 2
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+@pytest.mark.parametrize("plain_http2", CALLS.values(), ids=CALLS.keys())
 @pytest.mark.parametrize(
     ("step", "kind"),
     [
@@ -224,10 +226,10 @@ def test_an_item_gives_up_after_its_attempts(step: str) -> None:
         ("unimplemented", "UNIMPLEMENTED"),
     ],
 )
-def test_an_answer_that_holds_for_all_ends_the_batch(step: str, kind: str, call: Callable[..., Any]) -> None:
+def test_an_answer_that_holds_for_all_ends_the_batch(step: str, kind: str, plain_http2: bool) -> None:
     """Where no item can succeed the launch stops, says why, and leaves the rest to do instead of failing it."""
     script = {item: ["ok"] if item < 10 else [step] for item in range(200)}
-    seen = launched(script, 200, call=call)
+    seen = launched(script, 200, plain_http2=plain_http2)
     assert isinstance(seen.result.error, RunFailedError)
     assert kind in str(seen.result.error)
     assert (seen.result.counts.started, seen.result.counts.failed) == (10, 0)
@@ -309,6 +311,13 @@ def test_what_is_in_flight_follows_the_limit(limits: list[int]) -> None:
     assert seen.frontend.most_in_flight <= 8
 
 
+def test_a_scheduled_batch_ends_with_its_last_answer() -> None:
+    """In the open loop the places that idle workers took in the schedule beyond the last item are not waited for."""
+    seen = launched({}, 10, controller=OpenLoop(rate=20, maximum=512), within=12)
+    assert seen.codes == [outcome.STARTED] * 10
+    assert seen.result.seconds >= 9 / 20
+
+
 def test_draining_leaves_the_rest_to_do() -> None:
     """The first interrupt waits for what is in flight, notes it, and starts nothing more."""
 
@@ -368,22 +377,25 @@ def test_a_progress_display_that_fails_ends_the_launch() -> None:
 
 
 def test_both_calls_agree_on_what_is_sent() -> None:
-    """The private short cut sends the headers the public call sends."""
+    """Our own HTTP/2 sends the headers that grpc sends."""
 
-    async def sent(call: Callable[..., Any]) -> dict[str, Any]:
+    async def sent(plain_http2: bool) -> dict[str, Any]:
         frontend = FakeFrontend()
         seen: dict[str, Any] = {}
         frontend._admit = lambda context: bool(seen.update(dict(context.invocation_metadata()))) or True  # type: ignore[method-assign]
         target = Target("", api_key="key", metadata={"X-Extra": "1"})
         async with frontend.serving():
             target = Target(frontend.address, api_key="key", metadata={"X-Extra": "1"})
-            async with connect(target, call) as connection:
+            async with connect(target, plain_http2=plain_http2) as connection:
                 template = StartOptions().request_template("n", "run")
                 ((_, body),) = HeightRange(1).bodies("run", lambda _: False)
                 await connection.start(template + (body or b""), 5.0)
         return seen
 
-    public, direct = (asyncio.run(sent(call)) for call in (public_call, direct_call))
+    public, direct = (asyncio.run(sent(plain_http2)) for plain_http2 in (False, True))
     assert public["authorization"] == "Bearer key"
     assert public["x-extra"] == "1"
+    own, theirs = direct.pop("user-agent"), public.pop("user-agent")
+    assert own == "capacity"
+    assert theirs.startswith("grpc-python")
     assert direct == public

@@ -1,0 +1,279 @@
+"""A Temporal server's vitals from its Prometheus page, and its process's CPU when it is local.
+
+The page is about a megabyte, of which a few hundred lines are wanted. `semaphore_latency{operation="ShardInfo"}` is
+what a request waits for its shard's I/O semaphore (server:service/history/shard/context_impl.go);
+`dd_shard_io_semaphore_latency` is only the deadlock detector's own probe, so it is not read.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from capacity.cluster import processes
+from capacity.observe.pages import Site
+from capacity.observe.process import CpuMeter, listener, rss_bytes
+from capacity.observe.vitals import FIRST_READING, NotMeasuredError, ServerVitals, SqlPool
+from capacity.observe.watcher import Reading
+
+# Each alternative begins with the same literal byte: the search skips from line to line, which "^" makes 20 x slower.
+_WANTED: Final = re.compile(
+    rb"\n((?:service_requests|service_errors_resource_exhausted|host_rps_limit|namespace_host_rps_limit|num_goroutines"
+    rb"|memory_allocated|persistence_sql_(?:max_open_conn|open_conn|idle_conn|in_use))(?:_total)?[{ ][^\n]*"
+    rb"|(?:service_latency|persistence_latency|semaphore_latency)(?:_seconds)?_(?:bucket|sum|count)\{[^\n]*"
+    rb'operation="(?:StartWorkflowExecution|CreateWorkflowExecution|ShardInfo)"[^\n]*)',
+)
+_LINE: Final = re.compile(rb"^(\w+)(?:\{(.*)\})?[ \t]+(\S+)")
+_LABEL: Final = re.compile(rb'(\w+)="((?:[^"\\]|\\.)*)"')
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_HISTOGRAMS: Final = {
+    "start": ("service_latency", "StartWorkflowExecution"),
+    "shard_wait": ("semaphore_latency", "ShardInfo"),
+    "create": ("persistence_latency", "CreateWorkflowExecution"),
+}
+
+
+@dataclass
+class Histogram:
+    """A histogram's counters: observations up to each bound [s], their number and sum [s]."""
+
+    buckets: dict[float, float] = field(default_factory=lambda: defaultdict(float))
+    count: float = 0.0
+    sum: float = 0.0
+
+    def since(self, before: Histogram) -> Histogram | None:
+        """Return what came after `before`; None if a counter went backwards."""
+        buckets = {bound: n - before.buckets.get(bound, 0.0) for bound, n in self.buckets.items()}
+        later = Histogram(buckets, self.count - before.count, self.sum - before.sum)
+        return None if later.count < 0 or min(buckets.values(), default=0.0) < 0 else later
+
+    def mean(self) -> float | None:
+        """Return the mean [s]; None of nothing."""
+        return self.sum / self.count if self.count else None
+
+    def quantile(self, q: float) -> float | None:
+        """Return a quantile, interpolated in its bucket [s]; None of nothing.
+
+        Source: the definition of Prometheus' ``histogram_quantile``; above the last bound it is that bound.
+
+        Examples
+        --------
+        >>> Histogram({0.001: 50, 0.002: 100, math.inf: 100}, 100, 0.1).quantile(0.75)
+        0.0015
+        """
+        if not self.count:
+            return None
+        rank, low, below = q * self.count, 0.0, 0.0
+        for bound, n in sorted(self.buckets.items()):
+            if n >= rank:
+                if math.isinf(bound):
+                    return low
+                return low + (bound - low) * (rank - below) / (n - below) if n > below else bound
+            low, below = bound, n
+        return low
+
+
+@dataclass
+class Page:
+    """The wanted numbers of one metrics page."""
+
+    starts: float = 0.0
+    requests: float = 0.0
+    exhausted: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    gauges: dict[str, float] = field(default_factory=dict)
+    pools: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    histograms: dict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
+    lines: int = 0
+
+
+def parse(chunks: Iterable[bytes]) -> Page:
+    """Read a page of Prometheus text, in chunks of any size."""
+    page, rest = Page(), b"\n"
+    for chunk in chunks:
+        rest += chunk
+        end = rest.rfind(b"\n")  # of the line that may go on in the next chunk
+        _scan(page, rest[:end])
+        rest = rest[end:]
+    _scan(page, rest)
+    return page
+
+
+def _scan(page: Page, text: bytes) -> None:
+    for line in _WANTED.findall(text):
+        found = _LINE.match(line)
+        if found is None:
+            continue
+        name = found[1].decode().removesuffix("_total")
+        labels = {key.decode(): value.decode("utf-8", "replace") for key, value in _LABEL.findall(found[2] or b"")}
+        try:
+            _take(page, name, labels, float(found[3]))
+        except (ValueError, KeyError):
+            continue  # not Prometheus text, or a label this needs is not there
+        page.lines += 1
+
+
+def _take(page: Page, name: str, labels: Mapping[str, str], value: float) -> None:
+    if name == "service_requests":
+        if labels["service_name"] == "frontend":
+            page.requests += value
+            page.starts += value if labels["operation"] == "StartWorkflowExecution" else 0.0
+    elif name == "service_errors_resource_exhausted":
+        # An error travels through the services and each counts it: the frontend's is the caller's.
+        if labels["service_name"] == "frontend":
+            page.exhausted[_cause(labels["resource_exhausted_cause"])] += value
+    elif name.startswith("persistence_sql_"):
+        # Services of one process have a pool each.
+        page.pools[f"{labels['service_name']} {labels['db_kind']}"][name.removeprefix("persistence_sql_")] = value
+    elif name in ("num_goroutines", "memory_allocated"):
+        # Each service of one process reports the whole process, at moments of its own.
+        page.gauges[name] = max(value, page.gauges.get(name, 0.0))
+    elif name.endswith("_rps_limit"):
+        page.gauges[name] = min(value, page.gauges.get(name, math.inf))
+    else:
+        _take_histogram(page, name, labels, value)
+
+
+def _take_histogram(page: Page, name: str, labels: Mapping[str, str], value: float) -> None:
+    family, _, part = name.rpartition("_")
+    wanted = (family.removesuffix("_seconds"), labels["operation"])
+    ours = next((key for key, names in _HISTOGRAMS.items() if names == wanted), None)
+    if ours is None or (ours == "start" and labels["service_name"] != "frontend"):
+        return
+    histogram = page.histograms[ours]
+    if part == "bucket":
+        histogram.buckets[float(labels["le"])] += value
+    elif part == "count":
+        histogram.count += value
+    else:
+        histogram.sum += value
+
+
+def _cause(text: str) -> str:
+    """Return a cause as the API spells it: the page has ``RpsLimit`` where the API has ``RPS_LIMIT``.
+
+    >>> _cause("RpsLimit"), _cause("BusyWorkflow"), _cause("RPS_LIMIT")
+    ('RPS_LIMIT', 'BUSY_WORKFLOW', 'RPS_LIMIT')
+    """
+    return text if text.isupper() else re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text).upper()
+
+
+class ServerSource:
+    """A server's metrics page.
+
+    Parameters
+    ----------
+    url : str
+        The page.
+    pid, created : int and float, optional
+        The local server's process, where it is known; else whoever listens on a loopback URL's port.
+    """
+
+    component = "server"
+
+    def __init__(self, url: str, pid: int | None = None, created: float | None = None) -> None:
+        self._site = Site(url, "--server-metrics")
+        self._process = (pid, created) if pid is not None and created is not None else None
+        self._looked = -math.inf
+        self._meter = CpuMeter()
+        self._before: tuple[float, Page] | None = None
+
+    def read(self) -> Reading:
+        try:
+            page = parse(self._site.get(self._site.path))
+        except NotMeasuredError:
+            self._before = None
+            raise
+        now = time.monotonic()
+        if not page.lines:
+            self._before = None
+            raise NotMeasuredError("the page has no metrics of a Temporal server")
+        missing: dict[str, str] = {}
+        values = self._gauges(page, missing) | self._rates(page, now, missing) | self._local(now, missing)
+        self._before = (now, page)
+        return Reading(ServerVitals(**values), missing)
+
+    def close(self) -> None:
+        return None
+
+    def _gauges(self, page: Page, missing: dict[str, str]) -> dict[str, Any]:
+        pools = _pools(page.pools)
+        if not pools:
+            missing["sql_pools"] = "the server reports them once a minute, and only of SQL stores"
+        goroutines, memory = page.gauges.get("num_goroutines"), page.gauges.get("memory_allocated")
+        return {
+            "host_rps_limit": page.gauges.get("host_rps_limit"),
+            "namespace_rps_limit": page.gauges.get("namespace_host_rps_limit"),
+            "sql_pools": pools or None,
+            "goroutines": None if goroutines is None else int(goroutines),
+            "memory_bytes": None if memory is None else int(memory),
+        }
+
+    def _rates(self, page: Page, now: float, missing: dict[str, str]) -> dict[str, Any]:
+        names = ("starts_per_second", "requests_per_second", "resource_exhausted_per_second")
+        if self._before is None:
+            missing.update(dict.fromkeys((*names, *_HISTOGRAMS), FIRST_READING))
+            return {}
+        before, then = self._before[1], now - self._before[0]
+        if page.requests < before.requests or page.starts < before.starts:
+            missing.update(dict.fromkeys((*names, *_HISTOGRAMS), "a counter went backwards: the server was restarted"))
+            return {}
+        values: dict[str, Any] = {
+            "starts_per_second": (page.starts - before.starts) / then,
+            "requests_per_second": (page.requests - before.requests) / then,
+            "resource_exhausted_per_second": {
+                cause: (n - before.exhausted.get(cause, 0.0)) / then
+                for cause, n in page.exhausted.items()
+                if n > before.exhausted.get(cause, 0.0)
+            },
+        }
+        for key, quantiles in (("start", (0.5, 0.99)), ("shard_wait", (0.5, 0.99)), ("create", (0.99,))):
+            later = page.histograms[key].since(before.histograms[key])
+            if later is None or not later.count:
+                missing[key] = "a counter went backwards" if later is None else "there were none"
+                continue
+            values[f"{key}_mean"] = later.mean()
+            values.update({f"{key}_p{q * 100:.0f}": later.quantile(q) for q in quantiles})
+        return values
+
+    def _local(self, now: float, missing: dict[str, str]) -> dict[str, Any]:
+        if self._process is None or not processes.alive(*self._process):
+            self._process = self._found(now)
+            self._meter = CpuMeter()
+        if self._process is None:
+            missing["cpus_used"] = "its process is not known on this machine"
+            return {}
+        pid = self._process[0]
+        use = self._meter.read([pid])
+        if use.used is None:
+            missing["cpus_used"] = FIRST_READING
+        return {
+            "rss_bytes": rss_bytes(pid),
+            "cpus_used": use.used,
+            "cpus_waiting": use.waiting,
+            "cpus_allowed": use.allowed,
+        }
+
+    def _found(self, now: float) -> tuple[int, float] | None:
+        if self._site.host not in _LOOPBACK or now - self._looked < 10:
+            return None
+        self._looked = now
+        pid = listener(self._site.port)
+        return (pid, processes.created(pid)) if pid is not None else None
+
+
+def _pools(found: Mapping[str, Mapping[str, float]]) -> dict[str, SqlPool]:
+    return {
+        name: SqlPool(
+            max_open=int(pool["max_open_conn"]),
+            open=int(pool["open_conn"]),
+            in_use=int(pool["in_use"]),
+            idle=int(pool["idle_conn"]),
+        )
+        for name, pool in sorted(found.items())
+        if len(pool) == 4
+    }

@@ -1,0 +1,232 @@
+"""Vital signs of everything a launch depends on: one record a second.
+
+Invariants: what was not read is None and `VitalsSample.missing` says why, it is never 0; a rate is the difference of
+two readings of one counter, so a first reading, a restart or a gap gives none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from capacity.errors import ClusterError
+
+NO_ANSWER: Final = "no answer"
+"""How the reason begins when a component is away, rather than unreadable for another reason."""
+
+FIRST_READING: Final = "a rate needs two readings"
+
+
+class NotMeasuredError(ClusterError):
+    """A source could not be read; its text is the reason shown."""
+
+
+class _Vitals(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LauncherVitals(_Vitals):
+    """The process that launches, and the machine it runs on.
+
+    Attributes
+    ----------
+    rss_bytes : int
+        Resident set [bytes].
+    cpus_used : float, optional
+        CPU seconds of all its threads per second [CPUs].
+    threads : int
+        Threads.
+    tasks : int, optional
+        asyncio tasks on its loop at the last tick.
+    descriptors : int, optional
+        Open file descriptors.
+    machine_cpus_used : float, optional
+        CPU seconds of the whole machine per second [CPUs].
+    machine_cpus : int
+        CPUs of the machine.
+    """
+
+    rss_bytes: int
+    cpus_used: float | None = None
+    threads: int
+    tasks: int | None = None
+    descriptors: int | None = None
+    machine_cpus_used: float | None = None
+    machine_cpus: int
+
+
+class SqlPool(_Vitals):
+    """Connections one service's pool may hold, holds, uses and keeps idle; the server renews them once a minute."""
+
+    max_open: int
+    open: int
+    in_use: int
+    idle: int
+
+
+class ServerVitals(_Vitals):
+    """A Temporal server by its metrics page.
+
+    Rates [1/s] and latencies [s] are over the time since the reading before. Quantiles are interpolated inside the
+    page's buckets (1, 2, 5, 10, ... ms), as Prometheus does.
+
+    Attributes
+    ----------
+    starts_per_second, requests_per_second : float, optional
+        StartWorkflowExecution alone and all requests, at the frontend.
+    start_mean, start_p50, start_p99 : float, optional
+        Latency of StartWorkflowExecution at the frontend.
+    resource_exhausted_per_second : dict, optional
+        Refused requests by cause.
+    host_rps_limit, namespace_rps_limit : float, optional
+        Limits of the frontend host, as the page gives them; the second only where the server reports it.
+    sql_pools : dict of SqlPool, optional
+        By service and kind of store, such as ``history main``.
+    shard_wait_mean, shard_wait_p50, shard_wait_p99 : float, optional
+        Wait for a shard's I/O semaphore.
+    create_mean, create_p99 : float, optional
+        Latency of the store's CreateWorkflowExecution.
+    goroutines, memory_bytes : int, optional
+        Of the process; a page of several services in one process counts it once.
+    rss_bytes : int, optional
+        Resident set, of a local process.
+    cpus_used, cpus_waiting, cpus_allowed : float, optional
+        Of a local process: CPU seconds per second, threads that waited for a CPU on average, CPUs it may run on.
+    """
+
+    starts_per_second: float | None = None
+    requests_per_second: float | None = None
+    start_mean: float | None = None
+    start_p50: float | None = None
+    start_p99: float | None = None
+    resource_exhausted_per_second: dict[str, float] | None = None
+    host_rps_limit: float | None = None
+    namespace_rps_limit: float | None = None
+    sql_pools: dict[str, SqlPool] | None = None
+    shard_wait_mean: float | None = None
+    shard_wait_p50: float | None = None
+    shard_wait_p99: float | None = None
+    create_mean: float | None = None
+    create_p99: float | None = None
+    goroutines: int | None = None
+    memory_bytes: int | None = None
+    rss_bytes: int | None = None
+    cpus_used: float | None = None
+    cpus_waiting: float | None = None
+    cpus_allowed: int | None = None
+
+
+class Statement(_Vitals):
+    """What one kind of statement took since the watch began: calls and seconds of execution."""
+
+    query: str
+    calls: int
+    seconds: float
+
+
+class PostgresVitals(_Vitals):
+    """A PostgreSQL, by SQL and, when local, by its processes.
+
+    Attributes
+    ----------
+    connections : dict of int
+        Client connections by state, the watcher's own included.
+    connections_used, connections_max, connections_reserved : int
+        All client connections, ``max_connections``, and how many of these ordinary roles cannot have.
+    waits : dict of int
+        Active backends by what they wait for.
+    commits_per_second, rollbacks_per_second, wal_bytes_per_second : float, optional
+        Of all databases; PostgreSQL itself counts commits up to a second late.
+    database_bytes : dict of int
+        Sizes, up to ten seconds old.
+    started_at : float
+        When this PostgreSQL was started [Unix time, s].
+    statements : tuple of Statement, optional
+        The longest since the watch began; None without pg_stat_statements. In a record only the last sample has them.
+    cpus_used, cpus_waiting, cpus_allowed : float, optional
+        Of all its processes: CPU seconds per second, processes that waited for a CPU on average, CPUs they may run on.
+    """
+
+    connections: dict[str, int]
+    connections_used: int
+    connections_max: int
+    connections_reserved: int
+    waits: dict[str, int]
+    commits_per_second: float | None = None
+    rollbacks_per_second: float | None = None
+    wal_bytes_per_second: float | None = None
+    database_bytes: dict[str, int]
+    started_at: float
+    statements: tuple[Statement, ...] | None = None
+    cpus_used: float | None = None
+    cpus_waiting: float | None = None
+    cpus_allowed: int | None = None
+
+    @property
+    def connections_usable(self) -> int:
+        """Connections that ordinary roles can have."""
+        return self.connections_max - self.connections_reserved
+
+
+class PrometheusVitals(_Vitals):
+    """CPU of hosts and containers by a Prometheus: CPU seconds per second by stored query [CPUs]."""
+
+    cpus: dict[str, float]
+
+
+class VitalsSample(_Vitals):
+    """One line of the watch.
+
+    Parameters
+    ----------
+    at : float
+        Since the watch began [s].
+    launcher, server, postgres, prometheus : optional
+        None: not measured, or not asked for.
+    missing : dict of str
+        Why something asked for is None, by component (``server``) or field (``server.sql_pools``).
+    """
+
+    at: float
+    launcher: LauncherVitals | None = None
+    server: ServerVitals | None = None
+    postgres: PostgresVitals | None = None
+    prometheus: PrometheusVitals | None = None
+    missing: dict[str, str] = {}
+
+
+COMPONENTS: Final = ("launcher", "server", "postgres", "prometheus")
+
+_MOMENTS: Final = ("at", "started_at")
+_Model = TypeVar("_Model", bound=_Vitals)
+
+
+def joined(samples: Sequence[_Model]) -> _Model:
+    """Return several records as one: of floats the mean, of counts the highest, of the rest the last.
+
+    What only some of them measured comes from those alone.
+    """
+    values: dict[str, Any] = {}
+    for name in type(samples[0]).model_fields:
+        all_values = [getattr(sample, name) for sample in samples]
+        values[name] = all_values[-1] if name in _MOMENTS else _joined_values(all_values)
+    return type(samples[0]).model_construct(**values)
+
+
+def _joined_values(values: list[Any]) -> Any:
+    there = [value for value in values if value is not None]
+    if not there:
+        return None
+    last = there[-1]
+    if isinstance(last, _Vitals):
+        return joined(there)
+    if isinstance(last, dict):
+        keys = dict.fromkeys(key for value in there for key in value)
+        # A cause or a wait that is not listed did not occur in that second: unlike a None it is a measured zero.
+        absent = 0.0 if any(isinstance(number, float) for value in there for number in value.values()) else None
+        return {key: _joined_values([value.get(key, absent) for value in there]) for key in keys}
+    if isinstance(last, float):
+        return sum(there) / len(there)
+    return max(there) if isinstance(last, int) else last

@@ -1,0 +1,176 @@
+"""One launch from the guard to the record, on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from capacity.cluster.devserver import DevServer
+from capacity.cluster.target import Target
+from capacity.errors import GuardRefusalError, JournalError, UsageError
+from capacity.launch import service
+from capacity.launch.batch import HeightRange
+from capacity.launch.journal import Header
+from capacity.launch.progress import Progress
+from capacity.launch.retries import RetryPolicy
+from capacity.observe.run import Run
+from capacity.observe.session import Journaling, launch, runs_folder
+
+pytestmark = pytest.mark.devserver
+PATIENT = RetryPolicy(attempts=30)
+
+
+@pytest.fixture(autouse=True)
+def _own_state(state_folder: str) -> None:
+    """Journals and records go to a folder of the test's own."""
+
+
+def a_batch(count: int = 40) -> HeightRange:
+    return HeightRange(count, f"s{uuid4().hex[:8]}")
+
+
+def launched(batch: HeightRange, server: DevServer, **options: Any) -> Run:
+    options = {"parallelism": 4, "policy": PATIENT} | options
+    return asyncio.run(launch(batch, Target(server.address), **options))
+
+
+def stopped_early(batch: HeightRange, server: DevServer) -> Run:
+    """Launch, and stop once something is started."""
+    stop = asyncio.Event()
+
+    def watch(progress: Progress) -> None:
+        if progress.started:
+            stop.set()
+
+    return launched(batch, server, stop=stop, on_progress=watch)
+
+
+def test_journal_and_record_are_kept_where_nothing_was_asked(devserver: DevServer) -> None:
+    """A launch leaves a journal and a record named after it in the state folder, and the record loads back."""
+    run = launched(a_batch(), devserver)
+    assert run.journal == str(runs_folder() / f"{run.run_id}.journal")
+    assert Header.read(Path(run.journal)).run_id == run.run_id
+    assert Run.load(runs_folder() / f"{run.run_id}.json") == run
+
+
+def test_a_stopped_launch_is_resumed_from_the_newest_journal_of_its_batch(devserver: DevServer) -> None:
+    """Without a path, resume finds this batch's journal; outcomes are of all sessions, rates of the last."""
+    batch = a_batch(600)
+    first = stopped_early(batch, devserver)
+    assert first.interrupted
+    assert 0 < first.scheduled < 600
+    assert first.scheduled + first.not_attempted == 600
+    launched(a_batch(5), devserver)
+    second = launched(batch, devserver, journaling=Journaling(resume=True), parallelism=8)
+    assert (second.run_id, second.journal) == (first.run_id, first.journal)
+    assert (second.scheduled, second.not_attempted, second.verified) == (600, 0, 600)
+    assert second.session_scheduled == 600 - first.scheduled
+    assert second.starts_per_second * second.duration_seconds == pytest.approx(second.session_scheduled)
+    assert second.latencies().count == second.session_scheduled
+
+
+def test_resuming_what_was_never_launched_is_refused(devserver: DevServer) -> None:
+    """Without a journal of this batch the refusal says so, instead of starting it anew."""
+    with pytest.raises(JournalError, match=r"no journal in .* belongs to this batch"):
+        launched(a_batch(), devserver, journaling=Journaling(resume=True))
+
+
+def test_resuming_a_finished_batch_starts_nothing(devserver: DevServer) -> None:
+    """A journal with nothing left to do costs no attempt, and the batch is still verified."""
+    batch = a_batch()
+    launched(batch, devserver)
+    again = launched(batch, devserver, journaling=Journaling(resume=True))
+    assert (again.attempts, again.session_scheduled, again.starts_per_second) == (0, 0, 0.0)
+    assert (again.scheduled, again.verified, again.complete) == (40, 40, True)
+
+
+def test_the_count_is_the_servers(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch whose journal says 40 but of which the server holds 39 is not verified and not complete."""
+    from capacity.launch.cleaning import clean, of_run
+    from capacity.launch.transport import connect
+
+    batch = a_batch()
+    run = launched(batch, devserver)
+    assert run.verification() == "verified 40 of 40"
+
+    async def delete_one() -> None:
+        async with connect(Target(devserver.address)) as connection:
+            query = f"WorkflowId = '{batch.workflow_id(7)}'"
+            await clean(connection, [found async for found in of_run(connection, query, run.run_id)], delete=True)
+            while await service.count(connection, query):
+                await asyncio.sleep(0.05)
+
+    asyncio.run(delete_one())
+    monkeypatch.setattr(service, "settle", partial(service.settle, patience=0.5))
+    again = launched(batch, devserver, journaling=Journaling(resume=True))
+    assert again.verification() == "verified 39 of 40"
+    assert not again.complete
+
+
+def test_unverified_says_so(devserver: DevServer) -> None:
+    """Where the server was not asked for its count the record claims none."""
+    run = launched(a_batch(), devserver, verify=False)
+    assert run.verified is None
+    assert run.verification() == "not verified: the server was not asked"
+    assert run.complete
+
+
+def test_the_record_says_how_it_was_controlled_and_what_it_cost(devserver: DevServer) -> None:
+    """Parallelism, controller, CPU, memory, latency and series are those of the run."""
+    run = launched(a_batch(60), devserver, parallelism=3)
+    assert (run.parallelism, run.controller.limit) == (3, 3)
+    assert "--parallelism 3" in run.controller.asked
+    assert run.cpu_seconds > 0
+    assert run.rss_bytes_max > 10 << 20
+    latency = run.latency_seconds
+    assert 0 < (latency.p50 or 0) <= (latency.p90 or 0) <= (latency.p99 or 0) <= (latency.max or 0)
+    assert sum(sample.starts for sample in run.series) == 60
+    assert run.attempts == 60 + sum(run.retries.values())
+
+
+def test_progress_is_told_at_ticks_and_ends_with_the_final_counts(devserver: DevServer) -> None:
+    """Progress never counts backwards, comes at most ten times a second, and the last one is the record's."""
+    told: list[Progress] = []
+    run = launched(a_batch(200), devserver, on_progress=told.append)
+    assert [p.done for p in told] == sorted(p.done for p in told)
+    assert all(p.done + p.not_attempted == 200 for p in told)
+    assert (told[-1].state, told[-1].done) == ("done", 200)
+    assert len([p for p in told if p.state == "running"]) <= run.duration_seconds / 0.1 + 1
+
+
+def test_a_target_that_is_no_dev_cluster_is_refused_before_it_is_dialled(state_folder: str) -> None:
+    """The guard comes first: no connection, no journal."""
+    with pytest.raises(GuardRefusalError, match=r"10\.255\.255\.1:7233"):
+        asyncio.run(launch(a_batch(), Target("10.255.255.1:7233")))
+    assert not list(Path(state_folder).rglob("*.journal"))
+
+
+def test_a_batch_over_the_cap_is_refused(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CAPACITY_MAX_STARTS caps a launch, by count, before anything is started."""
+    monkeypatch.setenv("CAPACITY_MAX_STARTS", "39")
+    with pytest.raises(UsageError, match="39"):
+        launched(a_batch(40), devserver)
+    assert launched(a_batch(39), devserver).complete
+
+
+def test_a_rate_is_kept_and_latency_is_counted_from_the_intended_moment(devserver: DevServer) -> None:
+    """In the open loop starts are due on schedule: 30 at 20/s take no less than the schedule needs."""
+    run = launched(a_batch(30), devserver, parallelism=None, rate=20.0)
+    assert run.duration_seconds >= 29 / 20
+    assert run.starts_per_second <= 30 / (29 / 20)
+
+
+def test_another_target_does_not_share_the_journal(devserver: DevServer, tmp_path: Path) -> None:
+    """The journal of a batch on one address is refused for the same batch on another."""
+    batch, path = a_batch(), tmp_path / "j"
+    launched(batch, devserver, journaling=Journaling(path))
+    port = devserver.address.partition(":")[2]
+    other = replace(Target(devserver.address), address=f"localhost:{port}")
+    with pytest.raises(JournalError, match="belongs to another batch"):
+        asyncio.run(launch(batch, other, journaling=Journaling(path, resume=True)))
