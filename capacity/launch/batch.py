@@ -80,6 +80,31 @@ class StartOptions:
         return request.SerializeToString()
 
 
+class BodyWriter:
+    """Writes the own part of requests: one message for many, since setting three fields costs less than a new one.
+
+    A message keeps the memory of every value it ever held, so it is replaced by a new one now and then.
+    """
+
+    RENEWED_AFTER = 256
+
+    def __init__(self) -> None:
+        self._left = 0
+
+    def write(self, workflow_id: str, request_id: str, data: bytes) -> bytes:
+        """Return the bytes to put behind those of `StartOptions.request_template`; `data` is the input as JSON."""
+        if not self._left:
+            self._left = self.RENEWED_AFTER
+            self._message = StartWorkflowExecutionRequest()
+            self._payload = self._message.input.payloads.add()
+            self._payload.metadata["encoding"] = b"json/plain"
+        self._left -= 1
+        self._message.workflow_id = workflow_id
+        self._message.request_id = request_id
+        self._payload.data = data
+        return self._message.SerializeToString()
+
+
 class Batch(Protocol):
     """N items with deterministic ids."""
 
@@ -159,17 +184,13 @@ class HeightRange:
     def bodies(self, run_id: str, skip: Callable[[int], bool], first: int = 0) -> Iterator[tuple[int, bytes | None]]:
         prefix, low, template = self.id_prefix, self.from_height, self.template
         constant = b'{"chain_id":%b,"height":' % json.dumps(self.chain_id).encode()
-        message = StartWorkflowExecutionRequest()  # one message for all: setting three fields costs less than a new one
-        payload = message.input.payloads.add()
-        payload.metadata["encoding"] = b"json/plain"
+        body = BodyWriter()
         for index in range(first, self.count):
             if skip(index):
                 continue
             height = low + index
-            message.workflow_id = f"{prefix}{height}"
-            message.request_id = f"{run_id}:{index}"
-            payload.data = template.render(self.columns(index)) if template else b"%b%d}" % (constant, height)
-            yield index, message.SerializeToString()
+            data = template.render(self.columns(index)) if template else b"%b%d}" % (constant, height)
+            yield index, body.write(f"{prefix}{height}", f"{run_id}:{index}", data)
 
 
 def fingerprint(batch: Batch, address: str, namespace: str) -> str:

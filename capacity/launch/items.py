@@ -15,10 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
-
 from capacity.errors import UsageError
-from capacity.launch.batch import MAXIMUM_ID_LENGTH, StartOptions, check_count
+from capacity.launch.batch import MAXIMUM_ID_LENGTH, BodyWriter, StartOptions, check_count
 from capacity.launch.inputs import InputTemplate, compact
 
 STRIDE: Final = 4096
@@ -111,21 +109,17 @@ class ItemsFile:
         return str(self.columns(index)["id"])
 
     def bodies(self, run_id: str, skip: Callable[[int], bool], first: int = 0) -> Iterator[tuple[int, bytes | None]]:
-        message = StartWorkflowExecutionRequest()
-        payload = message.input.payloads.add()
-        payload.metadata["encoding"] = b"json/plain"
+        body = BodyWriter()
         for index, record in self._from(first):
             if skip(index):
                 continue
             try:
                 columns = self._parse(record)
-                message.workflow_id = columns["id"]
-                payload.data = self._input(columns)
+                data = self._input(columns)
             except (ValueError, KeyError):
                 yield index, None
                 continue
-            message.request_id = f"{run_id}:{index}"
-            yield index, message.SerializeToString()
+            yield index, body.write(columns["id"], f"{run_id}:{index}", data)
 
     def _input(self, columns: dict[str, Any]) -> bytes:
         if self.template:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from capacity.errors import UsageError
 from capacity.observe.vitals import NO_ANSWER, NotMeasuredError
 
-CHUNK: Final = 65536
+CHUNK: Final = 131072
 """Bytes read at a time: the work on one holds up the event loop for well under a millisecond."""
 
 

@@ -25,7 +25,9 @@ APPLICATION: Final = "capacity-watch"
 STATEMENT_TIMEOUT: Final = 700
 """Milliseconds a statement of the watch may take."""
 SELDOM: Final = 10.0
-"""Seconds between readings of what is dear to read: sizes and statements."""
+"""Seconds between readings of what is dear to read: statements, and sizes of databases of many files."""
+DEAR: Final = 0.05
+"""Seconds from which on a reading of the sizes is dear."""
 TOP: Final = 5
 """Statements kept."""
 HIDDEN: Final = "hidden"
@@ -97,12 +99,15 @@ class PostgresSource:
     component = "postgres"
 
     def __init__(self, dsn: str) -> None:
+        with contextlib.suppress(ImportError):
+            import psycopg  # noqa: F401 - takes a while: here, not within a launch's first second
+
         self._dsn = dsn
         self._connection: psycopg.Connection | None = None
         self._before: tuple[float, Any] | None = None
         self._postmaster: int | None = None
         self._meter = CpuMeter(threads=False)
-        self._seldom = -math.inf
+        self._seldom = self._sizes_due = -math.inf
         self._sizes: dict[str, int] = {}
         self._schema: str | None = None
         self._first_statements: dict[int, tuple[int, float]] | None = None
@@ -133,10 +138,11 @@ class PostgresSource:
     def _reason(self, error: Exception) -> str:
         import psycopg
 
-        said = str(error).strip().splitlines()
-        last = said[-1].strip() if said else type(error).__name__
-        for part in (": FATAL:", " failed: ", "FATAL:"):
-            last = last.partition(part)[2].strip() or last
+        said = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        telling = [line for line in said if "FATAL:" in line or "failed: " in line]
+        last = [*said, *telling][-1]  # libpq follows its reason with advice
+        for part in (" failed: ", "FATAL:"):
+            last = last.rpartition(part)[2].strip() or last
         secret = psycopg.conninfo.conninfo_to_dict(self._dsn).get("password")
         last = last.replace(str(secret), "***") if secret else last
         # 53300: no connection left; 42501 and class 28: not allowed. It does answer then.
@@ -163,7 +169,7 @@ class PostgresSource:
             made.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT}")
             self._postmaster = self._local_postmaster(made)
             self._meter = CpuMeter(threads=False)
-            self._seldom = -math.inf
+            self._seldom = self._sizes_due = -math.inf
         return self._connection
 
     def _local_postmaster(self, connection: psycopg.Connection) -> int | None:
@@ -188,9 +194,11 @@ class PostgresSource:
         missing: dict[str, str] = {}
         if HIDDEN in states:
             missing["connections"] = missing["waits"] = "of other roles hidden: grant pg_monitor to the watch's role"
+        if now >= self._sizes_due:
+            self._sizes = dict(connection.execute(_SIZES).fetchall())
+            self._sizes_due = now if time.monotonic() - now < DEAR else now + SELDOM
         if now - self._seldom >= SELDOM:
             self._seldom = now
-            self._sizes = dict(connection.execute(_SIZES).fetchall())
             self._read_statements(connection)
         if self._top is None:
             missing["statements"] = self._without_statements

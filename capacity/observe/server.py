@@ -7,6 +7,7 @@ what a request waits for its shard's I/O semaphore (server:service/history/shard
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
@@ -28,8 +29,10 @@ _WANTED: Final = re.compile(
     rb"|(?:service_latency|persistence_latency|semaphore_latency)(?:_seconds)?_(?:bucket|sum|count)\{[^\n]*"
     rb'operation="(?:StartWorkflowExecution|CreateWorkflowExecution|ShardInfo)"[^\n]*)',
 )
-_LINE: Final = re.compile(rb"^(\w+)(?:\{(.*)\})?[ \t]+(\S+)")
+_NAME: Final = re.compile(rb"(\w+)(?:\{(.*)\})?$")
 _LABEL: Final = re.compile(rb'(\w+)="((?:[^"\\]|\\.)*)"')
+MOST_SERIES: Final = 20_000
+"""Series whose labels are remembered."""
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _HISTOGRAMS: Final = {
     "start": ("service_latency", "StartWorkflowExecution"),
@@ -90,67 +93,94 @@ class Page:
     histograms: dict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
     lines: int = 0
 
-
-def parse(chunks: Iterable[bytes]) -> Page:
-    """Read a page of Prometheus text, in chunks of any size."""
-    page, rest = Page(), b"\n"
-    for chunk in chunks:
-        rest += chunk
-        end = rest.rfind(b"\n")  # of the line that may go on in the next chunk
-        _scan(page, rest[:end])
-        rest = rest[end:]
-    _scan(page, rest)
-    return page
-
-
-def _scan(page: Page, text: bytes) -> None:
-    for line in _WANTED.findall(text):
-        found = _LINE.match(line)
-        if found is None:
-            continue
-        name = found[1].decode().removesuffix("_total")
-        labels = {key.decode(): value.decode("utf-8", "replace") for key, value in _LABEL.findall(found[2] or b"")}
-        try:
-            _take(page, name, labels, float(found[3]))
-        except (ValueError, KeyError):
-            continue  # not Prometheus text, or a label this needs is not there
-        page.lines += 1
+    def add(self, series: _Series, value: float) -> None:
+        """Take the value of one series of the page."""
+        kind, key, part = series
+        self.lines += 1
+        if kind == "bucket":
+            self.histograms[key].buckets[part] += value
+        elif kind == "count":
+            self.histograms[key].count += value
+        elif kind == "sum":
+            self.histograms[key].sum += value
+        elif kind == "request":
+            self.requests += value
+            self.starts += value if key == "StartWorkflowExecution" else 0.0
+        elif kind == "exhausted":
+            self.exhausted[key] += value
+        elif kind == "pool":
+            self.pools[key][part] = value
+        elif kind == "lowest":
+            self.gauges[key] = min(value, self.gauges.get(key, math.inf))
+        elif kind == "highest":
+            self.gauges[key] = max(value, self.gauges.get(key, 0.0))
 
 
-def _take(page: Page, name: str, labels: Mapping[str, str], value: float) -> None:
+_Series = tuple[str, str, Any]
+"""What a series is, of what, and which part of it."""
+_NOT_WANTED: Final[_Series] = ("", "", None)
+
+
+class Parser:
+    """Reads pages of Prometheus text; the labels of a series are read the first time it is seen."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, _Series] = {}
+
+    def parse(self, chunks: Iterable[bytes]) -> Page:
+        """Return the wanted numbers of a page, given in chunks of any size."""
+        page, rest = Page(), b"\n"
+        for chunk in chunks:
+            rest += chunk
+            end = rest.rfind(b"\n")  # of the line that may go on in the next chunk
+            self._scan(page, rest[:end])
+            rest = rest[end:]
+        self._scan(page, rest)
+        return page
+
+    def _scan(self, page: Page, text: bytes) -> None:
+        for line in _WANTED.findall(text):
+            name, _, value = line.rpartition(b" ")
+            series = self._known.get(name)
+            if series is None:
+                if len(self._known) > MOST_SERIES:
+                    self._known.clear()
+                series = self._known[name] = _series(name)
+            if series is not _NOT_WANTED:
+                with contextlib.suppress(ValueError):  # not Prometheus text
+                    page.add(series, float(value))
+
+
+def _series(text: bytes) -> _Series:
+    found = _NAME.match(text)
+    if found is None:
+        return _NOT_WANTED
+    labels = {key.decode(): value.decode("utf-8", "replace") for key, value in _LABEL.findall(found[2] or b"")}
+    try:
+        return _meaning(found[1].decode().removesuffix("_total"), labels)
+    except (KeyError, ValueError):
+        return _NOT_WANTED  # a label that this needs is not there
+
+
+def _meaning(name: str, labels: Mapping[str, str]) -> _Series:
+    # An error or a request travels through the services and each counts it: the frontend's is the caller's.
+    at_frontend = labels["service_name"] == "frontend"
     if name == "service_requests":
-        if labels["service_name"] == "frontend":
-            page.requests += value
-            page.starts += value if labels["operation"] == "StartWorkflowExecution" else 0.0
-    elif name == "service_errors_resource_exhausted":
-        # An error travels through the services and each counts it: the frontend's is the caller's.
-        if labels["service_name"] == "frontend":
-            page.exhausted[_cause(labels["resource_exhausted_cause"])] += value
-    elif name.startswith("persistence_sql_"):
-        # Services of one process have a pool each.
-        page.pools[f"{labels['service_name']} {labels['db_kind']}"][name.removeprefix("persistence_sql_")] = value
-    elif name in ("num_goroutines", "memory_allocated"):
-        # Each service of one process reports the whole process, at moments of its own.
-        page.gauges[name] = max(value, page.gauges.get(name, 0.0))
-    elif name.endswith("_rps_limit"):
-        page.gauges[name] = min(value, page.gauges.get(name, math.inf))
-    else:
-        _take_histogram(page, name, labels, value)
-
-
-def _take_histogram(page: Page, name: str, labels: Mapping[str, str], value: float) -> None:
+        return ("request", labels["operation"], None) if at_frontend else _NOT_WANTED
+    if name == "service_errors_resource_exhausted":
+        return ("exhausted", _cause(labels["resource_exhausted_cause"]), None) if at_frontend else _NOT_WANTED
+    if name.startswith("persistence_sql_"):
+        return "pool", f"{labels['service_name']} {labels['db_kind']}", name.removeprefix("persistence_sql_")
+    if name in ("num_goroutines", "memory_allocated"):
+        return "highest", name, None  # each service of one process reports the whole process, at moments of its own
+    if name.endswith("_rps_limit"):
+        return "lowest", name, None
     family, _, part = name.rpartition("_")
     wanted = (family.removesuffix("_seconds"), labels["operation"])
     ours = next((key for key, names in _HISTOGRAMS.items() if names == wanted), None)
-    if ours is None or (ours == "start" and labels["service_name"] != "frontend"):
-        return
-    histogram = page.histograms[ours]
-    if part == "bucket":
-        histogram.buckets[float(labels["le"])] += value
-    elif part == "count":
-        histogram.count += value
-    else:
-        histogram.sum += value
+    if ours is None or (ours == "start" and not at_frontend):
+        return _NOT_WANTED
+    return part, ours, float(labels["le"]) if part == "bucket" else None
 
 
 def _cause(text: str) -> str:
@@ -177,14 +207,16 @@ class ServerSource:
 
     def __init__(self, url: str, pid: int | None = None, created: float | None = None) -> None:
         self._site = Site(url, "--server-metrics")
-        self._process = (pid, created) if pid is not None and created is not None else None
+        self._parser = Parser()
         self._looked = -math.inf
+        known = (pid, created) if pid is not None and created is not None else None
+        self._process = known or self._found(time.monotonic())  # looking for it takes a while: not within a launch
         self._meter = CpuMeter()
         self._before: tuple[float, Page] | None = None
 
     def read(self) -> Reading:
         try:
-            page = parse(self._site.get(self._site.path))
+            page = self._parser.parse(self._site.get(self._site.path))
         except NotMeasuredError:
             self._before = None
             raise

@@ -151,6 +151,8 @@ async def launch(
         journal = stack.enter_context((journaling or Journaling()).open(batch, target))
         if with_worker:
             await stack.enter_async_context(worker.running(target, batch.options.task_queue))
+        places = Places() if isinstance(vitals, bool) else vitals
+        sources = await asyncio.to_thread(find, target.address, places) if vitals else None
         meter = ProcessMeter()
         metrics = LaunchMetrics(journal.header.run_id)
         if metrics_port is not None:
@@ -165,8 +167,6 @@ async def launch(
                 on_progress(progress)
 
         scheduler = Scheduler(batch, connection, controller, journal, policy=policy, on_progress=show)
-        places = Places() if isinstance(vitals, bool) else vitals
-        sources = await asyncio.to_thread(find, target.address, places) if vitals else None
         watch = await stack.enter_async_context(LaunchWatch(sources, on_vitals))
         started_at = datetime.datetime.now(datetime.UTC)
         result = await scheduler.run(stop, abort)

@@ -8,6 +8,7 @@ import psutil
 
 from capacity.cluster import processes, state
 from capacity.errors import ClusterError
+from capacity.observe.pages import Site
 from capacity.observe.postgres import PostgresSource, checked_dsn
 from capacity.observe.process import listener
 from capacity.observe.prometheus import PrometheusSource
@@ -41,7 +42,11 @@ class Places:
     prometheus: str | None = None
 
     def __post_init__(self) -> None:
-        self.named()
+        for option, url in (("--server-metrics", self.server_metrics), ("--prometheus", self.prometheus)):
+            if url is not None:
+                Site(url, option)
+        if self.postgres is not None:
+            checked_dsn(self.postgres)
 
     def named(self) -> list[Source]:
         """Return the sources of what is named."""
@@ -49,7 +54,7 @@ class Places:
         if self.server_metrics is not None:
             found.append(ServerSource(self.server_metrics))
         if self.postgres is not None:
-            found.append(PostgresSource(checked_dsn(self.postgres)))
+            found.append(PostgresSource(self.postgres))
         if self.prometheus is not None:
             found.append(PrometheusSource(self.prometheus))
         return found

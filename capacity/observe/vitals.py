@@ -140,7 +140,7 @@ class PostgresVitals(_Vitals):
     commits_per_second, rollbacks_per_second, wal_bytes_per_second : float, optional
         Of all databases; PostgreSQL itself counts commits up to a second late.
     database_bytes : dict of int
-        Sizes, up to ten seconds old.
+        Sizes; where it takes long to read them up to ten seconds old.
     started_at : float
         When this PostgreSQL was started [Unix time, s].
     statements : tuple of Statement, optional

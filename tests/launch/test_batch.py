@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -167,3 +168,16 @@ def test_a_batch_is_rebuilt_from_its_description() -> None:
     again = rebuild(json.loads(json.dumps(batch.describe())))
     assert again.describe() == batch.describe()
     assert list(again.bodies("r", lambda _: False)) == list(batch.bodies("r", lambda _: False))
+
+
+@pytest.mark.parametrize("template", [None, InputTemplate('{"block": "{height}"}')])
+def test_memory_does_not_grow_with_what_was_written(template: InputTemplate | None) -> None:
+    """Writing 300,000 requests leaves the process as small as it was: a reused message must not keep old values."""
+    process = psutil.Process()
+    batch = HeightRange(300_000, chain_id="c" * 50, template=template)
+    bodies = batch.bodies("run", lambda _: False)
+    for _ in range(10_000):
+        next(bodies)
+    before = process.memory_info().rss
+    assert sum(1 for _ in bodies) == 290_000
+    assert process.memory_info().rss - before < 10 * 2**20

@@ -76,7 +76,7 @@ def causes(run: Run) -> dict[str, str]:
 
 
 def test_postgres_restarted_in_mid_batch() -> None:
-    """PostgreSQL stopped for three seconds and started again: every item is there once, and the run says why it stood still."""
+    """PostgreSQL stopped for three seconds and started again: every item is there once, and the run says why."""
     with own_stack(max_connections=150, max_conns=20) as cluster:
         assert cluster.folder is not None
         assert cluster.postgres is not None
@@ -103,10 +103,9 @@ def test_postgres_restarted_in_mid_batch() -> None:
 
 
 def test_connections_exhausted() -> None:
-    """A server that may hold more connections than PostgreSQL has: every item is there, and the run names both numbers."""
+    """A server that may hold more connections than PostgreSQL has: every item is there, and the run names that."""
     with own_stack(max_connections=20, max_conns=40) as cluster:
         run = launched(cluster, 600, 32)
-    print(run.rows(), causes(run))
     assert (run.in_place, run.verified, run.failed) == (600, 600, 0), run.rows()
     assert "of 20, 3 of them reserved" in causes(run)["connections-exhausted"]
 

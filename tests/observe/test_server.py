@@ -1,0 +1,187 @@
+"""Reading a Temporal server's metrics page."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from capacity.errors import UsageError
+from capacity.observe import server
+from capacity.observe.server import Histogram, Page, Parser, ServerSource
+from capacity.observe.vitals import NotMeasuredError, ServerVitals
+from tests.observe.pages_served import serving
+
+
+def histogram(name: str, labels: str, counts: list[int], total: float) -> list[str]:
+    bounds = ["0.001", "0.002", "0.005", "+Inf"]
+    lines = [f'{name}_bucket{{{labels},le="{b}"}} {n}' for b, n in zip(bounds, counts, strict=True)]
+    return [*lines, f"{name}_sum{{{labels}}} {total}", f"{name}_count{{{labels}}} {counts[-1]}"]
+
+
+def page(starts: int = 10, exhausted: int = 0, pool_in_use: int | None = None) -> bytes:
+    """A page as a server writes it: what is wanted between what is not."""
+    start = 'namespace="default",operation="StartWorkflowExecution",service_name'
+    lines = [
+        "# HELP service_requests service_requests counter",
+        "# TYPE service_requests counter",
+        f'service_requests{{{start}="frontend"}} {starts}',
+        f'service_requests{{{start}="history"}} {starts}',
+        'service_requests{namespace="a\\"b,c",operation="Check",service_name="frontend"} 4',
+        *histogram("service_latency", f'{start}="frontend"', [0, starts // 2, starts, starts], starts * 0.002),
+        *histogram("service_latency", f'{start}="history"', [starts] * 4, 0.1),
+        *histogram("semaphore_latency", 'operation="ShardInfo",priority="0",service_name="history"', [starts] * 4, 0.0),
+        *histogram(
+            "dd_shard_io_semaphore_latency", 'operation="DeadlockDetector",service_name="history"', [9] * 4, 9.0
+        ),
+        'host_rps_limit{service_name="frontend"} 2400',
+        'num_goroutines{service_name="frontend"} 2300',
+        'num_goroutines{service_name="matching"} 60',
+        'memory_allocated{service_name="frontend"} 2.098072e+07',
+    ]
+    if exhausted:
+        labels = 'namespace="default",operation="StartWorkflowExecution",resource_exhausted_cause="RpsLimit"'
+        for service in ("frontend", "history"):
+            lines.append(f'service_errors_resource_exhausted{{{labels},service_name="{service}"}} {exhausted}')
+    if pool_in_use is not None:
+        for part, value in (("max_open_conn", 40), ("open_conn", 40), ("idle_conn", 0), ("in_use", pool_in_use)):
+            lines.append(f'persistence_sql_{part}{{db_kind="main",service_name="history"}} {value}')
+    return ("\n".join(lines) + "\n").encode()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The reader's clock: its only element is the time [s]."""
+    now = [100.0]
+    monkeypatch.setattr(server.time, "monotonic", lambda: now[0])
+    return now
+
+
+def readings(*pages: bytes, clock: list[float]) -> list[tuple[ServerVitals, dict[str, str]]]:
+    """Two seconds apart."""
+    answers = iter(pages)
+    found = []
+    with serving(lambda _: (200, next(answers))) as url:
+        source = ServerSource(f"{url}/metrics")
+        for _ in pages:
+            reading = source.read()
+            found.append((reading.vitals, dict(reading.missing)))
+            clock[0] += 2
+    return found
+
+
+def parse(chunks: list[bytes]) -> Page:
+    """Read a page twice: first when it is new to the parser, then when its series are known."""
+    parser = Parser()
+    new = parser.parse(chunks)
+    assert parser.parse(chunks) == new
+    return new
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 100_000])
+def test_chunks_of_any_size_read_the_same(size: int) -> None:
+    """Where the network cuts a page makes no difference to what is read."""
+    text = page(exhausted=3, pool_in_use=5)
+    whole = parse([text])
+    assert parse([text[i : i + size] for i in range(0, len(text), size)]) == whole
+    assert whole.lines == 23
+
+
+def test_counters_agree_with_the_parser_of_prometheus() -> None:
+    """The frontend's requests are those that Prometheus' own parser finds on the page."""
+    families = text_string_to_metric_families(page(starts=123).decode())
+    theirs = sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name.startswith("service_requests") and sample.labels["service_name"] == "frontend"
+    )
+    assert parse([page(starts=123)]).requests == theirs == 127
+
+
+def test_a_first_reading_has_gauges_and_no_rates(clock: list[float]) -> None:
+    """A rate needs two readings: until then it is None and says so."""
+    [(vitals, missing)] = readings(page(), clock=clock)
+    assert (vitals.host_rps_limit, vitals.goroutines, vitals.memory_bytes) == (2400, 2300, 20980720)
+    assert vitals.requests_per_second is None
+    assert missing["requests_per_second"] == "a rate needs two readings"
+
+
+def test_rates_are_differences_over_the_time_between(clock: list[float]) -> None:
+    """200 starts more after two seconds are 100/s; the latencies are of these alone."""
+    _, (vitals, _) = readings(page(10), page(210), clock=clock)
+    assert (vitals.starts_per_second, vitals.requests_per_second) == (100, 100)
+    assert vitals.start_mean == pytest.approx(0.002)
+    assert vitals.start_p99 == pytest.approx(0.002 + 0.003 * 0.98)
+    assert vitals.resource_exhausted_per_second == {}
+
+
+def test_throttling_is_counted_once_and_by_cause(clock: list[float]) -> None:
+    """A refusal that two services count is one, under the API's name for its cause."""
+    _, (vitals, _) = readings(page(), page(exhausted=50), clock=clock)
+    assert vitals.resource_exhausted_per_second == {"RPS_LIMIT": 25}
+
+
+def test_a_restarted_server_gives_no_rate(clock: list[float]) -> None:
+    """A counter that went backwards is not measured for that time, neither negative nor huge."""
+    _, (restarted, missing), (after, _) = readings(page(500), page(10), page(30), clock=clock)
+    assert (restarted.starts_per_second, restarted.start_mean) == (None, None)
+    assert "restarted" in missing["starts_per_second"]
+    assert after.starts_per_second == 10
+
+
+def test_pools_are_not_measured_until_the_server_reports_them(clock: list[float]) -> None:
+    """The SQL pools appear after a minute: before that they are None with a reason, not 0."""
+    (before, missing), (after, _) = readings(page(), page(pool_in_use=40), clock=clock)
+    assert before.sql_pools is None
+    assert "once a minute" in missing["sql_pools"]
+    assert after.sql_pools is not None
+    assert after.sql_pools["history main"].in_use == 40
+
+
+def test_no_starts_have_no_latency(clock: list[float]) -> None:
+    """In a second without starts their latency is None, not 0."""
+    _, (vitals, missing) = readings(page(10), page(10), clock=clock)
+    assert (vitals.starts_per_second, vitals.start_p99) == (0, None)
+    assert missing["start"] == "there were none"
+
+
+@pytest.mark.parametrize(("q", "expected"), [(0.0, 0.0), (0.25, 0.0005), (0.5, 0.001), (1.0, 0.002)])
+def test_quantiles_are_interpolated_as_prometheus_does(q: float, expected: float) -> None:
+    """A quantile lies in its bucket in proportion; beyond the last bound it is that bound."""
+    assert Histogram({0.001: 50, 0.002: 99, math.inf: 100}, 100, 0.2).quantile(q) == pytest.approx(expected)
+
+
+def test_a_server_that_is_away_says_so_and_comes_back() -> None:
+    """Nobody listening is "no answer: connection refused"; the same reader goes on when the server is back."""
+    with serving(lambda _: (200, page(900))) as url:
+        source = ServerSource(f"{url}/metrics")
+        source.read()
+    port = int(url.rpartition(":")[2])
+    with pytest.raises(NotMeasuredError, match=r"^no answer: connection refused$"):
+        source.read()
+    with serving(lambda _: (200, page(1000)), port):
+        back = source.read()
+        assert (back.vitals.host_rps_limit, back.vitals.starts_per_second) == (2400, None)
+        time.sleep(0.01)
+        assert source.read().vitals.starts_per_second == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [(503, b"", "HTTP status 503"), (200, b"<html>hello</html>", "no metrics of a Temporal server")],
+)
+def test_another_page_is_not_measured(status: int, body: bytes, reason: str) -> None:
+    """An error page or some other site is a reason, not a row of zeros."""
+    with serving(lambda _: (status, body)) as url, pytest.raises(NotMeasuredError, match=reason):
+        ServerSource(f"{url}/metrics").read()
+
+
+@pytest.mark.parametrize("url", ["localhost:9090", "ftp://h/m", "http://", "http://u:hunter2@h/metrics", "http://h:x/"])
+def test_a_wrong_url_is_refused_before_anything_is_read(url: str) -> None:
+    """A URL that cannot be one is misuse; a password in it is not repeated."""
+    with pytest.raises(UsageError, match="--server-metrics is") as refused:
+        ServerSource(url)
+    assert "hunter2" not in str(refused.value)
