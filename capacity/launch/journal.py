@@ -15,7 +15,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -169,15 +169,16 @@ class Journal:
     @classmethod
     def peek(cls, path: Path) -> dict[int, int]:
         """Return how many items of a journal have which outcome code; a damaged note counts as not done."""
-        counts = np.bincount(cls.peek_codes(path), minlength=256)
-        counts[outcome.TO_DO] += counts[outcome.DAMAGED]
-        counts[outcome.DAMAGED] = 0
-        return {int(code): int(counts[code]) for code in np.nonzero(counts)[0]}
+        tally = _tally(cls.peek_codes(path))
+        damaged = tally.pop(outcome.DAMAGED, 0)
+        return tally | {outcome.TO_DO: tally.get(outcome.TO_DO, 0) + damaged} if damaged else tally
 
     def _repair(self, missing: int) -> None:
-        broken = outcome.DECODED[self._notes] == outcome.DAMAGED
-        self.damaged = int(broken.sum()) + missing
-        self._notes[broken] = 0
+        self.damaged = missing
+        for piece in _pieces(self._notes):
+            broken = outcome.DECODED[piece] == outcome.DAMAGED
+            self.damaged += int(broken.sum())
+            piece[broken] = 0
 
     @property
     def is_done(self) -> Callable[[int], bool]:
@@ -194,10 +195,7 @@ class Journal:
 
     def tally(self) -> dict[int, int]:
         """Return how many items have which outcome code."""
-        counts = np.zeros(256, np.int64)
-        for start in range(0, self.header.count, 1 << 20):  # in pieces: 100 million items fit in no small machine
-            counts += np.bincount(outcome.DECODED[self._notes[start : start + (1 << 20)]], minlength=256)
-        return {int(code): int(counts[code]) for code in np.nonzero(counts)[0]}
+        return _tally(self._notes, outcome.DECODED)
 
     def sync(self) -> None:
         """Force the notes to the disk; blocks, so call it from a thread."""
@@ -222,6 +220,19 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _pieces(notes: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield views of a long array: what numpy makes of each must not grow with the batch."""
+    for start in range(0, notes.size, 1 << 16):
+        yield notes[start : start + (1 << 16)]
+
+
+def _tally(notes: npt.NDArray[np.uint8], table: npt.NDArray[np.uint8] | None = None) -> dict[int, int]:
+    counts = np.zeros(256, np.int64)
+    for piece in _pieces(notes):
+        counts += np.bincount(piece if table is None else table[piece], minlength=256)
+    return {int(code): int(counts[code]) for code in np.nonzero(counts)[0]}
 
 
 class _said:  # noqa: N801 - reads as a clause: with _said(path, "cannot ...")
