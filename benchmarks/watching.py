@@ -4,8 +4,9 @@
 
 The stub answers at once, so that the launcher's CPU is all there is. What is watched is real: PostgreSQL and a
 Temporal server that have taken some starts (a page of megabytes, dozens of connections), or the embedded dev server
-where the stack cannot be had. Quoted is the median of the pairwise ratios on / off, with lowest and highest. Beyond
-these, the server pays for a page a second too: shown as the CPU of its process with and without a watch.
+where the stack cannot be had. Quoted is the median of the pairwise ratios on / off, with lowest and highest, and the
+share of the launcher's CPU that the watch's own threads took, which the machine's other users disturb less. The
+server pays for a page a second too: shown as the CPU of its process with and without a watch.
 Needs the peers: benchmarks/peer/build.
 """
 
@@ -65,10 +66,10 @@ def main(pairs: int, count: int, in_flight: int) -> None:
         places = ["--server-metrics", metrics, *(["--postgres", dsn] if dsn else [])]
         words = ["--count", str(count), "--parallelism", str(in_flight)]
         ours(address, "--count", str(count // 10), "--no-vitals", "--chain-id", "warm")
-        ratios = []
+        ratios, shares = [], []
         for pair in range(pairs):
             cpu = {}
-            order = ("on", "off") if pair % 2 else ("off", "on")
+            order = ("off", "on") if pair % 2 else ("on", "off")
             for vitals in order:
                 options = places if vitals == "on" else ["--no-vitals"]
                 record = ours(address, *words, *options, "--chain-id", f"{vitals}{pair}")
@@ -76,10 +77,17 @@ def main(pairs: int, count: int, in_flight: int) -> None:
                 samples = record["vitals"]
                 assert bool(samples) == (vitals == "on")
                 assert all(sample["server"] for sample in samples), samples[-1]["missing"]
+                if samples:
+                    shares.append(samples[-1]["watch_cpu_seconds"] / record["cpu_seconds"])
             ratios.append(cpu["on"] / cpu["off"])
-            print(f"pair {pair + 1}: {cpu['on']:.2f} µs on, {cpu['off']:.2f} µs off: {ratios[-1]:.3f}", flush=True)
+            print(
+                f"pair {pair + 1}: {cpu['on']:.2f} µs on, {cpu['off']:.2f} µs off: {ratios[-1]:.3f}, "
+                f"the watch's own {shares[-1]:.3f} at {record['starts_per_second']:,.0f} starts/s",
+                flush=True,
+            )
         low, high = min(ratios), max(ratios)
         print(f"CPU per start, vitals on / off: median {statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})")
+        print(f"the watch's own threads, of the launcher's CPU: median {statistics.median(shares):.3f}")
 
 
 if __name__ == "__main__":

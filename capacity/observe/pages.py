@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import socket
 import time
-from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,7 +12,9 @@ from capacity.errors import UsageError
 from capacity.observe.vitals import NO_ANSWER, NotMeasuredError
 
 CHUNK: Final = 131072
-"""Bytes read at a time: the work on one holds up the event loop for well under a millisecond."""
+"""Bytes read at a time."""
+LARGEST: Final = 256 * 2**20
+"""Bytes an answer may have."""
 
 
 class Site:
@@ -42,9 +43,10 @@ class Site:
         self.path = parts.path.rstrip("/") + (f"?{parts.query}" if parts.query else "")
         self._secure = parts.scheme == "https"
         self._timeout = timeout
+        self._buffer = bytearray()  # kept: fresh memory for megabytes costs as much as reading them
 
-    def get(self, path: str, patience: float = 5.0) -> Iterator[bytes]:
-        """Yield an answer's body in chunks.
+    def get(self, path: str, patience: float = 5.0) -> tuple[bytearray, int]:
+        """Return a buffer and how much of it is an answer's body; the next answer overwrites it.
 
         Raises
         ------
@@ -61,10 +63,7 @@ class Site:
             response = connection.getresponse()
             if response.status != 200:
                 raise NotMeasuredError(f"HTTP status {response.status} for {path.partition('?')[0] or '/'}")
-            while chunk := response.read(CHUNK):
-                yield chunk
-                if time.monotonic() > until:
-                    raise NotMeasuredError("the answer has no end")
+            return self._filled(response, until)
         except OSError as error:
             reason = "time-out" if isinstance(error, TimeoutError) else error.strerror or type(error).__name__
             raise NotMeasuredError(f"{NO_ANSWER}: {reason.lower()}") from error
@@ -72,6 +71,18 @@ class Site:
             raise NotMeasuredError(f"{NO_ANSWER}: not an HTTP server ({type(error).__name__})") from error
         finally:
             connection.close()
+
+    def _filled(self, response: http.client.HTTPResponse, until: float) -> tuple[bytearray, int]:
+        size = 0
+        while True:
+            if len(self._buffer) - size < CHUNK:
+                self._buffer = self._buffer + bytes(max(len(self._buffer), 2 * CHUNK))
+            read = response.readinto(memoryview(self._buffer)[size : size + CHUNK])
+            size += read
+            if not read:
+                return self._buffer, size
+            if time.monotonic() > until or size > LARGEST:
+                raise NotMeasuredError("the answer has no end")
 
 
 class _Connection(http.client.HTTPConnection):

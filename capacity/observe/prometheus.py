@@ -55,9 +55,9 @@ class PrometheusSource:
         return None
 
     def _value(self, query: str) -> float | None:
-        answer = b"".join(self._site.get(f"{self._site.path}/api/v1/query?query={quote(query)}"))
+        answer, size = self._site.get(f"{self._site.path}/api/v1/query?query={quote(query)}")
         try:
-            found: Any = json.loads(answer)
+            found: Any = json.loads(answer[:size])
             if found["status"] != "success":
                 raise NotMeasuredError(f"Prometheus: {found.get('error', 'the query failed')}")
             result = found["data"]["result"]

@@ -12,7 +12,7 @@ import math
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,6 +31,8 @@ _WANTED: Final = re.compile(
 )
 _NAME: Final = re.compile(rb"(\w+)(?:\{(.*)\})?$")
 _LABEL: Final = re.compile(rb'(\w+)="((?:[^"\\]|\\.)*)"')
+PART: Final = 131072
+"""Bytes of a page searched at a time, if the line ends there."""
 MOST_SERIES: Final = 20_000
 """Series whose labels are remembered."""
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -127,19 +129,21 @@ class Parser:
     def __init__(self) -> None:
         self._known: dict[bytes, _Series] = {}
 
-    def parse(self, chunks: Iterable[bytes]) -> Page:
-        """Return the wanted numbers of a page, given in chunks of any size."""
-        page, rest = Page(), b"\n"
-        for chunk in chunks:
-            rest += chunk
-            end = rest.rfind(b"\n")  # of the line that may go on in the next chunk
-            self._scan(page, rest[:end])
-            rest = rest[end:]
-        self._scan(page, rest)
+    def parse(self, text: bytes | bytearray, size: int | None = None) -> Page:
+        """Return the wanted numbers of the first `size` bytes of a text."""
+        size = len(text) if size is None else size
+        page, begin = Page(), max(0, text.find(b"\n", 0, size))
+        self._scan(page, b"\n" + text[:begin], 0, begin + 1)
+        while begin < size:
+            # In parts: a search holds the interpreter, and with it a launch's event loop, until its end.
+            end = text.rfind(b"\n", begin + 1, begin + PART) if begin + PART < size else size
+            end = end if end > begin else size
+            self._scan(page, text, begin, end)
+            begin = end
         return page
 
-    def _scan(self, page: Page, text: bytes) -> None:
-        for line in _WANTED.findall(text):
+    def _scan(self, page: Page, text: bytes | bytearray, begin: int, end: int) -> None:
+        for line in _WANTED.findall(text, begin, end):
             name, _, value = line.rpartition(b" ")
             series = self._known.get(name)
             if series is None:
@@ -216,7 +220,7 @@ class ServerSource:
 
     def read(self) -> Reading:
         try:
-            page = self._parser.parse(self._site.get(self._site.path))
+            page = self._parser.parse(*self._site.get(self._site.path))
         except NotMeasuredError:
             self._before = None
             raise

@@ -187,6 +187,8 @@ class VitalsSample(_Vitals):
         None: not measured, or not asked for.
     missing : dict of str
         Why something asked for is None, by component (``server``) or field (``server.sql_pools``).
+    watch_cpu_seconds : float
+        CPU time the watch itself has taken so far [s].
     """
 
     at: float
@@ -195,11 +197,12 @@ class VitalsSample(_Vitals):
     postgres: PostgresVitals | None = None
     prometheus: PrometheusVitals | None = None
     missing: dict[str, str] = {}
+    watch_cpu_seconds: float = 0.0
 
 
 COMPONENTS: Final = ("launcher", "server", "postgres", "prometheus")
 
-_MOMENTS: Final = ("at", "started_at")
+_MOMENTS: Final = ("at", "started_at", "watch_cpu_seconds")
 _Model = TypeVar("_Model", bound=_Vitals)
 
 

@@ -100,6 +100,7 @@ class _Reader:
         self.source = source
         self._asked: queue.SimpleQueue[Future[Reading] | None] = queue.SimpleQueue()
         self._answer: Future[Reading] | None = None
+        self.cpu_seconds = 0.0
         self._thread = threading.Thread(target=self._serve, name=f"capacity-watch-{source.component}", daemon=True)
         self._thread.start()
 
@@ -120,6 +121,7 @@ class _Reader:
                 answer.set_result(self.source.read())
             except Exception as error:  # one source's defect must end neither the watch nor the launch
                 answer.set_exception(error)
+            self.cpu_seconds = time.thread_time()
         self.source.close()
 
 
@@ -148,7 +150,7 @@ class Watcher:
         self._interval, self._deadline, self._on_sample = interval, deadline, on_sample
         self._readers: list[_Reader] = []
         self._stopping = threading.Event()
-        self._began = 0.0
+        self._began = self._beat_cpu_seconds = 0.0
         self._series = _Series()
         self._thread = threading.Thread(target=self._beat, name="capacity-watch", daemon=True)
         self.latest: VitalsSample | None = None
@@ -197,7 +199,10 @@ class Watcher:
                 reading = answer.result()
                 parts[component] = reading.vitals
                 missing |= {f"{component}.{name}": reason for name, reason in reading.missing.items()}
-        self.latest = VitalsSample(at=at, missing=missing, **parts)
+        if threading.current_thread() is self._thread:
+            self._beat_cpu_seconds = time.thread_time()
+        own = self._beat_cpu_seconds + sum(reader.cpu_seconds for reader in self._readers)
+        self.latest = VitalsSample(at=at, missing=missing, watch_cpu_seconds=own, **parts)
         self._series.add(self.latest)
         if self._on_sample is not None:
             self._on_sample(self.latest)

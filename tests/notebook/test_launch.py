@@ -46,6 +46,11 @@ def record(count: int, scheduled: int, **more: Any) -> Run:
         "not_attempted": count - scheduled,
         "starts_per_second": 400.0,
         "verified": scheduled,
+        "throttled_attempts": 0,
+        "duration_seconds": 1.0,
+        "cpu_seconds": 0.1,
+        "stopped": "",
+        "error": None,
     }
     return Run.model_construct(count=count, scheduled=scheduled, **(fields | more))
 

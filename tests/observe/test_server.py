@@ -72,21 +72,23 @@ def readings(*pages: bytes, clock: list[float]) -> list[tuple[ServerVitals, dict
     return found
 
 
-def parse(chunks: list[bytes]) -> Page:
+def parse(text: bytes) -> Page:
     """Read a page twice: first when it is new to the parser, then when its series are known."""
     parser = Parser()
-    new = parser.parse(chunks)
-    assert parser.parse(chunks) == new
+    new = parser.parse(text)
+    assert parser.parse(bytearray(text) + b"service_requests{", len(text)) == new, "what is beyond the size is not read"
     return new
 
 
-@pytest.mark.parametrize("size", [1, 7, 64, 100_000])
-def test_chunks_of_any_size_read_the_same(size: int) -> None:
-    """Where the network cuts a page makes no difference to what is read."""
+@pytest.mark.parametrize("size", [1, 7, 64, 300, 1000, 2000])
+def test_parts_of_any_size_read_the_same(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a page is cut for searching makes no difference to what is read, nor does what its first line is."""
     text = page(exhausted=3, pool_in_use=5)
-    whole = parse([text])
-    assert parse([text[i : i + size] for i in range(0, len(text), size)]) == whole
-    assert whole.lines == 23
+    whole = parse(text)
+    assert whole.lines == 23, "as counted by hand above"
+    monkeypatch.setattr(server, "PART", size)
+    assert parse(text) == parse(text.rstrip()) == whole
+    assert parse(text.partition(b"counter\n# TYPE service_requests counter\n")[2]) == whole
 
 
 def test_counters_agree_with_the_parser_of_prometheus() -> None:
@@ -98,7 +100,7 @@ def test_counters_agree_with_the_parser_of_prometheus() -> None:
         for sample in family.samples
         if sample.name.startswith("service_requests") and sample.labels["service_name"] == "frontend"
     )
-    assert parse([page(starts=123)]).requests == theirs == 127
+    assert parse(page(starts=123)).requests == theirs == 127
 
 
 def test_a_first_reading_has_gauges_and_no_rates(clock: list[float]) -> None:
