@@ -233,7 +233,9 @@ class Launch:
         self.numbers.value = _plain(" · ".join(parts))
         self.state = "done" if run.complete else "cancelled" if cancelled else "incomplete"
         self._announce(f"{self.state.capitalize()}: {done:,} of {run.count:,}")
-        reasons = [*([run.error] if run.error else []), *map(str, run.findings()), *run.warnings]
+        if run.vitals:
+            self.vitals.value = _watched(run)
+        reasons = [*([run.error] if run.error else []), *run.warnings]
         self.error.value = "".join(f'<p role="alert" style="margin:0">{html.escape(reason)}</p>' for reason in reasons)
 
     def _failed(self, error: BaseException) -> None:
@@ -253,6 +255,15 @@ class Launch:
     def _announce(self, text: str) -> None:
         # A live region of its own: numbers that change ten times a second would flood a screen reader.
         self.status.value = f'<span role="status"><b>{html.escape(text)}</b></span>'
+
+
+def _watched(run: Run) -> str:
+    """Return the cluster over the whole run, and what was in the way."""
+    from capacity.observe import vitals_text
+    from capacity.observe.vitals import joined
+
+    ways = "".join(f"<div>In the way: {html.escape(str(finding))}</div>" for finding in run.findings())
+    return _plain(vitals_text.line(joined(run.vitals))) + ways
 
 
 def _numbers(progress: Progress) -> str:

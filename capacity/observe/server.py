@@ -31,6 +31,8 @@ _WANTED: Final = re.compile(
 )
 _NAME: Final = re.compile(rb"(\w+)(?:\{(.*)\})?$")
 _LABEL: Final = re.compile(rb'(\w+)="((?:[^"\\]|\\.)*)"')
+RENEWED: Final = 0.9
+"""Seconds within which counters may not have been renewed yet: a rate over less would be 0 or double."""
 PART: Final = 131072
 """Bytes of a page searched at a time, if the line ends there."""
 MOST_SERIES: Final = 20_000
@@ -230,7 +232,8 @@ class ServerSource:
             raise NotMeasuredError("the page has no metrics of a Temporal server")
         missing: dict[str, str] = {}
         values = self._gauges(page, missing) | self._rates(page, now, missing) | self._local(now, missing)
-        self._before = (now, page)
+        if self._before is None or now - self._before[0] >= RENEWED:
+            self._before = (now, page)
         return Reading(ServerVitals(**values), missing)
 
     def close(self) -> None:
@@ -255,6 +258,9 @@ class ServerSource:
             missing.update(dict.fromkeys((*names, *_HISTOGRAMS), FIRST_READING))
             return {}
         before, then = self._before[1], now - self._before[0]
+        if then < RENEWED:
+            missing.update(dict.fromkeys((*names, *_HISTOGRAMS), "the server renews its counters once a second"))
+            return {}
         if page.requests < before.requests or page.starts < before.starts:
             missing.update(dict.fromkeys((*names, *_HISTOGRAMS), "a counter went backwards: the server was restarted"))
             return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -120,6 +119,20 @@ def test_rates_are_differences_over_the_time_between(clock: list[float]) -> None
     assert vitals.resource_exhausted_per_second == {}
 
 
+def test_a_rate_over_less_than_the_servers_second_is_not_measured(clock: list[float]) -> None:
+    """The server renews its counters once a second: half a second after a reading they tell nothing yet."""
+    pages = iter([page(10), page(10), page(110)])
+    with serving(lambda _: (200, next(pages))) as url:
+        source = ServerSource(f"{url}/metrics")
+        source.read()
+        clock[0] += 0.5
+        early = source.read()
+        clock[0] += 0.5
+        assert source.read().vitals.starts_per_second == 100
+    assert early.vitals.starts_per_second is None
+    assert "once a second" in early.missing["starts_per_second"]
+
+
 def test_throttling_is_counted_once_and_by_cause(clock: list[float]) -> None:
     """A refusal that two services count is one, under the API's name for its cause."""
     _, (vitals, _) = readings(page(), page(exhausted=50), clock=clock)
@@ -156,7 +169,7 @@ def test_quantiles_are_interpolated_as_prometheus_does(q: float, expected: float
     assert Histogram({0.001: 50, 0.002: 99, math.inf: 100}, 100, 0.2).quantile(q) == pytest.approx(expected)
 
 
-def test_a_server_that_is_away_says_so_and_comes_back() -> None:
+def test_a_server_that_is_away_says_so_and_comes_back(clock: list[float]) -> None:
     """Nobody listening is "no answer: connection refused"; the same reader goes on when the server is back."""
     with serving(lambda _: (200, page(900))) as url:
         source = ServerSource(f"{url}/metrics")
@@ -167,7 +180,7 @@ def test_a_server_that_is_away_says_so_and_comes_back() -> None:
     with serving(lambda _: (200, page(1000)), port):
         back = source.read()
         assert (back.vitals.host_rps_limit, back.vitals.starts_per_second) == (2400, None)
-        time.sleep(0.01)
+        clock[0] += 1
         assert source.read().vitals.starts_per_second == 0
 
 

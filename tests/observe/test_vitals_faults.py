@@ -105,8 +105,8 @@ def test_postgres_restarted_in_mid_batch() -> None:
 def test_connections_exhausted() -> None:
     """A server that may hold more connections than PostgreSQL has: every item is there, and the run names that."""
     with own_stack(max_connections=20, max_conns=40) as cluster:
-        run = launched(cluster, 600, 32)
-    assert (run.in_place, run.verified, run.failed) == (600, 600, 0), run.rows()
+        run = launched(cluster, 400, 32)
+    assert (run.in_place, run.verified, run.failed) == (400, 400, 0), run.rows()
     assert "of 20, 3 of them reserved" in causes(run)["connections-exhausted"]
 
 
