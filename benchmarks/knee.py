@@ -1,6 +1,6 @@
-"""Auto against fixed parallelism on the embedded dev server, each run on a fresh server, rounds interleaved.
+"""Auto against fixed parallelism on a real server, each run on a fresh one, rounds interleaved.
 
-    python benchmarks/knee.py [--rounds 3] [--count 4000] [--fixed 1,2,3,4,8,16,32,64,128]
+    python benchmarks/knee.py [--store sqlite|postgres] [--rounds 3] [--count 4000] [--fixed 1,2,3,4,8,16,32,64,128]
 
 The knee is the smallest fixed parallelism with 0.95 of the best median throughput. Printed: each setting's median
 throughput, the spread of its rounds, its median p99; then auto's share of the best and its p99 over the knee's.
@@ -14,8 +14,11 @@ import os
 import random
 import statistics
 import tempfile
+from contextlib import AbstractContextManager
 
-from capacity.cluster import devserver
+from capacity.cluster import devserver, stack
+from capacity.cluster.settings import Settings
+from capacity.cluster.state import ClusterState
 from capacity.cluster.target import Target
 from capacity.launch.batch import HeightRange
 from capacity.observe.session import launch
@@ -23,9 +26,15 @@ from capacity.observe.session import launch
 LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.rps": "100000"}
 
 
-def one(setting: str, count: int) -> tuple[float, float, int]:
+def fresh(store: str) -> AbstractContextManager[devserver.DevServer | ClusterState]:
+    if store == "postgres":
+        return stack.running(Settings("postgres", port=0, dynamic_config=LIMITS))
+    return devserver.running(dynamic_config=LIMITS)
+
+
+def one(store: str, setting: str, count: int) -> tuple[float, float, int]:
     """Launch once on a fresh server: (starts/s, p99 [s], last limit)."""
-    with devserver.running(dynamic_config=LIMITS) as server:
+    with fresh(store) as server:
         run = asyncio.run(launch(HeightRange(count), Target(server.address), parallelism=setting, verify=False))
     assert run.scheduled == count
     assert run.latency_seconds.p99 is not None
@@ -34,6 +43,7 @@ def one(setting: str, count: int) -> tuple[float, float, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--fixed", default="1,2,3,4,8,16,32,64,128")
@@ -44,7 +54,7 @@ def main() -> None:
     order = random.Random(1)
     for round_ in range(chosen.rounds):
         for setting in order.sample(settings, len(settings)):
-            rate, p99, limit = one(setting, chosen.count)
+            rate, p99, limit = one(chosen.store, setting, chosen.count)
             rates[setting].append(rate)
             tails[setting].append(p99)
             print(

@@ -109,13 +109,13 @@ class Pace:
         self._refused += window.throttled
         self._seconds += window.seconds
         self._calm = self._slack = 0.0
-        if self._seconds < 0.5 or (self._admitted < 10 and self._seconds < 5):
+        few = (self._admitted < 100 and self._seconds < 2) or (self._admitted < 10 and self._seconds < 5)
+        if self._seconds < 0.5 or few:
             return
-        admitted = self._admitted / self._seconds
         if self.rate is None or self._refused > 0.2 * (self._admitted + self._refused):
-            self.rate = max(1.0, admitted * (1 - self.margin))
-        else:
-            self.rate = max(1.0, min(self.rate, admitted) * (1 - self.margin))
+            self.rate = max(1.0, self._admitted / self._seconds * (1 - self.margin))
+        else:  # just above the limit: a short count is less exact than the pace itself
+            self.rate = max(1.0, self.rate * (1 - self.margin))
         self._since = None
 
     def _recover(self, window: Window) -> None:

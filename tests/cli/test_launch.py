@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from capacity.cluster.devserver import DevServer
 from tests.cli.conftest import Command, arguments_of
@@ -305,14 +306,24 @@ def test_metrics_are_served_while_it_runs(capacity: Command, devserver: DevServe
     words = ("--rate", 200, "--metrics-port", port, "--json")
     done = capacity("launch", "--count", 500, "--chain-id", chain, "--address", devserver.address, *words)
     reader.join()
-    run_id = record(done.out)["run_id"]
-    assert f'capacity_items_planned{{run_id="{run_id}"}} 500.0' in pages[-1]
-    assert f'capacity_items_total{{outcome="started",run_id="{run_id}"}} 500.0' in pages[-1].replace(
-        f'run_id="{run_id}",outcome="started"', f'outcome="started",run_id="{run_id}"'
-    )
-    assert f'capacity_start_latency_seconds_bucket{{le="0.001",run_id="{run_id}"}}' in pages[-1].replace(
-        f'run_id="{run_id}",le="0.001"', f'le="0.001",run_id="{run_id}"'
-    )
+    run = {"run_id": record(done.out)["run_id"]}
+    scrapes = [values(page) for page in pages]
+    started = [scrape["capacity_items_total", *labels(outcome="started", **run)] for scrape in scrapes]
+    assert scrapes[-1]["capacity_items_planned", *labels(**run)] == 500
+    assert started == sorted(started)
+    assert 0 < started[-1] <= 500
+    assert scrapes[-1]["capacity_start_latency_seconds_count", *labels(**run)] == started[-1]
+    assert ("capacity_start_latency_seconds_bucket", *labels(le="0.001", **run)) in scrapes[-1]
+
+
+def labels(**pairs: str) -> list[tuple[str, str]]:
+    return sorted(pairs.items())
+
+
+def values(page: str) -> dict[tuple[object, ...], float]:
+    """Return the samples of a Prometheus page by name and sorted labels."""
+    families = text_string_to_metric_families(page)
+    return {(s.name, *labels(**s.labels)): s.value for family in families for s in family.samples}
 
 
 def test_a_taken_metrics_port_is_refused(capacity: Command, devserver: DevServer) -> None:

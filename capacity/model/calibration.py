@@ -1,0 +1,238 @@
+"""A calibration: a sweep and what was fitted to it, as one file that predictions are made from."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from capacity.errors import CapacityError, UsageError
+from capacity.model.fit import NAMES, Fit, fit, structure_of, usable
+from capacity.model.measurement import Measurements, Point
+from capacity.model.network import Parameters, solve
+from capacity.model.queueing import Floats
+
+SCHEMA_VERSION: Final = 1
+
+_TREND: Final = 0.5
+"""How much of the last trend of a latency's shape goes on beyond the highest measured parallelism, per doubling."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Shape(_Record):
+    """Measured over theoretical quantiles of the latency, by parallelism (rising).
+
+    Theory serves starts in the order of arrival with exponential times; a real cluster does not, and how far it is
+    from that changes with parallelism. Between measured points log-linear; beyond the highest the last trend, damped;
+    spread is the standard deviation of the log of one measured quantile.
+    """
+
+    parallelism: tuple[int, ...]
+    p50: tuple[float, ...]
+    p99: tuple[float, ...]
+    p50_spread: float
+    p99_spread: float
+
+    def factor(self, q: float, parallelism: Floats) -> Floats:
+        """Return measured over theoretical quantile, for q 0.5 or 0.99."""
+        known = np.log(np.array(self.parallelism, dtype=float))
+        values = np.log(np.array(self.p50 if q == 0.5 else self.p99))
+        wanted = np.log(parallelism)
+        result = np.interp(wanted, known, values)
+        if known.size > 1:
+            slope = (values[-1] - values[-2]) / (known[-1] - known[-2])
+            beyond = np.maximum(wanted - known[-1], 0.0) / math.log(2)
+            # The sum of a trend that shrinks by a constant share with every doubling (Gardner's damped trend).
+            result = result + slope * math.log(2) * _TREND * (1 - _TREND**beyond) / (1 - _TREND)
+        return np.asarray(np.exp(result), dtype=float)
+
+
+class Calibration(_Record):
+    """A sweep with the demands fitted to it.
+
+    Attributes
+    ----------
+    name : str
+    made_at : str
+        ISO 8601.
+    note : str
+        What the reader of the file should know.
+    measurements : Measurements
+    fit : Fit
+    shape : Shape
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    made_at: str = ""
+    note: str = ""
+    measurements: Measurements
+    fit: Fit
+    shape: Shape
+
+    @classmethod
+    def of(cls, measurements: Measurements, name: str, *, made_at: str = "", note: str = "") -> Calibration:
+        """Fit a sweep.
+
+        Raises
+        ------
+        UsageError
+            When too few points can be used.
+        """
+        fitted = fit(measurements)
+        shape = _shape(measurements, fitted)
+        return cls(name=name, made_at=made_at, note=note, measurements=measurements, fit=fitted, shape=shape)
+
+    @property
+    def demands(self) -> Parameters:
+        """What one start takes."""
+        return self.fit.demands()
+
+    @property
+    def measured_to(self) -> int:
+        """The highest parallelism that was fitted."""
+        return max(point.parallelism for point in usable(self.measurements.points))
+
+    def peak(self) -> int | None:
+        """Return the parallelism of the highest throughput where the points show that it falls beyond; else None."""
+        curve = solve(structure_of(self.measurements.conditions), self.demands, self.measured_to).throughput
+        at = int(np.argmax(curve)) + 1
+        fall = math.log(curve[at - 1] / curve[-1])
+        return at if fall > 2 * self.fit.noise else None
+
+    def not_identified(self) -> list[str]:
+        """Return, in words, what the sweep cannot tell, each with the sweep that would."""
+        told = dict(zip(NAMES, self.fit.identified, strict=True))
+        conditions, advice = self.measurements.conditions, []
+        lock = "its shard's lock" if conditions.store != "sqlite" else "the store's connection"
+        if not told["cpu"] and all(p.server_cpu is None for p in self.measurements.points):
+            advice.append(
+                "the CPU of a start: it was not measured, and nothing shows whether CPUs or a lock bind; sweep where "
+                "server and database run on this machine, or with other CPU counts"
+            )
+        if not told["background"]:
+            advice.append("how much of it follows after the answer; sweep parallelism 1, 2 and 4 with more repeats")
+        if not told["lock"]:
+            known = self.measurements.times is not None and self.measurements.times.shard_hold is not None
+            source = "as the server's own metrics have it" if known else "as typical for the store"
+            advice.append(f"how long a start holds {lock} (taken {source}); sweep with fewer shards: --shards 1")
+        if not told["lock_waiter"]:
+            advice.append(f"what starts that wait for {lock} cost; sweep with fewer shards at high parallelism")
+        if self.peak() is None:
+            advice.append(f"where throughput begins to fall: not measured beyond P = {self.measured_to}")
+        return advice
+
+    def save(self, path: Path) -> None:
+        """Write the file; it replaces an older one whole or not at all."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{path.name}.partial")
+            partial.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            raise CapacityError(
+                f"cannot write calibration {path}: {error.strerror}", next_step="pass another path with --out"
+            ) from error
+
+    @classmethod
+    def load(cls, path: Path) -> Calibration:
+        """Read a file back; one that is none, or of another schema version, is refused in one line."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is not JSON"
+            raise UsageError(
+                f"cannot read calibration {path}: {reason}", next_step="make one with 'capacity sweep --out FILE'"
+            ) from error
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if version != SCHEMA_VERSION:
+            raise UsageError(
+                f"calibration {path} has schema version {version!r}",
+                allowed=str(SCHEMA_VERSION),
+                next_step="read it with the version of capacity that wrote it, or sweep again",
+            )
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise UsageError(f"calibration {path} is damaged: {where}: {first['msg']}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the file's content as JSON values."""
+        return self.model_dump(mode="json")
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what a person wants to know of it, as (name, value)."""
+        conditions, demands = self.measurements.conditions, self.demands
+        spread = np.sqrt(np.diag(np.array(self.fit.covariance)))
+        told = dict(zip(NAMES, zip(spread, self.fit.identified, strict=True), strict=True))
+
+        def time(name: str, seconds: float) -> str:
+            width, identified = told[name]
+            text = f"{seconds * 1e3:.2f} ms ({_range(seconds * 1e3, width)})"
+            return text if identified else f"{text}, not identified by this sweep"
+
+        shared = ", shared with the launcher" if conditions.launcher_shares_cpus else ""
+        shards = f", {conditions.shards} shards" if conditions.shards else ""
+        rows = [
+            ("cluster", f"{conditions.store}, {conditions.cluster_cpus} CPUs{shared}{shards}"),
+            ("points", f"{len(usable(self.measurements.points))} of {len(self.measurements.points)} fitted"),
+            ("CPU per start", time("cpu", demands.cpu)),
+            ("after the answer", f"{demands.background:.0%} of it"),
+            ("lock held per start", time("lock", demands.lock)),
+            ("noise of a point", f"{self.fit.noise:.1%}"),
+        ]
+        storage = self.measurements.storage
+        if storage:
+            rows.append(
+                ("stored per start", f"{storage.main / 1e3:.1f} kB, visibility {storage.visibility / 1e3:.1f} kB")
+            )
+        return rows + [("cannot tell", words) for words in self.not_identified()]
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><th scope="row" style="text-align:left">{html.escape(name)}</th>'
+            f'<td style="text-align:left">{html.escape(value)}</td></tr>'
+            for name, value in self.rows()
+        )
+        return f"<table><caption>Calibration {html.escape(self.name)}</caption>{rows}</table>"
+
+
+def _range(value: float, log_spread: float) -> str:
+    return f"{value * math.exp(-1.645 * log_spread):.2f} to {value * math.exp(1.645 * log_spread):.2f}"
+
+
+def _shape(measurements: Measurements, fitted: Fit) -> Shape:
+    points = usable(measurements.points)
+    levels = sorted({point.parallelism for point in points})
+    network = solve(structure_of(measurements.conditions), fitted.demands(), max(levels)).network
+    rows: dict[float, list[float]] = {}
+    spreads = {}
+    for q in (0.5, 0.99):
+        # Theory at the measured throughput: the shape shall not make up for an error of the mean.
+        theory = dict(zip(levels, network.quantile(q, 0, levels) / network.response[np.array(levels) - 1], strict=True))
+        logs = {level: [_log_ratio(p, q, theory[level]) for p in points if p.parallelism == level] for level in levels}
+        rows[q] = [math.exp(float(np.median(values))) for values in logs.values()]
+        off = [value - float(np.mean(values)) for values in logs.values() for value in values]
+        spreads[q] = math.sqrt((sum(o * o for o in off) + 0.1**2) / max(len(points) - len(levels) + 1, 1))
+    return Shape(
+        parallelism=tuple(levels),
+        p50=tuple(rows[0.5]),
+        p99=tuple(rows[0.99]),
+        p50_spread=spreads[0.5],
+        p99_spread=spreads[0.99],
+    )
+
+
+def _log_ratio(point: Point, q: float, theory: float) -> float:
+    measured = point.p50 if q == 0.5 else point.p99
+    return math.log(measured * point.throughput / point.parallelism / theory)

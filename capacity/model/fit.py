@@ -1,0 +1,241 @@
+"""Parameters from points: a weighted fit with weak prior knowledge, and what the points cannot tell.
+
+The parameters are free on the whole line (logarithms of times, logit of a share), so intervals follow from one
+covariance. Each has a prior, wide but for what was measured directly (CPU per start, the lock's hold by the server's
+own metrics): a parameter whose spread stays that of its prior is *not identified* by the sweep, and said to be so.
+Points differ by a common factor from round to round (a machine drifts); it is fitted and taken out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from scipy.optimize import least_squares
+from scipy.special import expit, logit
+
+from capacity.errors import UsageError
+from capacity.model.measurement import Conditions, Measurements, Point
+from capacity.model.network import Parameters, Structure, solve
+from capacity.model.queueing import Floats
+
+NAMES: Final = ("cpu", "background", "lock", "other", "cpu_waiter", "lock_waiter")
+"""Fitted parameters, in this order; `Parameters` says what each is."""
+
+SQLITE_LOCK: Final = "SQLite's connection"
+
+CPU_WAITER: Final = 3e-4
+"""Share by which each start that waits for a CPU lengthens the work of all, before a sweep says more: the 64-shard
+sweep on PostgreSQL 15 has about that, and the dev server's as much for each that waits for its connection."""
+
+LOCK_WAITER_POSTGRES: Final = 0.0055
+LOCK_SHARE_POSTGRES: Final = 0.42
+"""Share by which each waiter on a shard lengthens the work, and the lock's hold over the CPU time of a start: from a
+one-shard sweep on PostgreSQL 15, 1 to 128 in flight, where they are what binds."""
+
+BUSY_LAUNCHER: Final = 100e-6
+"""CPU per start of a busy launcher loop [s], against a server that answers at once: benchmarks/launcher.py."""
+
+_DRIFT: Final = 0.1
+_LEAST_NOISE: Final = 0.01
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is thought of a parameter before the sweep: centre and standard deviation, in the fit's own scale."""
+
+    centre: Floats
+    spread: Floats
+
+
+class Fit(BaseModel):
+    """Fitted parameters with their covariance, in the fit's own scale.
+
+    Attributes
+    ----------
+    values : tuple of float
+        Of `NAMES`: logarithms, but the logit of background.
+    covariance : tuple of tuples of float
+    noise : float
+        Standard deviation of a point's log throughput, drift between rounds taken out.
+    freedom : float
+        Degrees of freedom of the noise.
+    identified : tuple of bool
+        Of `NAMES`: whether the points, not the prior, decide it.
+    database : float
+        Share of the cluster's CPU that is the database's.
+    launcher, launcher_idle : float
+        CPU of the launcher per start [s], busy and as measured.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    values: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
+    noise: float
+    freedom: float
+    identified: tuple[bool, ...]
+    database: float
+    launcher: float
+    launcher_idle: float
+
+    def demands(self, values: Sequence[float] | Floats | None = None) -> Parameters:
+        """Return the demands of the fit, or of other values of its parameters."""
+        return demands_of(self.values if values is None else values, self)
+
+    def draws(self, count: int, seed: int = 0) -> Floats:
+        """Return parameter vectors as the fit leaves them possible, shape (count, parameters): multivariate t."""
+        random = np.random.default_rng(seed)
+        half = random.standard_normal((count // 2, len(self.values)))
+        normal = np.concatenate([half, -half])  # antithetic: the centre is kept exactly
+        root = np.linalg.cholesky(np.array(self.covariance) + 1e-14 * np.eye(len(self.values)))
+        wide = np.sqrt(self.freedom / random.chisquare(self.freedom, len(half)))
+        return np.array(self.values) + (normal @ root.T) * np.concatenate([wide, wide])[:, None]
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    database: float
+    launcher: float
+    launcher_idle: float
+
+
+def demands_of(values: Sequence[float] | Floats, fixed: Fit | _Fixed) -> Parameters:
+    """Return demands from parameters in the fit's own scale."""
+    cpu, background, lock, other, cpu_waiter, lock_waiter = (float(value) for value in values)
+    return Parameters(
+        cpu=math.exp(cpu),
+        background=float(expit(background)),
+        lock=math.exp(lock),
+        other=math.exp(other),
+        cpu_waiter=math.exp(cpu_waiter),
+        lock_waiter=math.exp(lock_waiter),
+        database=fixed.database,
+        launcher=fixed.launcher,
+        launcher_idle=fixed.launcher_idle,
+    )
+
+
+def structure_of(conditions: Conditions) -> Structure:
+    """Return what the cluster of a sweep had."""
+    locks = (conditions.shards or 1) * (conditions.shard_io_concurrency or 1)
+    connections = math.inf
+    if conditions.max_conns is not None and conditions.store != "sqlite":
+        connections = conditions.max_conns * (conditions.history_hosts or 1)
+    return Structure(
+        cpus=conditions.cluster_cpus,
+        locks=1 if conditions.store == "sqlite" else locks,
+        connections=connections,
+        shares_cpus=conditions.launcher_shares_cpus,
+        lock_name=SQLITE_LOCK if conditions.store == "sqlite" else "shard locks",
+        network_delay=conditions.network_delay,
+    )
+
+
+def usable(points: Sequence[Point], *, holdout: bool = False) -> list[Point]:
+    """Return the points that say something of the cluster: those fitted, or those kept to be predicted."""
+    return [point for point in points if point.flag is None and point.holdout is holdout]
+
+
+def fit(measurements: Measurements) -> Fit:
+    """Fit the demands of a start to the points of a sweep.
+
+    Raises
+    ------
+    UsageError
+        When fewer than three points, or fewer than two different parallelisms, can be used.
+    """
+    points = usable(measurements.points)
+    kinds = {point.parallelism for point in points}
+    if len(points) < 3 or len(kinds) < 2:
+        flagged = len(measurements.points) - len(points)
+        raise UsageError(
+            f"{len(points)} usable points at {len(kinds)} parallelisms ({flagged} flagged or held out) fit nothing",
+            allowed="3 points or more, at 2 parallelisms or more",
+            next_step="sweep more points, for example --parallelism 1,2,4,16,64 --repeats 3",
+        )
+    problem = _Problem(points, measurements)
+    noise = 0.05
+    for _ in range(4):
+        solution = least_squares(problem.residuals, problem.start, x_scale=problem.scale, args=(noise,))
+        problem.start = solution.x
+        data = solution.fun[: len(points)] * noise
+        jacobian = np.asarray(solution.jac, dtype=float)
+        normal = np.linalg.inv(jacobian.T @ jacobian)
+        used = float(np.trace(jacobian[: len(points)] @ normal @ jacobian[: len(points)].T))
+        freedom = max(len(points) - used, 1.0)
+        # One pseudo-observation of usual noise keeps a lucky sweep of few points from claiming to have none.
+        noise = max(math.sqrt((float(data @ data) + 0.03**2) / (freedom + 1)), _LEAST_NOISE)
+    size = len(NAMES)
+    spread = np.sqrt(np.diag(normal))[:size]
+    return Fit(
+        values=tuple(solution.x[:size]),
+        covariance=tuple(tuple(row[:size]) for row in normal[:size]),
+        noise=noise,
+        freedom=freedom + 1,
+        identified=tuple(bool(s < 0.6 * p) for s, p in zip(spread, problem.prior.spread, strict=True)),
+        database=problem.fixed.database,
+        launcher=problem.fixed.launcher,
+        launcher_idle=problem.fixed.launcher_idle,
+    )
+
+
+class _Problem:
+    """Residuals of points and priors for a vector of parameters, then a drift per round, less its mean."""
+
+    def __init__(self, points: list[Point], measurements: Measurements) -> None:
+        self.structure = structure_of(measurements.conditions)
+        self.parallelism = np.array([point.parallelism for point in points])
+        self.log_throughput = np.log([point.throughput for point in points])
+        rounds = sorted({point.repeat for point in points})
+        self.round = np.array([rounds.index(point.repeat) for point in points])
+        self.drifts = len(rounds)
+        self.fixed = _fixed(points)
+        self.prior = prior(measurements)
+        self.start = np.concatenate([self.prior.centre, np.zeros(self.drifts)])
+        self.scale = np.concatenate([self.prior.spread, np.full(self.drifts, _DRIFT)])
+
+    def residuals(self, values: Floats, noise: float) -> Floats:
+        size = len(NAMES)
+        demands = demands_of(values[:size], self.fixed)
+        population = int(self.parallelism.max())
+        predicted = solve(self.structure, demands, population).throughput[self.parallelism - 1]
+        drift = values[size:] - values[size:].mean()
+        data = (np.log(predicted) + drift[self.round] - self.log_throughput) / noise
+        held = (values[:size] - self.prior.centre) / self.prior.spread
+        return np.concatenate([data, held, values[size:] / _DRIFT])
+
+
+def _fixed(points: list[Point]) -> _Fixed:
+    pairs = [(p.server_cpu, p.database_cpu) for p in points if p.server_cpu and p.database_cpu is not None]
+    shares = [database / (server + database) for server, database in pairs]
+    launchers = [point.launcher_cpu for point in points if point.launcher_cpu]
+    idle = float(np.median(launchers)) if launchers else 0.0
+    return _Fixed(float(np.median(shares)) if shares else 0.0, min(BUSY_LAUNCHER, idle or BUSY_LAUNCHER), idle)
+
+
+def prior(measurements: Measurements) -> Prior:
+    """Return what is thought of the parameters before the fit, from what was measured beside throughput."""
+    points, conditions = usable(measurements.points), measurements.conditions
+    best = max(point.throughput for point in points)
+    lone = max(point.mean for point in points if point.parallelism == min(p.parallelism for p in points))
+    cpu = measured_cpu(points)
+    centre_cpu, spread_cpu = (math.log(cpu), 0.1) if cpu else (math.log(0.8 * conditions.cluster_cpus / best), 0.7)
+    hold = measurements.times.shard_hold if measurements.times else None
+    on_postgres = conditions.store == "postgres"
+    centre_lock, spread_lock = centre_cpu + math.log(LOCK_SHARE_POSTGRES), 0.3 if on_postgres else 1.0
+    if hold:
+        centre_lock, spread_lock = math.log(hold), 0.4
+    waiter, spread_waiter = (LOCK_WAITER_POSTGRES, 0.7) if on_postgres else (CPU_WAITER, 1.5)
+    centres = [centre_cpu, logit(0.45), centre_lock, math.log(0.03 * lone), math.log(CPU_WAITER), math.log(waiter)]
+    return Prior(np.array(centres), np.array([spread_cpu, 1.2, spread_lock, 1.0, 1.5, spread_waiter]))
+
+
+def measured_cpu(points: Sequence[Point]) -> float | None:
+    """Return the CPU of server and database per start of a busy cluster [s]; None where it was not measured."""
+    busy = sorted(points, key=lambda point: -point.throughput)[: max(3, len(points) // 2)]
+    totals = [p.server_cpu + (p.database_cpu or 0.0) for p in busy if p.server_cpu]
+    return float(np.median(totals)) if totals else None

@@ -1,0 +1,208 @@
+"""A scheduler and its cluster as a queueing network: which stations a start visits, and what it demands of each.
+
+    launcher (loops) -> network (delay) -> cluster: shard or store lock -> CPUs
+
+Lock and CPUs are held at once, so the cluster is one flow-equivalent station (Lazowska et al., "Quantitative System
+Performance", 1984, ch. 8 and 9): with n starts in it the lock leaves `active(n)` of them at work, and those share the
+CPUs with the work that earlier starts still owe after their answer. Invariant: a `Structure` says what a cluster has,
+`Parameters` what a start takes; another cluster is another structure with the same demands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from capacity.model.queueing import Closed, Floats, closed, multi_server, separate_queues, shadowed
+
+MAXIMUM_PARALLELISM = 512
+"""The rules' cap, and how far predictions go."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What one start takes [s].
+
+    Parameters
+    ----------
+    cpu : float
+        CPU of server and database together.
+    background : float
+        Share of `cpu` spent after the answer (transfer and visibility tasks), 0 to 1.
+    database : float
+        Share of `cpu` that is the database's, 0 to 1.
+    lock : float
+        How long a start holds the one lock it needs (its shard's, or SQLite's connection), without contention.
+    other : float
+        Time that is neither CPU of the cluster nor the network: disk, scheduling.
+    launcher : float
+        CPU of the launcher's loop when it is busy.
+    launcher_idle : float
+        CPU of the launcher at low rates, where each start wakes it anew: what it takes from a shared machine.
+    cpu_waiter, lock_waiter : float
+        Share by which each start that waits for a CPU, or each that waits for the same lock, lengthens the work of all.
+    """
+
+    cpu: float
+    background: float
+    lock: float
+    database: float = 0.0
+    other: float = 0.0
+    launcher: float = 100e-6
+    launcher_idle: float = 300e-6
+    cpu_waiter: float = 0.0
+    lock_waiter: float = 0.0
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a cluster and its launcher have.
+
+    Parameters
+    ----------
+    cpus : float
+        CPUs that server and database share; with `database_cpus` the server's alone.
+    database_cpus : float, optional
+        CPUs of a database on machines of its own.
+    locks : int
+        Locks of which a start needs one, any alike: shards x shardIOConcurrency; 1 for SQLite's connection.
+    lock_name : str
+        What they are, in words.
+    connections : float
+        Connections to the main store; infinite where they cannot bind.
+    launchers : int
+        Launcher processes, one loop each.
+    shares_cpus : bool
+        Whether the launcher runs on the cluster's CPUs.
+    network_delay : float
+        Round trip between launcher and frontend [s].
+    """
+
+    cpus: float
+    locks: int
+    database_cpus: float | None = None
+    connections: float = float("inf")
+    launchers: int = 1
+    shares_cpus: bool = False
+    network_delay: float = 0.0
+    lock_name: str = "shard locks"
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The network solved for populations 1..N.
+
+    Parameters
+    ----------
+    structure, demands
+        What was solved.
+    network : Closed
+        Stations: the cluster, then the launcher.
+    active : array of float, shape (N,)
+        Starts in the cluster that have their lock, for n of them in it.
+    """
+
+    structure: Structure
+    demands: Parameters
+    network: Closed
+    active: Floats
+
+    @property
+    def throughput(self) -> Floats:
+        """Starts per second, for 1..N in flight."""
+        return self.network.throughput
+
+    def utilization(self) -> dict[str, Floats]:
+        """Return the utilization of each resource, 0 to 1, for 1..N in flight."""
+        rate, demands, structure = self.throughput, self.demands, self.structure
+        slowed = 1 + (self._inside(_slowing(demands, structure, self.active)) if _slows(demands) else 0.0)
+        used = {name: rate * need * slowed / many for name, need, many in _pools(demands, structure)}
+        hold = demands.lock * slowed * self._stretch()
+        used[structure.lock_name] = np.minimum(rate * hold / structure.locks, 1.0)
+        if np.isfinite(structure.connections):
+            used["connections"] = np.minimum(rate * hold / structure.connections, 1.0)
+        used["launcher"] = rate * demands.launcher / structure.launchers
+        return {name: np.minimum(share, 1.0) for name, share in used.items()}
+
+    def _inside(self, of_cluster: Floats) -> Floats:
+        """Return a quantity given by the number in the cluster, at the mean number there for each population."""
+        size = self.throughput.size
+        outside = self.throughput * (self.structure.network_delay + self.demands.other + self.demands.launcher)
+        within = np.clip(np.arange(1, size + 1) - outside, 1, size)
+        return np.interp(within, np.arange(1, size + 1), of_cluster)
+
+    def _stretch(self) -> Floats:
+        """Return how many times longer the work on a start takes than with a CPU of its own."""
+        foreground = self.demands.cpu * (1 - self.demands.background)
+        return np.maximum(self._inside(self.active) / self.throughput / max(foreground, 1e-9), 1.0)
+
+
+def solve(structure: Structure, demands: Parameters, population: int = MAXIMUM_PARALLELISM) -> Solution:
+    """Predict throughput for 1..`population` starts in flight."""
+    active = active_starts(structure, demands, population)
+    rates = _cluster_rates(structure, demands, active)
+    launcher = multi_server(demands.launcher, structure.launchers, population)
+    network = closed((rates, launcher), structure.network_delay + demands.other)
+    return Solution(structure, demands, network, active)
+
+
+def active_starts(structure: Structure, demands: Parameters, population: int) -> Floats:
+    """Return how many of n starts in the cluster have their lock, or need none at the moment, for n = 1..N.
+
+    From the closed network of the locks alone: how the CPUs slow all work down does not change the shares.
+    """
+    n = np.arange(1, population + 1, dtype=float)
+    work = demands.cpu * (1 - demands.background)
+    hold = min(demands.lock, work * 50)
+    unlocked = max(work - hold, 0.0)
+    active = n
+    if hold > 0:
+        rates = separate_queues(hold, structure.locks, population)
+        active = np.minimum(closed((rates,), unlocked).throughput * max(work, hold), n)
+    if np.isfinite(structure.connections) and hold > 0:
+        active = np.minimum(active, structure.connections * max(work / hold, 1.0))
+    return active
+
+
+def _pools(demands: Parameters, structure: Structure) -> list[tuple[str, float, float]]:
+    """Return (name, CPU seconds per start, CPUs) of each pool of CPUs."""
+    own = demands.launcher_idle if structure.shares_cpus else 0.0
+    if structure.database_cpus is None:
+        return [("CPUs", demands.cpu + own, structure.cpus)]
+    return [
+        ("server CPUs", demands.cpu * (1 - demands.database) + own, structure.cpus),
+        ("database CPUs", demands.cpu * demands.database, structure.database_cpus),
+    ]
+
+
+def _slows(demands: Parameters) -> bool:
+    return bool(demands.cpu_waiter or demands.lock_waiter)
+
+
+def _slowing(demands: Parameters, structure: Structure, active: Floats) -> Floats:
+    """Return by which share waiters lengthen the work, for n = 1..N starts in the cluster."""
+    n = np.arange(1, active.size + 1)
+    cpus = structure.cpus + (structure.database_cpus or 0.0)
+    slower = demands.cpu_waiter * np.maximum(active - cpus, 0) + demands.lock_waiter * (n - active) / structure.locks
+    return np.asarray(slower, dtype=float)
+
+
+def _cluster_rates(structure: Structure, demands: Parameters, active: Floats) -> Floats:
+    slowed = 1 + _slowing(demands, structure, active)
+    pools = _pools(demands, structure)
+    stations = []
+    for _, need, many in pools:
+        own = demands.launcher_idle if structure.shares_cpus and many is structure.cpus else 0.0
+        foreground = (need - own) * (1 - demands.background)
+        stations.append((foreground, need - foreground, many))
+    if len(stations) == 1:
+        return shadowed(*stations[0], active) / slowed
+    n = np.arange(1, active.size + 1, dtype=float)
+    inner = closed([shadowed(*station, n) for station in stations]).throughput
+    return np.asarray(np.interp(active, n, inner) / slowed, dtype=float)
+
+
+def without_waiting(demands: Parameters) -> Parameters:
+    """Return the same demands where waiters cost nothing."""
+    return replace(demands, cpu_waiter=0.0, lock_waiter=0.0)

@@ -1,0 +1,278 @@
+"""From a calibration to what a scheduler will get: throughput, latency, memory, duration, and what binds.
+
+Invariants: every figure that rests on a measurement carries its 90 % interval; a throughput never exceeds a
+configured rate; beyond the parallelism that was measured the result says so.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from capacity.model.calibration import Calibration
+from capacity.model.cluster import Cluster
+from capacity.model.fit import SQLITE_LOCK, structure_of
+from capacity.model.limits import Ceiling, ceilings
+from capacity.model.memory import launcher_rss
+from capacity.model.network import Structure, solve
+from capacity.model.queueing import Floats
+from capacity.rules.pool import DEFAULT_RULES, PoolRules, parallelism, queue_size
+
+LEVEL: Final = 0.9
+"""Nominal coverage of intervals."""
+
+DRAWS: Final = 200
+
+BINDS: Final = 0.9
+"""Utilization from which on a resource is said to bind."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure for each parallelism, with the interval that holds it with probability `LEVEL`."""
+
+    value: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a scheduler gets from a cluster, for each parallelism asked.
+
+    Parameters
+    ----------
+    parallelism : array of int
+    throughput : Interval
+        Starts per second.
+    mean, p50, p99 : Interval
+        Latency [s].
+    utilization : dict of array
+        Of each resource, 0 to 1.
+    binding : tuple of str
+        What binds: a resource, a configured rate, or too few in flight.
+    rss_bytes : array
+        Resident set of a launcher process [bytes].
+    queue : array of int
+        Starts that wait inside the original's scheduler for one of its workers.
+    duration : Interval
+        Seconds of the batch.
+    measured_to : int
+        The highest parallelism the calibration rests on, where structure and calibration are of one cluster.
+    cap : Ceiling, optional
+        The lowest configured rate.
+    """
+
+    parallelism: np.ndarray[Any, np.dtype[np.int64]]
+    batch: int
+    throughput: Interval
+    mean: Interval
+    p50: Interval
+    p99: Interval
+    utilization: dict[str, Floats]
+    binding: tuple[str, ...]
+    rss_bytes: Floats
+    queue: Floats
+    duration: Interval
+    measured_to: int
+    cap: Ceiling | None
+
+    def to_frame(self) -> list[dict[str, Any]]:
+        """Return one row per parallelism, as plain numbers: what a data frame is made from."""
+        rows = []
+        for i, at in enumerate(self.parallelism):
+            row: dict[str, Any] = {"parallelism": int(at)}
+            for name in ("throughput", "mean", "p50", "p99", "duration"):
+                figure: Interval = getattr(self, name)
+                row |= {name: float(figure.value[i]), f"{name}_low": float(figure.low[i])}
+                row[f"{name}_high"] = float(figure.high[i])
+            row |= {f"utilization_{name}": float(used[i]) for name, used in self.utilization.items()}
+            row |= {"binding": self.binding[i], "rss_bytes": float(self.rss_bytes[i]), "queue": int(self.queue[i])}
+            rows.append(row)
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {"batch": self.batch, "measured_to": self.measured_to, "points": self.to_frame()}
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in ("in flight", "starts/s", "90 %", "p50", "p99", "binds"))
+        body = "".join(
+            f"<tr><td>{at}</td><td>{self.throughput.value[i]:,.0f}</td>"
+            f"<td>{self.throughput.low[i]:,.0f} to {self.throughput.high[i]:,.0f}</td>"
+            f"<td>{self.p50.value[i] * 1e3:,.1f} ms</td><td>{self.p99.value[i] * 1e3:,.1f} ms</td>"
+            f'<td style="text-align:left">{html.escape(self.binding[i])}</td></tr>'
+            for i, at in enumerate(self.parallelism)
+        )
+        return f"<table><caption>Prediction</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def structure_for(cluster: Cluster) -> Structure:
+    """Return the stations a described cluster has."""
+    server = cluster.cores if cluster.cores is not None else cluster.server_cores
+    sqlite = cluster.store == "sqlite"
+    return Structure(
+        cpus=math.inf if server is None else server,
+        database_cpus=cluster.database_cores,
+        locks=1 if sqlite else cluster.shards * cluster.shard_io_concurrency,
+        connections=math.inf if sqlite else cluster.max_conns * cluster.history_hosts,
+        launchers=cluster.launcher_processes,
+        shares_cpus=cluster.launcher_shares_cores,
+        lock_name=SQLITE_LOCK if sqlite else "shard locks",
+        network_delay=cluster.network_delay,
+    )
+
+
+def predict(
+    calibration: Calibration,
+    at: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+    *,
+    cluster: Cluster | None = None,
+    structure: Structure | None = None,
+    batch: int = 1000,
+    rules: PoolRules = DEFAULT_RULES,
+    draws: int = DRAWS,
+    of_a_point: bool = False,
+) -> Prediction:
+    """Predict for each parallelism, with intervals.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Where the demands of a start come from.
+    at : sequence of int
+        Parallelism, 1 to 512.
+    cluster : Cluster, optional
+        The cluster, with its configured rates; by default the calibrated one, without any.
+    structure : Structure, optional
+        Stations in place of the cluster's.
+    batch : int
+        Starts of the batch.
+    draws : int
+        Parameter vectors for the intervals; 0 gives intervals of no width, in a few milliseconds.
+    of_a_point : bool
+        Intervals of one more measurement, its noise included, in place of the mean of many.
+    """
+    asked = np.array(at, dtype=np.int64)
+    at_most = int(asked.max())
+    if structure is None:
+        structure = structure_of(calibration.measurements.conditions) if cluster is None else structure_for(cluster)
+    cap = configured_rate(cluster) if cluster is not None else None
+    demands = calibration.demands
+    solution = solve(structure, demands, at_most)
+    uncapped = solution.throughput[asked - 1]
+    limit = cap.rate if cap else math.inf
+    value = np.minimum(uncapped, limit)
+    low, high = _range(calibration, structure, asked, draws, of_a_point)
+    low, high = np.minimum(np.minimum(low, uncapped), limit), np.minimum(np.maximum(high, uncapped), limit)
+    throughput = Interval(value, low, high)
+    mean = Interval(asked / value, asked / high, asked / low)
+    network = solution.network
+    coarse = _coarse(at_most)
+    quantiles = []
+    for q, spread in ((0.5, calibration.shape.p50_spread), (0.99, calibration.shape.p99_spread)):
+        theory = np.interp(np.log(asked), np.log(coarse), network.quantile(q, 0, coarse) / network.response[coarse - 1])
+        middle = mean.value * theory * calibration.shape.factor(q, asked.astype(float))
+        if q == 0.5:
+            middle = np.minimum(middle, mean.value)  # no trend makes a median of a long-tailed latency exceed its mean
+        width = 1.645 * spread if draws else 0.0
+        below = np.hypot(np.log(mean.value / mean.low), width)
+        above = np.hypot(np.log(mean.high / mean.value), width)
+        quantiles.append(Interval(middle, middle * np.exp(-below), middle * np.exp(above)))
+    utilization = {name: used[asked - 1] * value / uncapped for name, used in solution.utilization().items()}
+    return Prediction(
+        parallelism=asked,
+        batch=batch,
+        throughput=throughput,
+        mean=mean,
+        p50=quantiles[0],
+        p99=quantiles[1],
+        utilization=utilization,
+        binding=_binding(utilization, uncapped, cap),
+        rss_bytes=launcher_rss(asked, batch, calibration.measurements.memory),
+        queue=_waiting(asked, batch, rules),
+        duration=Interval(batch / value, batch / high, batch / low),
+        measured_to=calibration.measured_to,
+        cap=cap,
+    )
+
+
+def throughput_grid(
+    calibration: Calibration,
+    cpus: Sequence[int],
+    multipliers: Sequence[int],
+    *,
+    cluster: Cluster | None = None,
+    rules: PoolRules = DEFAULT_RULES,
+) -> Floats:
+    """Return starts per second for a scheduler of each CPU count and multiplier, shape (cpus, multipliers)."""
+    structure = structure_of(calibration.measurements.conditions) if cluster is None else structure_for(cluster)
+    cap = configured_rate(cluster) if cluster is not None else None
+    curve = solve(structure, calibration.demands, rules.maximum).throughput
+    flight = np.clip(np.multiply.outer(np.maximum(cpus, 1), multipliers), rules.minimum, rules.maximum)
+    return np.asarray(np.minimum(curve[flight - 1], cap.rate if cap else np.inf), dtype=float)
+
+
+_STATIONS: Final = frozenset(
+    ("cores", "server_cores", "database_cores", "shards", "max_conns", "visibility_max_conns", "launcher_processes")
+)
+
+
+def configured_rate(cluster: Cluster) -> Ceiling | None:
+    """Return the lowest ceiling that is a configured rate, not a resource the network has as a station."""
+    found = [ceiling for ceiling in ceilings(cluster) if ceiling.known and ceiling.caps_starts]
+    return next((ceiling for ceiling in found if ceiling.key not in _STATIONS), None)
+
+
+def knee(throughput: Floats, share: float = 0.95) -> int:
+    """Return the smallest parallelism that reaches a share of the highest throughput, for 1..N in flight."""
+    return int(np.argmax(throughput >= share * throughput.max())) + 1
+
+
+def _coarse(at_most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return populations at which the shape of the latency is worked out; it is smooth between them."""
+    found = np.unique(np.concatenate([np.arange(1, 9), np.geomspace(8, max(at_most, 9), 16).round()]))
+    return np.asarray(found[found <= at_most], dtype=np.int64)
+
+
+def _range(
+    calibration: Calibration, structure: Structure, asked: Any, draws: int, of_a_point: bool
+) -> tuple[Floats, Floats]:
+    if not draws:
+        return np.full(asked.size, np.inf), np.zeros(asked.size)  # narrowed to the value by the caller
+    fitted, at_most = calibration.fit, int(asked.max())
+    vectors = fitted.draws(draws)
+    logs = np.log([solve(structure, fitted.demands(v), at_most).throughput[asked - 1] for v in vectors])
+    if of_a_point:
+        random = np.random.default_rng(1)
+        logs = logs + fitted.noise * random.standard_t(fitted.freedom, logs.shape)
+    low, high = np.exp(np.quantile(logs, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0))
+    return low, high
+
+
+def _binding(utilization: dict[str, Floats], uncapped: Floats, cap: Ceiling | None) -> tuple[str, ...]:
+    names = list(utilization)
+    used = np.array([utilization[name] for name in names])
+    words = []
+    for i, free in enumerate(uncapped):
+        if cap is not None and free > cap.rate:
+            words.append(cap.key)
+            continue
+        highest = int(np.argmax(used[:, i]))
+        words.append(names[highest] if used[highest, i] >= BINDS else "too few in flight")
+    return tuple(words)
+
+
+def _waiting(asked: Any, batch: int, rules: PoolRules) -> Floats:
+    sizes = np.array([queue_size(int(p), batch, rules).value for p in asked])
+    return np.minimum(np.maximum(batch - asked, 0), sizes)
+
+
+def flight_of(cpus: int, multiplier: int, rules: PoolRules = DEFAULT_RULES) -> int:
+    """Return the parallelism of the rules for CPUs and a multiplier."""
+    return parallelism(cpus, rules=PoolRules(multiplier=multiplier, maximum=rules.maximum)).value
