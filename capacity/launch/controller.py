@@ -200,6 +200,10 @@ class _Level:
 KNEE_SHARE = 0.95
 """The knee: the smallest parallelism that reaches this share of the best throughput."""
 
+SPARED_SHARE = 0.975
+"""A lower limit is taken up when it keeps this share: above the knee's, for a few starts too many in flight cost a
+little latency, one too few costs throughput on every start, and what tells them apart is a noisy measurement."""
+
 
 @dataclass
 class Auto:
@@ -274,7 +278,8 @@ class Auto:
         bandwidth_delay = best / max(self._ramp_steps[0][1], 1e-9)  # R X, with R = 1 / throughput at one in flight
         flat = throughput < 1.05 * before and self.limit >= 1.5 * bandwidth_delay
         if flat or self.limit >= 3 * bandwidth_delay or self.limit >= self.maximum:
-            self._base = self._knee_of_ramp(KNEE_SHARE * best)
+            knee = self._knee_of_ramp(KNEE_SHARE * best)
+            self._base = min(knee + round(0.25 * knee + 0.01), self.maximum)  # 1, 3, 4, 5, ... 10 for a knee of 8
             self._steady_from(now, latency)
         else:
             self._move(min(2 * self.limit, self.maximum), now, latency)
@@ -336,7 +341,7 @@ class Auto:
         doubt = ratio * math.hypot(pooled.error(), self._here.error())
         latency = self.limit / max(self._visit.mean, 1e-9)
         gained = upward and ratio - 1.5 * doubt > 1 + (1 / KNEE_SHARE - 1) * 0.8
-        spared = not upward and ratio - 1.5 * doubt > KNEE_SHARE
+        spared = not upward and ratio - 1.5 * doubt > SPARED_SHARE
         if gained or spared:
             self._base = min(2 * self._base, self.maximum) if gained and ratio > 1.3 else self.limit
             self._steady_from(now, latency, soon=True, upward=gained)
