@@ -1,17 +1,26 @@
-"""`capacity plan`: parallelism and queue size of a scheduler's pool, each with what set it."""
+"""`capacity plan`: parallelism and queue size of a scheduler's pool, and what a cluster would give it."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from capacity.errors import UsageError
+from capacity.model import shipped
 from capacity.rules.plan import BATCH, PoolPlan, pool_plan, positive
 from capacity.rules.pool import DEFAULT_RULES
+
+if TYPE_CHECKING:
+    from capacity.model.calibration import Calibration
+    from capacity.model.claim import Claim
+    from capacity.model.cluster import Cluster
+    from capacity.model.outlook import Outlook
 
 
 class Format(StrEnum):
@@ -47,12 +56,29 @@ def plan(
         ),
     ] = None,
     batch: Annotated[int, typer.Option(metavar="N", parser=whole, help="Starts in one batch.")] = BATCH,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Also predict what this cluster gives it: a TOML file, or one that is shipped "
+            f"({', '.join(shipped.names('clusters'))}).",
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="What a start costs there; by default what the cluster's file names."),
+    ] = None,
+    claim: Annotated[
+        bool, typer.Option("--claim", help="Also set the original's 200,000/s against that cluster.")
+    ] = False,
     format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TEXT,
 ) -> None:
     """Size a scheduler's pool: starts in flight and queue, and what set each.
 
     CPUs are those that this process may really use: its affinity, cut by cgroup
     quotas (2.5 CPUs count as 3).
+
+    Example: capacity plan --cpus 32 --batch 750000 --cluster postgres-dev
     """
     result = pool_plan(
         None if cpus is None else positive("--cpus", cpus),
@@ -60,10 +86,43 @@ def plan(
         batch=positive("--batch", batch),
         multiplier=positive("--multiplier", multiplier),
     )
+    if cluster is None and (calibration is not None or claim):
+        option = "--claim" if claim else "--calibration"
+        raise UsageError(f"{option} needs a cluster", next_step="pass --cluster postgres-dev, or a file of your own")
+    if cluster is None:
+        if format is Format.JSON:
+            print(json.dumps(result.to_dict(), indent=2))
+        else:
+            _print_text(result)
+        return
+    from capacity.model import claim as claims
+    from capacity.model.outlook import outlook
+
+    described, measured = described_and_measured(cluster, calibration)
+    found = outlook(result, described, measured)
+    asked = claims.claim(described, measured) if claim else None
     if format is Format.JSON:
-        print(json.dumps(result.to_dict(), indent=2))
-    else:
-        _print_text(result)
+        print(json.dumps({**found.to_dict(), **({"claim": asked.to_dict()} if asked else {})}, indent=2))
+        return
+    _print_text(result)
+    _print_outlook(found)
+    if asked:
+        _print_claim(asked)
+
+
+def described_and_measured(cluster: str, calibration: str | None) -> tuple[Cluster, Calibration]:
+    """Return a cluster's description and what a start costs there, by their names or files."""
+    from capacity.model.calibration import Calibration
+    from capacity.model.cluster import Cluster
+
+    described = Cluster.load(cluster)
+    name = calibration or described.calibration
+    if name is None:
+        raise UsageError(
+            f"cluster {described.name} names no calibration, and what a start costs there is not known",
+            next_step="pass --calibration, or see its limits with 'capacity limits'",
+        )
+    return described, Calibration.named(name)
 
 
 def _print_text(result: PoolPlan) -> None:
@@ -86,3 +145,41 @@ def _print_text(result: PoolPlan) -> None:
             print(f"{name.ljust(names)}  {value.rjust(values)}  {reason}")
     for warning in result.warnings:
         print(f"capacity: warning: {warning}", file=sys.stderr)
+
+
+def _print_outlook(found: Outlook) -> None:
+    from capacity.model.outlook import HEAD
+
+    print(f"\nOn {found.cluster.name}:")
+    print_columns([HEAD, *found.rows()], left=(0,))
+    print()
+    print_notes(found.sentences() + [("Cannot tell", words) for words in found.calibration.not_identified()])
+
+
+def _print_claim(asked: Claim) -> None:
+    print("\nThe claim, and this cluster:")
+    print_columns([("", "the original", "the model"), *asked.said], left=(0,))
+    print("\nWhat 200,000 starts/s at 128 workers would need:")
+    print_columns([("", "needed", "there"), *asked.needed], left=(0,))
+
+
+def print_columns(lines: Sequence[Sequence[str]], left: Sequence[int] = ()) -> None:
+    """Print rows in columns, right-aligned but for those named."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def print_notes(notes: Iterable[tuple[str, str]], width: int = 80) -> None:
+    """Print headed sentences, wrapped and hanging."""
+    import textwrap
+
+    notes = list(notes)
+    indent = max(len(name) for name, _ in notes) + 2
+    for name, words in notes:
+        for i, line in enumerate(textwrap.wrap(words, width - indent)):
+            print((name if i == 0 else "").ljust(indent) + line)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from capacity.cli import run
+from capacity.model.calibration import Calibration
+from tests.model.conftest import measurements_of
 
 Capture = pytest.CaptureFixture[str]
 
@@ -114,3 +117,50 @@ def test_a_bad_variable_gets_one_line_with_the_value(capsys: Capture, monkeypatc
     monkeypatch.setenv("SCHEDULER_MAX_PARALLELISM", "lots")
     assert run(["plan"]) == 2
     assert "SCHEDULER_MAX_PARALLELISM is 'lots'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def calibration(tmp_path: Path) -> str:
+    """A file of the raw sweep on PostgreSQL, fitted."""
+    path = tmp_path / "quiet.json"
+    Calibration.of(measurements_of("quiet"), "quiet").save(path)
+    return str(path)
+
+
+def test_with_a_cluster_it_says_what_it_gives(calibration: str, capsys: Capture) -> None:
+    """The screen of a 32-CPU plan fits a terminal of 80 columns and 40 lines and names what binds."""
+    words = ["plan", "--cpus", "32", "--batch", "750000", "--cluster", "postgres-dev", "--calibration", calibration]
+    assert run(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    predicted = lines[4:]
+    assert max(map(len, predicted)) <= 80
+    assert len(lines) <= 40
+    assert any(line.startswith("Binds") and "2 CPUs" in line for line in lines)
+
+
+def test_json_holds_the_prediction_and_the_claim(calibration: str, capsys: Capture) -> None:
+    """What the screen says is there for programs, with intervals."""
+    plan = plan_json(capsys, "--cpus", "32", "--cluster", "postgres-dev", "--calibration", calibration, "--claim")
+    predicted = plan["predicted"]
+    assert isinstance(predicted, dict)
+    assert predicted["throughput_low"] <= predicted["throughput"] <= predicted["throughput_high"]
+    assert predicted["binding"] == "CPUs"
+    assert isinstance(plan["claim"], dict)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--claim"], "--claim needs a cluster"),
+        (["--cluster", "postgres-def"], "postgres-dev"),
+        (["--cluster", "temporal-cloud"], "names no calibration"),
+        (["--cluster", "postgres-dev", "--calibration", "no-such"], "no calibration 'no-such' is shipped"),
+        (["--cluster", "postgres-dev", "--calibration", "no/such.json"], "cannot read calibration no/such.json"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_line(arguments: list[str], said: str, capsys: Capture) -> None:
+    """Each mistake is refused in one line that says what is there."""
+    assert run(["plan", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1

@@ -1,0 +1,248 @@
+"""What a pool gets from a cluster: the plan of the rules next to what the model predicts, and what to make of it."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from capacity.model.calibration import Calibration
+from capacity.model.cluster import Cluster
+from capacity.model.measurement import Storage
+from capacity.model.network import solve
+from capacity.model.prediction import Prediction, configured_rate, knee, predict, structure_for
+from capacity.rules.plan import PoolPlan
+from capacity.rules.pool import DEFAULT_RULES, PoolRules
+
+MULTIPLIERS: Final = (2, 4, 8)
+HEAD: Final = ("", "in flight", "starts/s (90 %)", "p50", "p99", "batch takes")
+
+STOCK: Final = Storage(main=3.3e3, visibility=21.8e3, starts=1, visibility_indexes=74)
+"""Bytes per start of the stock PostgreSQL schema, before any workflow task, as `capacity sweep` measures them."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A pool's plan on a cluster.
+
+    Parameters
+    ----------
+    plan : PoolPlan
+    cluster : Cluster
+    calibration : Calibration
+    prediction : Prediction
+        At the knee and at the plan's parallelism with several multipliers, rising.
+    names : tuple of str
+        What each of its points is called; empty for another multiplier's.
+    knee : int
+        The smallest parallelism with 0.95 of the highest throughput.
+    """
+
+    plan: PoolPlan
+    cluster: Cluster
+    calibration: Calibration
+    prediction: Prediction
+    names: tuple[str, ...]
+    knee: int
+
+    @property
+    def here(self) -> int:
+        """Index of the plan's own parallelism in the prediction."""
+        return int(np.flatnonzero(self.prediction.parallelism == self.plan.parallelism.value)[0])
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the table, a row per parallelism, as the columns of `HEAD`."""
+        found = self.prediction
+        rows: list[tuple[str, ...]] = []
+        for i, at in enumerate(found.parallelism):
+            x = found.throughput
+            rows.append(
+                (
+                    self.names[i],
+                    f"{at}",
+                    f"{number(x.value[i])} ({number(x.low[i])} to {number(x.high[i])})",
+                    span(found.p50.value[i]),
+                    span(found.p99.value[i]),
+                    span(found.duration.value[i]),
+                )
+            )
+        return rows
+
+    def sentences(self) -> list[tuple[str, str]]:
+        """Return what to make of it, as (heading, sentence)."""
+        return [
+            ("Binds", self._binds()),
+            *self._wider(),
+            ("Knee", self._knee()),
+            ("Memory", self._memory()),
+            ("Storage", storage_sentence(self.plan.batch, self.cluster, self.calibration)),
+            ("How sure", self._certainty()),
+        ]
+
+    def _binds(self) -> str:
+        found, here = self.prediction, self.here
+        binding = found.binding[here]
+        cap = found.cap
+        rest = ""
+        if cap is not None and binding != cap.key:
+            rest = f"; the lowest configured rate, {cap.key}, is {number(cap.rate)}/s"
+        if binding == "too few in flight":
+            name, used = max(((n, float(u[here])) for n, u in found.utilization.items()), key=lambda pair: pair[1])
+            return f"too few in flight: no resource is full, the fullest ({name}) is used to {used:.0%}{rest}"
+        if cap is not None and binding == cap.key:
+            return f"{cap.key} at {number(cap.rate)}/s: {cap.reason}"
+        return f"{_with_count(binding, self.cluster)}, used to {float(found.utilization[binding][here]):.0%}{rest}"
+
+    def _wider(self) -> list[tuple[str, str]]:
+        found, here = self.prediction, self.here
+        if here + 1 >= len(found.parallelism):
+            return []
+        wider = here + 1
+        gain = float(found.throughput.value[wider] / found.throughput.value[here] - 1)
+        slower = float(found.p99.value[wider] / found.p99.value[here])
+        change = "as many starts/s" if abs(gain) < 0.005 else f"{gain:+.1%} starts/s"
+        words = f"{found.parallelism[wider]} in flight give {change} at {slower:.1f} x the p99"
+        return [("Twice as many" if self.names[wider].startswith("8x") else "More", words)]
+
+    def _knee(self) -> str:
+        found, here = self.prediction, self.here
+        at = int(np.flatnonzero(found.parallelism == self.knee)[0])
+        share = float(found.throughput.value[at] / found.throughput.value[here])
+        if self.knee == found.parallelism[here]:
+            return f"{self.knee} in flight is the knee: more buys latency, not throughput"
+        if self.knee > found.parallelism[here]:
+            return f"{self.knee} in flight would be the knee, {1 / share:.0%} of which this plan gets"
+        return (
+            f"{self.knee} in flight give {share:.0%} of it at p99 {span(found.p99.value[at])} "
+            f"in place of {span(found.p99.value[here])}"
+        )
+
+    def _memory(self) -> str:
+        return f"about {self.prediction.rss_bytes[self.here] / 2**20:,.0f} MiB for a launcher process of this package"
+
+    def _certainty(self) -> str:
+        calibration, conditions = self.calibration, self.calibration.measurements.conditions
+        levels = sorted({p.parallelism for p in calibration.measurements.points if p.flag is None})
+        words = [
+            f"calibration {calibration.name}: measured on {conditions.cluster_cpus} CPUs at {levels[0]} to "
+            f"{levels[-1]} in flight, a point's noise {calibration.fit.noise:.0%}"
+        ]
+        structure = structure_for(self.cluster)
+        cpus = structure.cpus + (structure.database_cpus or 0.0)
+        if cpus != conditions.cluster_cpus:
+            words.append(f"other CPUs ({cpus:g}) are extrapolated: intervals hold only if what a start costs stays")
+        if self.plan.parallelism.value > calibration.measured_to:
+            words.append(f"beyond {calibration.measured_to} in flight it is extrapolated")
+        return "; ".join(words)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plan and prediction as JSON values."""
+        found, here = self.prediction.to_frame(), self.here
+        return {
+            **self.plan.to_dict(),
+            "cluster": self.cluster.to_dict(),
+            "calibration": self.calibration.name,
+            "predicted": found[here],
+            "knee": self.knee,
+            "others": [row for i, row in enumerate(found) if i != here],
+            "sentences": dict(self.sentences()),
+            "not_identified": self.calibration.not_identified(),
+        }
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{cell}</th>" for cell in HEAD)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in self.rows())
+        notes = "".join(f"<li><b>{name}</b>: {html.escape(words)}</li>" for name, words in self.sentences())
+        return (
+            f"<table><caption>{html.escape(self.cluster.name)}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table><ul>{notes}</ul>"
+        )
+
+
+def outlook(
+    plan: PoolPlan,
+    cluster: Cluster,
+    calibration: Calibration,
+    *,
+    multipliers: Sequence[int] = MULTIPLIERS,
+    rules: PoolRules = DEFAULT_RULES,
+) -> Outlook:
+    """Predict what a plan gets from a cluster, beside the knee and other multipliers of the same CPUs."""
+    cap = configured_rate(cluster)
+    curve = solve(structure_for(cluster), calibration.demands, rules.maximum).throughput
+    at_knee = knee(np.minimum(curve, cap.rate if cap else np.inf))
+    labels: dict[int, list[str]] = {at_knee: ["knee"]}
+    for multiplier in multipliers:
+        flight = min(max(plan.cpus * multiplier, rules.minimum), rules.maximum)
+        labels.setdefault(flight, []).append(f"{multiplier}x")
+    labels.setdefault(plan.parallelism.value, []).append("this plan")
+    at = sorted(labels)
+    found = predict(calibration, at, cluster=cluster, batch=plan.batch, rules=rules)
+    return Outlook(plan, cluster, calibration, found, tuple(", ".join(labels[p]) for p in at), at_knee)
+
+
+def storage_sentence(batch: int, cluster: Cluster, calibration: Calibration) -> str:
+    """Return what a batch leaves in the stores, and the biggest part of it."""
+    if cluster.store not in ("postgres", "mysql"):
+        return "not measured for this store"
+    stored = calibration.measurements.storage
+    source = "as swept" if stored else "typical of the stock schema"
+    stored = stored or STOCK
+    total = batch * (stored.main + stored.visibility)
+    indexes = f", {stored.visibility_indexes} indexes" if stored.visibility_indexes else ""
+    return (
+        f"{size(total)} for {batch:,} starts before any workflow task ({source}); visibility takes "
+        f"{stored.visibility / (stored.main + stored.visibility):.0%} of it{indexes}"
+    )
+
+
+def _with_count(resource: str, cluster: Cluster) -> str:
+    counts = {
+        "CPUs": (cluster.cores, "of server and database"),
+        "server CPUs": (cluster.server_cores, ""),
+        "database CPUs": (cluster.database_cores, ""),
+        "shard locks": (cluster.shards * cluster.shard_io_concurrency, ""),
+        "connections": (cluster.max_conns * cluster.history_hosts, "to the main store"),
+    }
+    many, of = counts.get(resource, (None, ""))
+    return " ".join(part for part in ("the", f"{many:,}" if many else "", resource, of) if part)
+
+
+def number(value: float) -> str:
+    """Return a rate for people.
+
+    >>> number(317.6), number(4.24), number(12345)
+    ('318', '4.2', '12,345')
+    """
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def span(seconds: float) -> str:
+    """Return a time for people.
+
+    >>> span(0.00064), span(0.0034), span(0.677), span(2.7), span(2364), span(9000)
+    ('0.64 ms', '3.4 ms', '677 ms', '2.7 s', '39 min', '2.5 h')
+    """
+    if seconds < 1:
+        return f"{seconds * 1e3:.2g} ms" if seconds < 0.01 else f"{seconds * 1e3:.0f} ms"
+    for unit, length in (("s", 1.0), ("min", 60.0), ("h", 3600.0)):
+        if seconds < 120 * length or unit == "h":
+            value = seconds / length
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:,.0f} {unit}"
+    raise AssertionError
+
+
+def size(count: float) -> str:
+    """Return bytes for people.
+
+    >>> size(25_100), size(18.8e9)
+    ('25.1 kB', '18.8 GB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"

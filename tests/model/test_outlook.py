@@ -1,0 +1,107 @@
+"""The plan's screen and the claim: what they say is what the model says."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from capacity.model.calibration import Calibration
+from capacity.model.claim import claim
+from capacity.model.cluster import Cluster
+from capacity.model.outlook import Outlook, outlook, size, span
+from capacity.model.prediction import predict, throughput_grid
+from capacity.rules.plan import pool_plan
+
+Calibrations = dict[str, Calibration]
+
+
+def on(
+    calibration: Calibration, *, cpus: int = 32, multiplier: int = 4, batch: int = 750_000, **changes: object
+) -> Outlook:
+    cluster = Cluster.load("postgres-dev").changed(changes)
+    plan = pool_plan(cpus, multiplier=multiplier, batch=batch, override=0, environment={})
+    return outlook(plan, cluster, calibration)
+
+
+def test_the_screen_answers_the_four_questions(calibrations: Calibrations) -> None:
+    """What they get, what binds, that 8x does not help and how sure: each is in the sentences."""
+    found = on(calibrations["quiet"])
+    sentences = dict(found.sentences())
+    assert found.plan.parallelism.value == 128
+    assert found.prediction.throughput.value[found.here] == pytest.approx(317, rel=0.03)  # the raw sweep's own point
+    assert "2 CPUs of server and database" in sentences["Binds"]
+    assert float(re.search(r"give ([+-][0-9.]+)%", sentences["Twice as many"])[1]) < 1  # type: ignore[index]
+    assert "1 to 256 in flight" in sentences["How sure"]
+    assert found.knee <= 8
+    for row in found.rows():
+        assert len(row) == 6
+
+
+def test_rows_are_the_prediction_and_name_the_plan(calibrations: Calibrations) -> None:
+    """One row per parallelism, rising; the plan's own is named once, also where it is one of the multipliers."""
+    found = on(calibrations["quiet"])
+    assert [int(row[1]) for row in found.rows()] == sorted({found.knee, 64, 128, 256})
+    assert [row[0] for row in found.rows() if "this plan" in row[0]] == ["4x, this plan"]
+    other = on(calibrations["quiet"], cpus=3)
+    assert [row[0] for row in other.rows() if "this plan" in row[0]] == ["4x, this plan"]
+
+
+def test_a_configured_rate_below_the_cluster_binds(calibrations: Calibrations) -> None:
+    """With namespaceRPS at 100 the plan gets 100/s, and that key is what binds."""
+    found = on(calibrations["quiet"], **{"frontend.namespaceRPS": 100})
+    assert found.prediction.throughput.value[found.here] == 100
+    assert "frontend.namespaceRPS at 100/s" in dict(found.sentences())["Binds"]
+
+
+def test_more_cpus_are_said_to_be_extrapolated(calibrations: Calibrations) -> None:
+    """Another CPU count is predicted, and said to rest on the demands staying what they are."""
+    found = on(calibrations["quiet"], cores=16)
+    assert "extrapolated" in dict(found.sentences())["How sure"]
+    assert found.prediction.throughput.value[found.here] > 5 * 317
+
+
+def test_beyond_the_measured_parallelism_is_said(calibrations: Calibrations) -> None:
+    """512 in flight on a calibration measured to 256 say so."""
+    assert "beyond 256" in dict(on(calibrations["quiet"], cpus=128).sentences())["How sure"]
+
+
+def test_the_grid_is_the_prediction(calibrations: Calibrations) -> None:
+    """The one-call grid holds for each CPU count and multiplier what predict says for its parallelism."""
+    cpus, multipliers = [1, 8, 32, 1024], [2, 4, 8]
+    grid = throughput_grid(calibrations["quiet"], cpus, multipliers)
+    for i, count in enumerate(cpus):
+        for j, multiplier in enumerate(multipliers):
+            at = min(max(count * multiplier, 2), 512)
+            one = predict(calibrations["quiet"], [at], draws=0).throughput.value[0]
+            assert grid[i, j] == pytest.approx(one, rel=1e-6)
+
+
+def test_little_holds_in_every_prediction(calibrations: Calibrations) -> None:
+    """Throughput x mean latency is the parallelism, also where a configured rate caps it."""
+    for cluster in (None, Cluster.load("postgres-dev").changed({"frontend.rps": 50})):
+        found = predict(calibrations["quiet"], range(1, 513), cluster=cluster, draws=0)
+        np.testing.assert_allclose(found.throughput.value * found.mean.value, found.parallelism)
+
+
+def test_the_claim_is_set_against_the_cluster(calibrations: Calibrations) -> None:
+    """200,000/s need about 1,150 CPUs at what a start costs here, 84 default frontends and 0.64 ms a start."""
+    found = claim(Cluster.load("postgres-dev"), calibrations["quiet"])
+    needed = {row[0]: row[1] for row in found.needed}
+    assert needed["mean time of a start"] == "0.64 ms"
+    assert float(needed["CPUs of server and database"].replace(",", "")) == pytest.approx(1150, rel=0.1)
+    assert needed["frontends, frontend.rps 2,400"] == "84"
+    assert {row[0]: row[1] for row in found.said}["starts/s, 64 workers"] == "125,000"
+    assert found.to_dict()["needed"][0]["needed"] == "0.64 ms"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(119.9, "120 s"), (120, "2.0 min"), (7199, "120 min"), (7200, "2.0 h")])
+def test_times_change_unit_where_people_do(seconds: float, text: str) -> None:
+    """Each unit up to 120 of it."""
+    assert span(seconds) == text
+
+
+def test_sizes_up_to_terabytes() -> None:
+    """100 million starts of the stock schema are 2.51 TB."""
+    assert size(100e6 * 25.1e3) == "2.51 TB"
