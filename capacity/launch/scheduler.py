@@ -7,14 +7,11 @@ the number of awake workers; a worker sends bytes and notes index and latency, a
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
 
 from capacity.errors import CapacityError, ClusterError, RunFailedError
 from capacity.launch import outcome
@@ -23,8 +20,9 @@ from capacity.launch.controller import Controller, Setting, Window
 from capacity.launch.http2 import Refusal
 from capacity.launch.journal import Journal
 from capacity.launch.latency import Latencies
-from capacity.launch.progress import Counts, Progress, Result, Sample, Series
+from capacity.launch.progress import Progress, Result
 from capacity.launch.retries import Outage, Pending, RetryPolicy, Waiting
+from capacity.launch.tally import Tally
 from capacity.launch.transport import Connection, Meaning, read
 
 TICK = 0.1
@@ -69,24 +67,14 @@ class Scheduler:
         self._bodies = batch.bodies(self._run_id, journal.is_done)
         self._exhausted = False
 
-        self._counts = Counts(batch.count, Counter({c: n for c, n in journal.tally().items() if c != outcome.TO_DO}))
-        self._session_started = 0
-        self._indices: list[int] = []
-        self._latencies: list[float] = []
-        self._others: list[tuple[int, int]] = []
-        self._histogram = Latencies()
-        self._second = Latencies()
-        self._second_began = 0.0
-        self._second_counts = [0, 0]  # starts, throttled
-        self._last_second: tuple[float, float, float] = (0.0, math.nan, math.nan)
-        self._series = Series()
+        self._tally = Tally(journal, batch.count)
+        self._others = self._tally.others
         self._in_flight = 0
         self._attempts = 0
         self._throttled = 0
         self._throttled_at_tick = 0
         self._retries: Counter[str] = Counter()
         self._throttles: Counter[tuple[str, str]] = Counter()
-        self._first_start: tuple[int, float] | None = None
 
         self._waiting = Waiting()
         self._outage = Outage()
@@ -118,7 +106,8 @@ class Scheduler:
             Its `error` says why a batch ended early by itself: no item can succeed (namespace gone, permission denied),
             no server answered for `policy.patience` seconds, the disk refuses the notes.
         """
-        self._began = self._ticked = self._second_began = self._schedule_next = time.perf_counter()
+        self._began = self._ticked = self._schedule_next = time.perf_counter()
+        self._tally.begin(self._began)
         self._apply(self._controller.step(None, self._began))
         writer = ThreadPoolExecutor(1, thread_name_prefix="capacity-journal")
         tasks = [asyncio.create_task(self._tick_forever()), asyncio.create_task(self._sync_forever(writer))]
@@ -148,30 +137,30 @@ class Scheduler:
     def _result(self) -> Result:
         cause, scope = self._throttles.most_common(1)[0][0] if self._throttles else (None, None)
         return Result(
-            counts=self._counts,
-            session_started=self._session_started,
+            counts=self._tally.counts,
+            session_started=self._tally.started,
             seconds=self._ticked - self._began,
             attempts=self._attempts,
             throttled=self._throttled,
             retries=dict(self._retries),
             throttle_cause=cause,
             throttle_scope=scope,
-            latencies=self._histogram,
-            series=self._series,
+            latencies=self._tally.histogram,
+            series=self._tally.series,
             limit=self._setting.limit,
             pace=self._setting.pace,
             ramp_seconds=self._ramp_seconds,
             reason=self._setting.reason,
             stopped=self._stopping,
             error=self._fatal,
-            first_start=self._first_start,
+            first_start=self._tally.first_start,
         )
 
     # -- the hot path ------------------------------------------------------------------------------------------
 
     async def _worker(self, slot: int) -> None:
         clock, start, template, deadline = time.perf_counter, self._start, self._template, self._policy.deadline
-        bodies, indices, latencies = self._bodies, self._indices, self._latencies
+        bodies, indices, latencies = self._bodies, self._tally.indices, self._tally.latencies
         now = clock()
         while True:
             if self._slow or slot >= self._setting.limit:
@@ -382,14 +371,12 @@ class Scheduler:
         now = time.perf_counter()
         seconds = max(now - self._ticked, 1e-9)
         self._ticked = now
-        started = len(self._indices)
-        answered = started + len(self._others)
-        self._note()
+        answered = self._tally.note()
         throttled = self._throttled - self._throttled_at_tick
         self._throttled_at_tick = self._throttled
-        self._second_counts[1] += throttled
-        if now - self._second_began >= 1 - TICK / 2 or last:
-            self._close_second(now)
+        self._tally.throttled(throttled)
+        if self._tally.second_lasted(now) >= 1 - TICK / 2 or last:
+            self._tally.close_second(now, self._in_flight, self._setting.limit)
         if not last:
             window = Window(seconds, answered, self._in_flight, throttled, self._outage.active)
             setting = self._controller.step(window, now)
@@ -409,42 +396,10 @@ class Scheduler:
         if self._on_progress:
             self._on_progress(self.progress())
 
-    def _note(self) -> None:
-        if self._indices:
-            indices, latencies = np.array(self._indices, np.int64), np.array(self._latencies)
-            self._indices.clear()
-            self._latencies.clear()
-            self._journal.note(indices, outcome.STARTED)
-            self._histogram.add(latencies)
-            self._second.add(latencies)
-            self._counts.codes[outcome.STARTED] += indices.size
-            self._session_started += indices.size
-            self._second_counts[0] += indices.size
-            if self._first_start is None:
-                self._first_start = (int(indices[0]), time.time())
-        if self._others:
-            for code, count in Counter(code for _, code in self._others).items():
-                noted = [index for index, other in self._others if other == code]
-                self._journal.note(np.array(noted, np.int64), code)
-                self._counts.codes[code] += count
-            self._others.clear()
-
-    def _close_second(self, now: float) -> None:
-        seconds = max(now - self._second_began, 1e-9)
-        starts, throttled = self._second_counts
-        p50, p99 = self._second.quantile(0.5), self._second.quantile(0.99)
-        self._series.add(
-            Sample(now - self._began, seconds, starts, throttled, self._in_flight, self._setting.limit, p50, p99)
-        )
-        self._last_second = (starts / seconds, p50, p99)
-        self._second = Latencies()
-        self._second_counts = [0, 0]
-        self._second_began = now
-
     @property
     def latencies(self) -> Latencies:
         """Latencies of the starts of this session, up to the last tick."""
-        return self._histogram
+        return self._tally.histogram
 
     def progress(self) -> Progress:
         """Return the batch as it stands at the last tick."""
@@ -453,8 +408,8 @@ class Scheduler:
             state = "draining"
         elif self._outage.active:
             state = "waiting for the server"
-        rate, p50, p99 = self._last_second
-        counts = self._counts
+        rate, p50, p99 = self._tally.last_second
+        counts = self._tally.counts
         return Progress(
             state=state,
             count=counts.count,
