@@ -25,7 +25,8 @@ from capacity.cluster.guard import split_address
 from capacity.cluster.target import Target
 from capacity.errors import UsageError
 from capacity.launch import outcome
-from capacity.launch.http2 import Refusal, StartChannel
+from capacity.launch.channel import StartChannel
+from capacity.launch.http2 import Refusal
 
 METHOD: Final = "/temporal.api.workflowservice.v1.WorkflowService/StartWorkflowExecution"
 OPTIONS: Final = (

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capacity.launch import http2
-from capacity.launch.http2 import Refusal, StartChannel, frame
+from capacity.launch.channel import StartChannel
+from capacity.launch.http2 import Refusal, frame
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 GRPC_ANSWER = b"\0" + struct.pack(">I", 3) + b"run"
