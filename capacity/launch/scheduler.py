@@ -206,6 +206,8 @@ class Scheduler:
     def _refused(self, item: Pending, refusal: Refusal, now: float) -> None:
         verdict = read(refusal, f"{self._run_id}:{item.item}", self._on_existing)
         meaning = verdict.meaning
+        if verdict.kind == "NOT_FOUND" and (self._tally.started or self._tally.indices):
+            meaning = Meaning.AWAY  # the namespace was there: a server refused by its store says the same as without it
         if verdict.kind == "DEADLINE_EXCEEDED":  # no answer: it ends no outage, and within one it is part of it
             meaning = Meaning.AWAY if self._outage.active else meaning
         elif meaning is not Meaning.AWAY:
@@ -226,7 +228,7 @@ class Scheduler:
                 self._probe = None
             if away and now - self._outage.since > self._policy.patience:
                 error = ClusterError(
-                    f"no server answered for {self._policy.patience:g} s: {refusal.details}",
+                    f"no server started anything for {self._policy.patience:g} s: {refusal.details}",
                     next_step="the items that are left stay to do: resume when the server is back",
                 )
                 self._give_up(error, "no server answered")

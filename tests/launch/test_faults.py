@@ -222,7 +222,6 @@ def test_an_item_gives_up_after_its_attempts(step: str) -> None:
     [
         ("denied", "PERMISSION_DENIED"),
         ("unauthenticated", "UNAUTHENTICATED"),
-        ("no namespace", "NOT_FOUND"),
         ("unimplemented", "UNIMPLEMENTED"),
     ],
 )
@@ -235,6 +234,23 @@ def test_an_answer_that_holds_for_all_ends_the_batch(step: str, kind: str, plain
     assert (seen.result.counts.started, seen.result.counts.failed) == (10, 0)
     assert seen.result.counts.not_attempted == 190
     assert sum(seen.frontend.attempts.values()) <= 10 + 4
+
+
+@pytest.mark.parametrize("plain_http2", CALLS.values(), ids=CALLS.keys())
+def test_a_namespace_that_was_never_there_ends_the_batch(plain_http2: bool) -> None:
+    """NOT_FOUND before the first start is final."""
+    seen = launched({item: ["no namespace"] for item in range(50)}, 50, plain_http2=plain_http2)
+    assert "NOT_FOUND" in str(seen.result.error)
+    assert (seen.result.counts.failed, seen.result.counts.not_attempted) == (0, 50)
+
+
+@pytest.mark.parametrize("plain_http2", CALLS.values(), ids=CALLS.keys())
+def test_a_namespace_that_is_away_for_a_while_is_waited_for(plain_http2: bool) -> None:
+    """NOT_FOUND after a start is what a frontend says whose store refuses it: the batch waits and completes."""
+    script = {item: ["ok"] if item < 10 else ["no namespace", "ok"] for item in range(60)}
+    seen = launched(script, 60, plain_http2=plain_http2)
+    assert (seen.result.error, seen.result.counts.started) == (None, 60)
+    assert seen.result.retries["NOT_FOUND"] > 0
 
 
 @pytest.mark.parametrize("step", ["running", "exists without details", "exists with broken details"])
@@ -270,7 +286,7 @@ def test_a_server_that_stays_away_ends_the_launch_and_fails_no_item() -> None:
     script = {item: ["ok"] if item < 20 else ["unavailable"] for item in range(100)}
     seen = launched(script, 100, policy=RetryPolicy(deadline=0.4, first_delay=0.01, patience=0.8))
     assert isinstance(seen.result.error, ClusterError)
-    assert "no server answered for 0.8 s" in str(seen.result.error)
+    assert "no server started anything for 0.8 s" in str(seen.result.error)
     assert (seen.result.counts.started, seen.result.counts.failed, seen.result.counts.not_attempted) == (20, 0, 80)
 
 
