@@ -1,0 +1,106 @@
+"""What one start needs of each part of a cluster, and what it needed where this project measured it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What one start needs; None is not known.
+
+    Parameters
+    ----------
+    cpu : float, optional
+        CPU of server and database together [s]; None is the sum of the two, if both are known.
+    server_cpu, database_cpu : float, optional
+        CPU of each [s].
+    launcher_cpu : float, optional
+        CPU of a launcher that has as much to do as it can [s]: one that mostly waits costs several times as much.
+    shard_hold : float, optional
+        How long a shard's I/O semaphore is held [s].
+    connection_hold, visibility_hold : float, optional
+        How long a connection to the main store and to visibility's is in use [s].
+    persistence_requests : mapping of float
+        Requests to the main store by service: of ``frontend`` and ``history`` those before the answer, of ``matching``
+        those for the first workflow task.
+    later_requests : mapping of float
+        Requests after the answer, by service: of a lower priority, so that they wait and a start does not.
+    source : str
+        Where the figures come from; empty when they are this cluster's own.
+    """
+
+    cpu: float | None = None
+    server_cpu: float | None = None
+    database_cpu: float | None = None
+    launcher_cpu: float | None = None
+    shard_hold: float | None = None
+    connection_hold: float | None = None
+    visibility_hold: float | None = None
+    persistence_requests: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    later_requests: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    source: str = ""
+
+    @property
+    def cluster_cpu(self) -> float | None:
+        """CPU of server and database together [s]."""
+        if self.cpu is not None or self.server_cpu is None or self.database_cpu is None:
+            return self.cpu
+        return self.server_cpu + self.database_cpu
+
+
+LAUNCHER_CPU: Final = 26e-6
+"""CPU of this package's launcher, saturated, against a stub [s per start]; benchmarks/RESULTS.md has 20-29 µs."""
+REQUESTS: Final = MappingProxyType({"frontend": 0.0, "history": 1.0, "matching": 1.0})
+"""Counted on the metrics page of server 1.32 with PostgreSQL (`persistence_requests`) over 2,000 starts at 16 in
+flight and 1,000 at one: history CreateWorkflowExecution 1.000; frontend none; matching CreateTasks 0.74 (it takes
+several at once) and 1.00. That only CreateWorkflowExecution comes before the answer was seen with
+history.persistenceMaxQPS = 30: 29 starts/s went on while the others were refused."""
+LATER: Final = MappingProxyType({"history": 3.2})
+"""The same page: GetTransferTasks, GetVisibilityTasks and GetWorkflowExecution 1.00 each, queue upkeep 0.16."""
+TYPICAL: Final[Mapping[str, Demands]] = MappingProxyType(
+    {
+        # temporal-facts.md, section 1: CPU at 64 in flight on PostgreSQL 15, 64 shards, 2 shared cores; a single
+        # shard made 222 starts/s at most there. How long a connection is in use was not measured on a quiet machine.
+        "postgres": Demands(
+            server_cpu=2.525e-3,
+            database_cpu=3.237e-3,
+            launcher_cpu=LAUNCHER_CPU,
+            shard_hold=1 / 222,
+            persistence_requests=REQUESTS,
+            later_requests=LATER,
+            source="typical, measured on a 2-core PostgreSQL stack, not on yours",
+        ),
+        # temporal-facts.md, section 1: server CPU 3.2-4.2 ms with SQLite in it. The dev server reads namespace and
+        # search attributes anew for each start: frontend GetNamespace and GetCurrentClusterMetadata 1.00 each;
+        # after the answer GetWorkflowExecution 1.00, GetTransferTasks and GetVisibilityTasks 0.31 each.
+        "sqlite": Demands(
+            server_cpu=3.7e-3,
+            database_cpu=0.0,
+            launcher_cpu=LAUNCHER_CPU,
+            persistence_requests=MappingProxyType({**REQUESTS, "frontend": 2.0}),
+            later_requests=MappingProxyType({"history": 1.6}),
+            source="typical, measured on a 2-core dev server, not on yours",
+        ),
+    }
+)
+
+
+def typical(store: str) -> Demands:
+    """Demands measured on a small machine of this project, by store; of other stores only what any store needs.
+
+    Examples
+    --------
+    >>> typical("cassandra").cluster_cpu is None
+    True
+    """
+    other = Demands(
+        launcher_cpu=LAUNCHER_CPU,
+        persistence_requests=REQUESTS,
+        later_requests=LATER,
+        source="typical, measured on 2 cores, not on yours",
+    )
+    return TYPICAL.get(store, other)

@@ -1,0 +1,116 @@
+"""What a description of a cluster may hold, and the one line for each mistake in it."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from capacity.errors import UsageError
+from capacity.model import shipped
+
+DEFAULTS: Final[Mapping[str, float]] = {
+    "frontend.rps": 2400,
+    "frontend.namespaceRPS": 2400,
+    "frontend.namespaceBurstRatio": 2,
+    "frontend.globalRPS": 0,
+    "frontend.globalNamespaceRPS": 0,
+    "frontend.persistenceMaxQPS": 2000,
+    "history.rps": 3000,
+    "history.persistenceMaxQPS": 9000,
+    "matching.rps": 1200,
+    "matching.persistenceMaxQPS": 3000,
+}
+"""Keys of Temporal's dynamic configuration that cap starts, with the server's defaults
+(server 1.32, common/dynamicconfig/constants.go). Of the keys that may be 0, 0 is no limit."""
+MAY_BE_ZERO: Final = frozenset(key for key in DEFAULTS if ".global" in key or key.endswith("persistenceMaxQPS"))
+MOST: Final = 1_000_000_000
+_SPELLED_OTHERWISE: Final = {
+    "history.shardIOConcurrency": "shard_io_concurrency",
+    "numHistoryShards": "shards",
+    "maxConns": "max_conns",
+    "cpus": "cores",
+}
+
+
+def table(file: Path) -> dict[str, Any]:
+    known = f"a TOML file, or one of {', '.join(shipped.names('clusters'))}"
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = difflib.get_close_matches(str(file), shipped.names("clusters"), n=1)
+        step = f"did you mean {near[0]}?" if near else None
+        raise UsageError(f"cluster {str(file)!r}: no such file", allowed=known, next_step=step) from None
+    except OSError as error:
+        raise UsageError(f"cluster {str(file)!r}: {error.strerror}", allowed=known) from error
+    except ValueError as error:  # also what is not UTF-8
+        raise UsageError(f"{file} is not TOML: {error}", next_step="correct the file") from error
+
+
+def limits(given: object) -> dict[str, int | float]:
+    if not isinstance(given, Mapping):
+        raise UsageError(f"limits is {given!r}", allowed="a table of dynamic configuration keys")
+    flat = dict(_flat("", given))
+    refuse_unknown(flat, DEFAULTS, "limit")
+    for key, value in flat.items():
+        ratio = key.endswith("Ratio")
+        low = 0 if key in MAY_BE_ZERO else 1
+        right = isinstance(value, int | float if ratio else int) and not isinstance(value, bool)
+        if not (right and low <= value <= MOST):
+            kind = "a number" if ratio else "a whole number"
+            raise UsageError(f"{key} is {value!r}", allowed=f"{kind} from {low} to {MOST:,}")
+    return {**DEFAULTS, **flat}
+
+
+def _flat(prefix: str, table: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:
+    """Keys with their dots, however TOML was told of them: ``"frontend.rps" = 1`` or ``frontend.rps = 1``."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{prefix}{key}.", value)
+        else:
+            yield f"{prefix}{key}", value
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    known = tuple(known)
+    for key in given:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        meant = _SPELLED_OTHERWISE.get(key) or (near[0] if near else None)
+        if key in DEFAULTS:
+            meant = f'"{key}" in the table [limits]'
+        raise UsageError(
+            f"unknown {what} {key[:60]!r}",
+            allowed=None if meant else ", ".join(known),
+            next_step=f"did you mean {meant}?" if meant else None,
+        )
+
+
+def translated(error: ValidationError, model: type[BaseModel]) -> UsageError:
+    problem = error.errors()[0]
+    name = str(problem["loc"][0]) if problem["loc"] else "the description"
+    if problem["type"] == "missing":
+        return UsageError(f"{name} is missing")
+    schema = _schema(model).get(name, {})
+    schema = {**schema, **next((part for part in schema.get("anyOf", ()) if part.get("type") != "null"), {})}
+    kind = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
+    allowed = " or ".join(schema["enum"]) if "enum" in schema else kind.get(str(schema.get("type")), "")
+    if "minimum" in schema:
+        allowed += f" from {schema['minimum']:,} to {schema['maximum']:,}"
+    if "maxLength" in schema:
+        allowed += f" of {schema['minLength']} to {schema['maxLength']} characters"
+    given = problem["input"]
+    shown = "true" if given is True else "false" if given is False else repr(given)
+    return UsageError(f"{name} is {shown[:60]}", allowed=allowed or None)
+
+
+@functools.cache
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    properties: dict[str, Any] = model.model_json_schema()["properties"]
+    return properties

@@ -1,0 +1,133 @@
+"""`capacity limits`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capacity.cli import run
+from capacity.model import shipped
+
+Capture = pytest.CaptureFixture[str]
+CLUSTERS = shipped.names("clusters")
+
+
+def limits_json(capsys: Capture, *arguments: str) -> dict[str, Any]:
+    assert run(["limits", "--format", "json", *arguments]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert isinstance(result, dict)
+    return result
+
+
+def test_text_is_a_table_lowest_first_and_a_verdict(capsys: Capture) -> None:
+    """Piped, the ceilings are aligned columns without control codes, the binding one first, the verdict last."""
+    assert run(["limits", "devserver", "--set", "frontend.namespaceRPS=100"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Temporal dev server"
+    assert lines[1].split("  ")[0] == "starts/s"
+    assert lines[2] == "     100  namespace limit    frontend.namespaceRPS 100          up to 537"
+    assert lines[-1].startswith("The limit is 100 starts/s, set by namespace limit (frontend.namespaceRPS): ")
+    assert "A burst of 200 starts passes before it bites" in lines[-1]
+    assert "\x1b" not in "".join(lines)
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_every_shipped_cluster_fits_80_columns(name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an 80-column terminal no line is wider and no cell is broken."""
+    for variable, value in {"FORCE_COLOR": "1", "COLUMNS": "80", "TERM": "xterm", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(variable, value)
+    assert run(["limits", name]) == 0
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines[2:] if line.startswith(" ") and not re.match(r" *~?[0-9,]+  [a-zA-Z]", line)] == []
+
+
+def test_it_is_about_the_development_stack_by_default(capsys: Capture) -> None:
+    """Without a name it describes the PostgreSQL stack that `cluster up` starts."""
+    assert limits_json(capsys)["cluster"] == limits_json(capsys, "postgres-dev")["cluster"]
+
+
+def test_a_file_is_read_like_a_shipped_name(capsys: Capture) -> None:
+    """A path does what the name does."""
+    assert limits_json(capsys, str(shipped.path("clusters", "helm-default"))) == limits_json(capsys, "helm-default")
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_json_is_strict_and_says_what_binds(name: str, capsys: Capture) -> None:
+    """No NaN or Infinity; the binding key is the first ceiling's; what has no number is null with a status."""
+    assert run(["limits", name, "--format", "json"]) == 0
+
+    def refused(constant: str) -> None:
+        raise AssertionError(constant)
+
+    result = json.loads(capsys.readouterr().out, parse_constant=refused)
+    assert result["binding"] == result["ceilings"][0]["key"]
+    assert {c["status"] for c in result["ceilings"] if c["starts_per_second"] is None} <= {
+        "not known without a measurement",
+        "no limit",
+    }
+
+
+def test_set_changes_fields_and_dynamic_configuration(capsys: Capture) -> None:
+    """--set takes both kinds of key, as whole number, number, boolean or text."""
+    result = limits_json(
+        capsys, "postgres-dev", "--set", "cores=64", "--set", "history.rps=700", "--set", "network_delay=0.01",
+        "--set", "launcher_shares_cores=false", "--set", "note=a test",
+    )  # fmt: skip
+    described = result["cluster"]
+    assert (described["cores"], described["limits"]["history.rps"], described["network_delay"]) == (64, 700, 0.01)
+    assert (described["launcher_shares_cores"], described["note"]) == (False, "a test")
+    assert (result["binding"], result["ceilings"][0]["starts_per_second"]) == ("history.rps", 700)
+
+
+def test_markdown_is_a_table_with_the_reason_of_each(capsys: Capture) -> None:
+    """Markdown has a column more: why."""
+    assert run(["limits", "temporal-cloud", "--format", "markdown"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "| starts/s | what limits | set by | raising buys | why |",
+        "|---:|---|---|---|---|",
+        "| 500 | Cloud actions | actions_per_second 500 | up to 2,000 | a start is one action |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.toml"], "cluster 'nowhere.toml': no such file; allowed: a TOML file, or one of devserver, "),
+        (["postgres-dve"], "did you mean postgres-dev?"),
+        (["--set", "cores"], "--set is 'cores'; allowed: KEY=VALUE"),
+        (["--set", "=4"], "--set is '=4'"),
+        (["--set", "core=4"], "unknown key 'core'; did you mean cores?"),
+        (["--set", "frontend.rsp=4"], "unknown key 'frontend.rsp'; did you mean frontend.rps?"),
+        (["--set", "cores=0"], "cores is 0; allowed: a whole number from 1"),
+        (["--set", "cores=many"], "cores is 'many'; allowed: a whole number from 1"),
+        (["--set", "server_cores=4"], "cores and server_cores are both set"),
+        (["--set", "history.rps=-3"], "history.rps is -3; allowed: a whole number from 1"),
+        (["--format", "xml"], "xml"),
+    ],
+)
+def test_misuse_gets_one_line_and_exit_code_2(arguments: list[str], said: str, capsys: Capture) -> None:
+    """Whatever is wrong is said in one line, with what is allowed."""
+    assert run(["limits", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert (error.count("\n"), said in error) == (1, True), error
+
+
+def test_a_broken_file_names_its_line(tmp_path: Path, capsys: Capture) -> None:
+    """A file that is not TOML is named with the line of the mistake."""
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "mine"\ncores = = 2\n', encoding="utf-8")
+    assert run(["limits", str(file)]) == 2
+    assert re.search(r"mine\.toml is not TOML: .*line 2", capsys.readouterr().err)
+
+
+def test_the_help_lists_the_shipped_clusters(capsys: Capture) -> None:
+    """--help names every shipped description."""
+    assert run(["limits", "--help"]) == 0
+    out = " ".join(re.sub(r"[│\n]", " ", capsys.readouterr().out).split())
+    assert [name for name in CLUSTERS if name not in out] == []
