@@ -169,11 +169,17 @@ class StoreTimes(_Record):
         How long a connection of the main store is in use per start.
     persistence_requests : dict of float
         Requests to the store per start, by service (``frontend``, ``history``, ``matching``).
+    starts : int
+        Starts over which they were measured.
+    mean : float, optional
+        Mean latency of those starts [s]: a machine busy with other work stretches it and the holds alike.
     """
 
     shard_hold: float | None = None
     connection_hold: float | None = None
     persistence_requests: dict[str, float] = {}
+    starts: int = 0
+    mean: float | None = None
 
 
 class Measurements(_Record):

@@ -1,0 +1,190 @@
+"""A sweep in words and columns of at most 80 characters."""
+
+from __future__ import annotations
+
+import statistics
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from capacity.experiment.sweep import Swept
+from capacity.experiment.wanted import Wanted
+from capacity.model.measurement import Flag, Measurements, Point
+
+WIDTH = 80
+
+
+def span(seconds: float) -> str:
+    """Return a duration as people say it.
+
+    >>> span(42), span(200), span(7300)
+    ('42 s', '3 min 20 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def announcement(wanted: Wanted) -> str:
+    """Return what a sweep is about to do, and how long that takes."""
+    usual, most = wanted.estimate()
+    where = f"at {wanted.target.address}" if wanted.target else f"on {_own(wanted)}, new for each {wanted.fresh}"
+    rounds = f"{wanted.repeats} round{'' if wanted.repeats == 1 else 's'}"
+    text = (
+        f"{len(wanted.points)} points of {wanted.seconds:g} s in {rounds} {where}: "
+        f"about {span(usual)}, at most {span(most)}. Ctrl-C keeps the points so far."
+    )
+    return textwrap.fill(text, WIDTH)
+
+
+def _own(wanted: Wanted) -> str:
+    if wanted.store == "sqlite":
+        text = "an embedded server"
+    else:
+        settings = wanted.settings()
+        text = f"PostgreSQL ({settings.shards} shards, {settings.max_conns} connections)"
+    if wanted.cluster_cpus:
+        text += f" held to CPU {','.join(map(str, sorted(wanted.cluster_cpus)))}"
+    return text
+
+
+class Lines:
+    """A line for each point as it comes.
+
+    Parameters
+    ----------
+    points : int
+        How many will come.
+    say : callable
+        Takes a line.
+    """
+
+    def __init__(self, points: int, say: Callable[[str], None]) -> None:
+        self._points = points
+        self._say = say
+        self._done = 0
+
+    def show(self, point: Point) -> None:
+        if not self._done:
+            self._say(f"{'':>7}  in flight  starts/s   p50 ms   p99 ms  CPU ms a start")
+        self._done += 1
+        kept = "*" if point.holdout else " "
+        self._say(
+            f"{self._done:>3}/{self._points:<3}  {point.parallelism:>8}{kept}  {point.throughput:>8,.0f}"
+            f"  {_ms(point.p50)}  {_ms(point.p99)}  {_cpu_ms(point):>14}"
+        )
+        if point.flag is not None:
+            for line in textwrap.wrap(why(point), WIDTH - 9):
+                self._say(f"{'':>9}{line}")
+
+
+def why(point: Point) -> str:
+    """Return in words why a point is left out of a fit."""
+    if point.flag is Flag.THROTTLED:
+        told = ", ".join(part for part in (point.throttle_cause, point.throttle_scope) if part)
+        return f"throttled ({told or 'cause not told'}): this is the cap, not the cluster; left out of a fit"
+    if point.flag is Flag.LAUNCHER_BOUND:
+        return "the launcher itself was what bound: left out of a fit"
+    if point.flag is Flag.TOO_SHORT:
+        return f"only {point.starts} starts: too few to tell; left out of a fit"
+    if point.flag is Flag.LITTLE:
+        expected = point.throughput * point.mean
+        return f"throughput x latency is {expected:.1f}, in flight were {point.in_flight:.1f}: left out of a fit"
+    return f"{point.flag.value if point.flag else ''}: left out of a fit"
+
+
+def report(swept: Swept, address: str) -> list[str]:
+    """Return the medians of all points by parallelism, and what else was measured."""
+    measurements = swept.measurements
+    lines = ["", f"in flight  starts/s {'(least to most)':<16}   p50 ms   p99 ms  CPU ms a start  points"]
+    by_parallelism: dict[int, list[Point]] = {}
+    for point in measurements.points:
+        by_parallelism.setdefault(point.parallelism, []).append(point)
+    for parallelism, points in sorted(by_parallelism.items()):
+        lines.append(_row(parallelism, points))
+    flags = Counter(point.flag for point in measurements.points if point.flag is not None)
+    if any(point.holdout for point in measurements.points):
+        lines.append("* kept from the fit, to be predicted")
+    if flags:
+        left_out = ", ".join(f"{count} {flag.value}" for flag, count in flags.items())
+        lines += textwrap.wrap(f"Left out, of medians too where others are there: {left_out}.", WIDTH)
+    lines += [""] + [line for text in _words(measurements) for line in textwrap.wrap(text, WIDTH)]
+    if swept.left:
+        lines += [
+            f"{swept.left:,} workflows stay open on the target. To end them:",
+            "  temporal workflow terminate --yes --reason sweep \\",
+            f"    --address {address} --query \"WorkflowId STARTS_WITH '{swept.prefix}'\"",
+        ]
+    return lines
+
+
+def _row(parallelism: int, points: list[Point]) -> str:
+    good = [point for point in points if point.flag is None]
+    used = good or points
+    rates = [point.throughput for point in used]
+    spread = f"({min(rates):,.0f} to {max(rates):,.0f})"
+    cpu = [value for point in used if (value := _cpu(point)) is not None]
+    mark = "*" if points[0].holdout else " "
+    count = str(len(points)) if len(good) == len(points) else f"{len(good)} of {len(points)}"
+    return (
+        f"{parallelism:>8}{mark}  {statistics.median(rates):>8,.0f} {spread:<16}"
+        f"  {_ms(_median(point.p50 for point in used))}  {_ms(_median(point.p99 for point in used))}"
+        f"  {f'{_median(cpu) * 1e3:.2f}' if cpu else '-':>14}  {count:>6}"
+    )
+
+
+def _words(measurements: Measurements) -> list[str]:
+    conditions = measurements.conditions
+    cpus = f"{conditions.cluster_cpus} CPU{'' if conditions.cluster_cpus == 1 else 's'}"
+    shared = "shared with the launcher" if conditions.launcher_shares_cpus else "the launcher had others too"
+    texts = [f"Server and database had {cpus}, {shared}."]
+    launcher = [point.launcher_cpu for point in measurements.points if point.launcher_cpu is not None]
+    if launcher:
+        texts.append(f"The launcher used {statistics.median(launcher) * 1e3:.2f} ms of CPU a start.")
+    if (storage := measurements.storage) is not None:
+        wal = f", {storage.wal / 1e3:.1f} kB of write-ahead log" if storage.wal is not None else ""
+        texts.append(
+            f"A start leaves {storage.main / 1e3:.1f} kB in the main store and {storage.visibility / 1e3:.1f} kB in "
+            f"visibility ({storage.visibility_indexes} indexes){wal}."
+        )
+        if storage.statements:
+            first = storage.statements[0]
+            texts.append(
+                f"{first.share:.0%} of the database's statement time goes to {first.query.partition('(')[0]}".strip()
+                + "."
+            )
+    if (times := measurements.times) is not None and times.shard_hold is not None:
+        hold = times.connection_hold
+        connection = f" and a connection {hold * 1e3:.2f} ms" if hold is not None else ""
+        texts.append(f"At one in flight a start holds its shard {times.shard_hold * 1e3:.2f} ms{connection}.")
+    if (memory := measurements.memory) is not None:
+        texts.append(
+            f"A launcher occupies {memory.base / 2**20:.0f} MiB, {memory.per_in_flight / 1024:.1f} KiB more for each "
+            f"in flight and {memory.per_item:.1f} bytes for each item."
+        )
+    return texts
+
+
+def _cpu(point: Point) -> float | None:
+    if point.server_cpu is None:
+        return None
+    return point.server_cpu + (point.database_cpu or 0.0)
+
+
+def _cpu_ms(point: Point) -> str:
+    if point.server_cpu is None:
+        return "-"
+    if point.database_cpu is None:
+        return f"{point.server_cpu * 1e3:.2f}"
+    return f"{point.server_cpu * 1e3:.2f} + {point.database_cpu * 1e3:.2f}"
+
+
+def _median(values: Iterable[float]) -> float:
+    return statistics.median(values)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:>7,.1f}" if seconds < 9.9995 else f"{seconds * 1e3:>7,.0f}"

@@ -1,0 +1,239 @@
+"""A sweep: points in random order on fresh clusters or on an existing one, and what else is measured beside them.
+
+Invariant: whatever ends a sweep early, the points taken so far are kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from capacity.cluster.guard import MAX_STARTS_VARIABLE, check_count
+from capacity.cluster.target import Target
+from capacity.errors import CapacityError, ClusterError, UsageError
+from capacity.experiment import points, store
+from capacity.experiment.extras import measure_extras
+from capacity.experiment.local import ClusterCpu, LocalCluster, Quiet
+from capacity.experiment.memory import launcher_memory
+from capacity.experiment.plan import Planned, groups
+from capacity.experiment.subject import conditions, subject
+from capacity.experiment.wanted import Wanted
+from capacity.model.measurement import Conditions, Measurements, Point
+from capacity.observe.vitals import NotMeasuredError
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep brought: its measurements, why it ended early if it did, and what it left on the target.
+
+    Parameters
+    ----------
+    measurements : Measurements
+    stopped : bool
+        Whether the user ended it.
+    error : CapacityError, optional
+        What ended it.
+    left : int
+        Workflows it left on an existing cluster; their ids begin with `prefix`.
+    prefix : str
+    """
+
+    measurements: Measurements
+    stopped: bool
+    error: CapacityError | None
+    left: int
+    prefix: str
+
+
+class Sweep:
+    """One sweep under way.
+
+    Parameters
+    ----------
+    wanted : Wanted
+    on_point : callable
+        Told of each point as soon as it is there.
+    say : callable
+        Told, in sentences, what else happens.
+    stop : callable
+        Asked often; when it returns True the point under way is dropped and the sweep ends.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        *,
+        on_point: Callable[[Point], None] = lambda _: None,
+        say: Callable[[str], None] = lambda _: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._wanted = wanted
+        self._on_point = on_point
+        self._say = say
+        self._stop = stop
+        self._prefix = f"sweep-{secrets.token_hex(4)}"
+        self._began = datetime.datetime.now(datetime.UTC)
+        self._points: list[Point] = []
+        self._conditions: Conditions | None = None
+        self._extras: dict[str, Any] = {}
+        self._started = 0
+        self._here = 0  # of these on the cluster at hand
+
+    def run(self) -> Swept:
+        """Take the points; blocks, and must not be called on an event loop.
+
+        Raises
+        ------
+        CapacityError
+            If it failed before the first point; what fails later is told in what is returned.
+        KeyboardInterrupt
+            If it was stopped before the first point.
+        """
+        stopped, error = False, None
+        try:
+            self._run()
+        except KeyboardInterrupt:
+            stopped = True
+        except CapacityError as raised:
+            error = raised
+        if self._conditions is None or not self._points:
+            raise error or KeyboardInterrupt
+        measurements = Measurements(
+            conditions=self._conditions,
+            points=tuple(self._points),
+            seed=self._wanted.seed,
+            measured_at=self._began.isoformat(timespec="seconds"),
+            note=self._wanted.note,
+            **self._extras,
+        )
+        left = self._started if self._wanted.target is not None else 0
+        return Swept(measurements, stopped or self._stop(), error, left, self._prefix)
+
+    def _run(self) -> None:
+        shares = groups(self._wanted.points, self._wanted.freshness)
+        for share in shares:
+            if self._stop():
+                return
+            with subject(self._wanted, self._say) as (target, cluster):
+                self._here = 0
+                quiet = Quiet(ClusterCpu(cluster).read)
+                self._take(share, target, cluster, quiet)
+                if self._wanted.extras and share is shares[-1]:
+                    self._measure_extras(target, cluster, quiet)
+
+    def _take(self, share: list[Planned], target: Target, cluster: LocalCluster, quiet: Quiet) -> None:
+        cpu, limit = ClusterCpu(cluster), _rps_limit(cluster)
+        for planned in share:
+            quiet.wait(self._stop)
+            if self._stop():
+                return
+            most = self._most()
+            taken = asyncio.run(
+                points.measure(
+                    target,
+                    planned.parallelism,
+                    self._wanted.seconds,
+                    prefix=f"{self._prefix}-{planned.order}",
+                    cpu=cpu,
+                    allowed=self._wanted.allowed,
+                    most=most,
+                    rps_limit=limit,
+                    stop=self._stop,
+                )
+            )
+            if self._conditions is None:
+                self._conditions = conditions(self._wanted, target, cluster, taken.server_version)
+            before = self._count(taken.started)
+            if taken.point is not None:
+                place = {"repeat": planned.repeat, "order": planned.order, "holdout": planned.holdout}
+                point = taken.point.model_copy(update={**place, "open_workflows": before})
+                self._points.append(point)
+                self._on_point(point)
+            elif not self._stop():
+                self._most()  # says so if the cap on starts is what ended it
+                raise ClusterError(f"the launch with {planned.parallelism} in flight ended before it was measured")
+
+    def _measure_extras(self, target: Target, cluster: LocalCluster, quiet: Quiet) -> None:
+        def run(parallelism: int, name: str, most: int | None) -> points.Taken:
+            quiet.wait(self._stop)
+            caps = [cap for cap in (most, self._most()) if cap is not None]
+            taken = asyncio.run(
+                points.measure(
+                    target,
+                    parallelism,
+                    self._wanted.seconds if most is None else 120.0,
+                    prefix=f"{self._prefix}-{name}",
+                    allowed=self._wanted.allowed,
+                    most=min(caps, default=None),
+                    stop=self._stop,
+                )
+            )
+            self._count(taken.started)
+            quiet.wait(self._stop)
+            return taken
+
+        def memory() -> object:
+            self._most()
+            found, started = launcher_memory(target, cluster, f"{self._prefix}-memory", self._stop)
+            self._count(started)
+            return found
+
+        if not self._stop():
+            self._say("measuring memory, store times and storage")
+            self._extras = measure_extras(cluster, run, memory, self._say, self._stop)
+
+    def _count(self, started: int) -> int:
+        """Add starts; return how many the cluster at hand held before, as far as this sweep made them."""
+        before = self._here
+        self._here += started
+        self._started += started
+        return before
+
+    def _most(self) -> int | None:
+        """Return how many starts ``CAPACITY_MAX_STARTS`` leaves; None: no cap.
+
+        Raises
+        ------
+        GuardRefusalError
+            If none.
+        """
+        check_count(self._started + 1)
+        cap = os.environ.get(MAX_STARTS_VARIABLE, "").strip()
+        return int(cap) - self._started if cap else None
+
+
+def save(measurements: Measurements, path: Path) -> None:
+    """Write what a sweep brought, whole or not at all.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(measurements.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise UsageError(
+            f"out {path}: {error.strerror}", next_step="pass a file you may write to with --out"
+        ) from error
+
+
+def _rps_limit(cluster: LocalCluster) -> float | None:
+    if cluster.metrics_url is None:
+        return None
+    try:
+        return store.gauges_of(store.page(cluster.metrics_url))
+    except NotMeasuredError:
+        return None

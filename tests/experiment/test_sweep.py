@@ -1,0 +1,234 @@
+"""Sweeps of real clusters: the embedded server, an existing one, PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from capacity.cluster import devserver as embedded
+from capacity.cluster.devserver import DevServer
+from capacity.cluster.target import Target
+from capacity.errors import ClusterError, GuardRefusalError, UsageError
+from capacity.experiment import points, subject
+from capacity.experiment.points import measure
+from capacity.experiment.sweep import Sweep, save
+from capacity.experiment.wanted import Wanted
+from capacity.model.measurement import Flag, Measurements, Point
+
+
+def programs() -> set[int]:
+    """Pids of servers and databases that this process started."""
+    names = ("temporal", "temporal-server", "postgres")
+    return {child.pid for child in psutil.Process().children(recursive=True) if child.name() in names}
+
+
+@pytest.fixture(autouse=True)
+def _own_state(state_folder: str) -> None:
+    """Journals and clusters go to a folder of the test's own."""
+
+
+@pytest.mark.devserver
+def test_points_of_an_embedded_server(devserver: DevServer, state_folder: str) -> None:
+    """A server of the sweep's own is measured, its CPU told, and nothing of it is left."""
+    before, told = programs(), list[Point]()
+    wanted = Wanted([1, 8], seconds=2, repeats=1, holdout=[4], extras=False, note="short", seed=3)
+    swept = Sweep(wanted, on_point=told.append).run()
+    taken = swept.measurements.points
+    assert (swept.error, swept.stopped, swept.left) == (None, False, 0)
+    assert list(taken) == told
+    assert {(point.parallelism, point.holdout) for point in taken} == {(1, False), (8, False), (4, True)}
+    for point in taken:
+        assert point.flag is None
+        assert point.throughput * point.mean == pytest.approx(point.parallelism, rel=0.2)
+        assert point.starts == pytest.approx(point.throughput * point.seconds)
+        assert 0 < point.p50 <= point.p99
+        assert point.launcher_cpu is not None
+        assert point.server_cpu is not None
+        assert 0 < point.launcher_cpu < point.server_cpu
+        assert point.server_cpu * point.throughput <= (os.cpu_count() or 1) * 1.05
+        assert point.database_cpu is None
+    held = [point.open_workflows for point in sorted(taken, key=lambda point: point.order)]
+    assert held[0] == 0
+    assert held == sorted(set(held))
+    conditions = swept.measurements.conditions
+    assert (conditions.store, conditions.shards, conditions.max_conns, conditions.fresh) == ("sqlite", 1, 1, "round")
+    assert conditions.cluster_cpus == len(os.sched_getaffinity(0))
+    assert conditions.launcher_shares_cpus
+    assert conditions.dynamic_config["frontend.rps"] == "1000000"
+    assert conditions.server_version.startswith("1.")
+    assert (swept.measurements.note, swept.measurements.seed) == ("short", 3)
+    assert programs() == before
+    assert not [path for path in Path(state_folder).rglob("*") if path.is_file()]
+
+
+@pytest.mark.devserver
+def test_a_server_with_a_low_cap_is_said_to_be_throttled(devserver: DevServer) -> None:
+    """A point outlasts the token bucket's burst, tells the cap, its cause and scope, and is left out of a fit."""
+    with embedded.running(dynamic_config={"frontend.namespaceRPS": "40"}) as capped:
+        taken = asyncio.run(measure(Target(capped.address), 8, 5.0, prefix="capped"))
+    assert taken.point is not None
+    assert taken.point.flag is Flag.THROTTLED
+    assert (taken.point.throttle_cause, taken.point.throttle_scope) == ("RPS_LIMIT", "NAMESPACE")
+    assert taken.point.throttled > 0
+    assert taken.point.throughput == pytest.approx(40, rel=0.15)
+
+
+@pytest.mark.devserver
+def test_a_sweep_that_is_stopped_keeps_its_points(devserver: DevServer) -> None:
+    """The point under way is dropped, those before are there."""
+    told: list[Point] = []
+    wanted = Wanted([1, 2, 4], seconds=1, repeats=2, store=None, target=Target(devserver.address), extras=False)
+    swept = Sweep(wanted, on_point=told.append, stop=lambda: len(told) == 2).run()
+    assert swept.stopped
+    assert swept.measurements.points == tuple(told)
+    assert len(told) == 2
+    assert swept.left >= sum(point.starts for point in told)
+    assert swept.measurements.conditions.fresh == "no"
+
+
+@pytest.mark.devserver
+def test_a_cap_on_starts_ends_a_sweep_with_its_points(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CAPACITY_MAX_STARTS is never exceeded; what was measured before is kept and the reason told."""
+    target, told = Target(devserver.address), list[Point]()
+
+    def cap(point: Point) -> None:
+        told.append(point)
+        monkeypatch.setenv("CAPACITY_MAX_STARTS", str(point.open_workflows + 10 * point.starts // 5 + 40))
+
+    swept = Sweep(Wanted([1, 2], seconds=1, repeats=9, store=None, target=target, extras=False), on_point=cap).run()
+    assert isinstance(swept.error, GuardRefusalError)
+    assert "CAPACITY_MAX_STARTS" in str(swept.error)
+    assert swept.measurements.points == tuple(told)
+    assert swept.left <= int(os.environ["CAPACITY_MAX_STARTS"])
+
+
+@pytest.mark.devserver
+def test_store_times_and_memory_of_an_existing_server(devserver: DevServer) -> None:
+    """A dev server's page and a launcher's own record give holds, requests per start and memory."""
+    target, said = Target(devserver.address), list[str]()
+    swept = Sweep(Wanted([2], seconds=3, repeats=1, store=None, target=target), say=said.append).run()
+    times, memory = swept.measurements.times, swept.measurements.memory
+    assert times is not None
+    assert times.shard_hold is not None
+    assert times.mean is not None
+    assert 0 < times.shard_hold < times.mean  # what holds the shard is part of the answer's way
+    assert times.connection_hold is None  # of SQLite's only one the wait cannot be told apart
+    assert 1 <= times.persistence_requests["history"] < 30
+    assert memory is not None
+    assert memory.base > 20 << 20
+    assert 0 <= memory.per_in_flight < 1 << 20
+    assert memory.per_item == pytest.approx(1.0, abs=0.5)
+    assert swept.measurements.storage is None
+
+
+def test_an_interrupt_waits_for_what_cleans_up() -> None:
+    """A signal that comes while a cluster is ended is not lost, and comes once it is gone."""
+    done: list[str] = []
+
+    def clean_up() -> None:
+        with subject._uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            done.append("cleaned up")
+
+    with pytest.raises(KeyboardInterrupt):
+        clean_up()
+    assert done == ["cleaned up"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.devserver
+def test_a_server_that_dies_during_a_sweep(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The points before its end are kept, and the reason is told."""
+    monkeypatch.setattr(points, "PATIENCE", 1.0)
+    with embedded.running(dynamic_config={}) as server:
+        wanted = Wanted([2], seconds=1, repeats=3, store=None, target=Target(server.address), extras=False)
+        swept = Sweep(wanted, on_point=lambda _: os.kill(server.pid, signal.SIGKILL)).run()
+    assert len(swept.measurements.points) == 1
+    assert isinstance(swept.error, ClusterError)
+    assert server.address in str(swept.error) or "no server answered" in str(swept.error)
+    assert not swept.stopped
+
+
+def test_a_server_that_is_not_there(state_folder: str) -> None:
+    """Without a first point there is nothing to keep: the error is the whole result."""
+    wanted = Wanted([1], seconds=1, store=None, target=Target("127.0.0.1:1"), cluster_cores=2, extras=False)
+    with pytest.raises(ClusterError, match=r"no server listens at 127\.0\.0\.1:1"):
+        Sweep(wanted).run()
+
+
+def test_a_cluster_whose_cpus_cannot_be_seen_must_say_them(state_folder: str) -> None:
+    """A prediction for other CPUs needs theirs: it is asked for before anything is dialled."""
+    wanted = Wanted([1], seconds=1, store=None, target=Target("127.0.0.1:1"), extras=False)
+    with pytest.raises(UsageError, match="--cluster-cores"):
+        Sweep(wanted).run()
+
+
+def test_measurements_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    """What is saved loads back; what cannot be written is one clear line and leaves nothing."""
+    path = tmp_path / "new" / "m.json"
+    measurements = Measurements.model_validate(
+        {"conditions": {"cluster_cpus": 2, "launcher_shares_cpus": True}, "points": (), "note": "n"}
+    )
+    save(measurements, path)
+    assert Measurements.model_validate_json(path.read_text()) == measurements
+    assert [each.name for each in path.parent.iterdir()] == ["m.json"]
+    with pytest.raises(UsageError, match=r"^out .*new"):
+        save(measurements, tmp_path / "new")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["new"]
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)  # a busy machine takes a minute to make the stack
+def test_postgres_with_storage_and_the_cpu_of_both(
+    stack_programs: None, state_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stack of the sweep's own: CPU of server and database apart, bytes and statements per start, nothing left."""
+    from capacity.experiment import extras, sweep
+
+    monkeypatch.setattr(extras, "STORAGE_STARTS", 600)
+    monkeypatch.setattr(sweep, "launcher_memory", lambda *_: (None, 0))  # takes long, and has a test of its own
+    before = programs()
+    cpu = min(os.sched_getaffinity(0))
+    wanted = Wanted([4], seconds=3, repeats=1, store="postgres", shards=8, cluster_cpus=frozenset({cpu}))
+    swept = Sweep(wanted).run()
+    (point,) = swept.measurements.points
+    assert point.server_cpu is not None
+    assert point.database_cpu is not None
+    assert 0.0005 < point.database_cpu < 0.05
+    assert 0.0005 < point.server_cpu < 0.05
+    assert (point.server_cpu + point.database_cpu) * point.throughput <= 1.05
+    conditions = swept.measurements.conditions
+    assert (conditions.store, conditions.shards, conditions.max_conns, conditions.cluster_cpus) == (
+        "postgres",
+        8,
+        40,
+        1,
+    )
+    assert conditions.launcher_shares_cpus == (os.cpu_count() == 1)
+    assert conditions.database_version
+    storage, times = swept.measurements.storage, swept.measurements.times
+    assert storage is not None
+    assert storage.starts == 600
+    assert 2_000 < storage.main < 12_000
+    assert 12_000 < storage.visibility < 40_000
+    assert storage.wal is not None
+    assert storage.wal > storage.main
+    assert storage.visibility_indexes is not None
+    assert storage.visibility_indexes > 50
+    assert "executions_visibility" in storage.statements[0].query
+    assert sum(statement.share for statement in storage.statements) <= 1 + 1e-9
+    assert times is not None
+    assert times.shard_hold is not None
+    assert times.connection_hold is not None
+    assert times.mean is not None
+    assert 0 < times.shard_hold < times.connection_hold
+    assert times.starts >= 30
+    assert programs() == before
+    assert not (Path(state_folder) / "postgres").exists()
+    assert not [path for path in Path(state_folder).iterdir() if path.name.startswith(".")]
