@@ -24,10 +24,10 @@ from pathlib import Path
 from capacity.cluster import devserver
 from capacity.cluster.target import Target
 from capacity.errors import JournalError
-from capacity.launch import outcome, service
-from capacity.launch.cleaning import of_run
-from capacity.launch.journal import Header, Journal
-from capacity.launch.transport import connect
+from capacity.launcher import outcome, service
+from capacity.launcher.cleaning import of_run
+from capacity.launcher.journal import Header, Journal
+from capacity.launcher.transport import connect
 
 LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.rps": "100000"}
 PREFIX = "kill:index-block:"

@@ -20,7 +20,7 @@ from capacity.cluster import devserver, stack
 from capacity.cluster.settings import Settings
 from capacity.cluster.state import ClusterState
 from capacity.cluster.target import Target
-from capacity.launch.batch import HeightRange
+from capacity.launcher.batch import HeightRange
 from capacity.observe.session import launch
 
 LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.rps": "100000"}

@@ -39,7 +39,7 @@ def child(parallelism: int, count: int) -> None:
 
     from capacity.cluster import ports
     from capacity.cluster.target import Target
-    from capacity.launch.batch import HeightRange
+    from capacity.launcher.batch import HeightRange
     from capacity.observe.session import launch
 
     (port,) = ports.free(1)
@@ -67,10 +67,8 @@ def main() -> None:
         rss = measured(parallelism, count)
         found.append(rss)
         predicted = float(launcher_rss(parallelism, count))
-        print(
-            f"{parallelism:9}  {count:9,}  {rss / 2**20:5.1f} MiB  {predicted / 2**20:5.1f} MiB  {predicted / rss - 1:+.1%}",
-            flush=True,
-        )
+        sizes = f"{rss / 2**20:5.1f} MiB  {predicted / 2**20:5.1f} MiB"
+        print(f"{parallelism:9}  {count:9,}  {sizes}  {predicted / rss - 1:+.1%}", flush=True)
     if chosen.fit:
         design = np.array([[1, p, n] for p, n in CASES], dtype=float)
         base, flight, item = np.linalg.lstsq(design, np.array(found, dtype=float), rcond=None)[0]

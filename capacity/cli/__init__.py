@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from capacity.cli import cluster, launch, plan, runs, table, watch
+from capacity.cli import cluster, launch, limits, plan, runs, score, size, sweep, table, watch, what_if
 from capacity.errors import CapacityError, InterruptedRunError
 
 app = typer.Typer(
@@ -19,9 +19,14 @@ app = typer.Typer(
 )
 app.command("table")(table.table)
 app.command("plan")(plan.plan)
+app.command("limits")(limits.limits)
+app.command("size")(size.size)
+app.command("what-if")(what_if.what_if)
 app.add_typer(cluster.app, name="cluster")
 app.command("launch")(launch.launch)
 app.command("watch")(watch.watch)
+app.command("sweep")(sweep.sweep)
+app.command("score")(score.score)
 app.add_typer(runs.app, name="runs")
 
 

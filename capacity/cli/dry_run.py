@@ -14,10 +14,10 @@ from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 from capacity.cluster.guard import check_count, check_target
 from capacity.cluster.target import Target
 from capacity.errors import UsageError
-from capacity.launch.batch import ON_EXISTING, Batch
-from capacity.launch.controller import OpenLoop
-from capacity.launch.retries import RetryPolicy
-from capacity.launch.settings import controller_for
+from capacity.launcher.batch import ON_EXISTING, Batch
+from capacity.launcher.controller import OpenLoop
+from capacity.launcher.retries import RetryPolicy
+from capacity.launcher.settings import controller_for
 from capacity.observe.history import past_runs
 from capacity.observe.session import new_run_id
 

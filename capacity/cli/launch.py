@@ -111,8 +111,8 @@ def launch(
     """
     from capacity.cli import launching
     from capacity.cluster.profile import load_target
-    from capacity.launch.batch import StartOptions
-    from capacity.launch.retries import RetryPolicy
+    from capacity.launcher.batch import StartOptions
+    from capacity.launcher.retries import RetryPolicy
     from capacity.observe.session import Journaling
     from capacity.observe.sources import Places
 

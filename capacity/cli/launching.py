@@ -21,10 +21,10 @@ from rich.text import Text
 
 from capacity.cluster.target import Target
 from capacity.errors import InterruptedRunError, RunFailedError, UsageError
-from capacity.launch.batch import Batch, HeightRange, StartOptions
-from capacity.launch.inputs import InputTemplate
-from capacity.launch.items import ItemsFile
-from capacity.launch.progress import Progress
+from capacity.launcher.batch import Batch, HeightRange, StartOptions
+from capacity.launcher.inputs import InputTemplate
+from capacity.launcher.items import ItemsFile
+from capacity.launcher.progress import Progress
 from capacity.observe import vitals_text
 from capacity.observe.run import Run, milliseconds
 from capacity.observe.session import launch

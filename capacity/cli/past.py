@@ -17,9 +17,9 @@ from capacity.cli.dry_run import duration
 from capacity.cluster.guard import check_target
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, RunFailedError, UsageError
-from capacity.launch import cleaning, service
-from capacity.launch.rebuild import rebuild
-from capacity.launch.transport import connect
+from capacity.launcher import cleaning, service
+from capacity.launcher.rebuild import rebuild
+from capacity.launcher.transport import connect
 from capacity.observe.history import PastRun, past_run, past_runs, runs_folder
 
 __all__ = ["clean_run", "export_failed", "past_run", "show_list", "show_run"]

@@ -245,13 +245,25 @@ def _run(wanted: Wanted) -> Swept:
 def _finish(swept: Swept, wanted: Wanted, path: Path) -> None:
     """Write the file, print the table, and end with the code that says how it went."""
     from capacity.cli import sweep_text
-    from capacity.errors import InterruptedRunError, RunFailedError
+    from capacity.cli.plan import print_notes
+    from capacity.errors import InterruptedRunError, RunFailedError, UsageError
     from capacity.experiment.sweep import save
+    from capacity.model.calibration import Calibration
 
-    save(swept.measurements, path)
     lines: Sequence[str] = sweep_text.report(swept, wanted.target.address if wanted.target else "")
     print("\n".join(lines))
-    print(f"\nwritten to {path}")
+    try:
+        fitted = Calibration.of(swept.measurements, path.stem)
+    except UsageError as error:
+        save(swept.measurements, path)
+        print(f"\nnot fitted: {error}\nwritten to {path}")
+    else:
+        fitted.save(path)
+        print("\nFitted:")
+        print_notes(fitted.rows())
+        print(f"\nwritten to {path}\nuse it: capacity plan --cluster postgres-dev --calibration {path}")
+        if any(point.holdout for point in swept.measurements.points):
+            print(f"predicted against the points held out: capacity score {path}")
     done = f"{len(swept.measurements.points)} of {len(wanted.points)} points"
     if swept.error is not None:
         raise RunFailedError(f"the sweep ended after {done}, which are kept: {swept.error}")

@@ -24,15 +24,15 @@ from capacity.cluster.guard import check_target
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError
 from capacity.experiment.local import ClusterCpu
-from capacity.launch import service
-from capacity.launch.batch import HeightRange, StartOptions, fingerprint
-from capacity.launch.controller import Fixed
-from capacity.launch.journal import Header, Journal
-from capacity.launch.latency import Latencies
-from capacity.launch.progress import Progress, Result
-from capacity.launch.retries import RetryPolicy
-from capacity.launch.scheduler import Scheduler
-from capacity.launch.transport import connect
+from capacity.launcher import service
+from capacity.launcher.batch import HeightRange, StartOptions, fingerprint
+from capacity.launcher.controller import Fixed
+from capacity.launcher.journal import Header, Journal
+from capacity.launcher.latency import Latencies
+from capacity.launcher.progress import Progress, Result
+from capacity.launcher.retries import RetryPolicy
+from capacity.launcher.scheduler import Scheduler
+from capacity.launcher.transport import connect
 from capacity.model.measurement import Flag, Point
 
 RAMP: Final = 1.0

@@ -6,12 +6,13 @@ import html
 import json
 import math
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from capacity.errors import CapacityError, UsageError
+from capacity.model import shipped
 from capacity.model.fit import NAMES, Fit, fit, structure_of, usable
 from capacity.model.measurement import Measurements, Point
 from capacity.model.network import Parameters, solve
@@ -25,6 +26,9 @@ _TREND: Final = 0.5
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Shape(_Record):
@@ -61,10 +65,6 @@ class Calibration(_Record):
     Attributes
     ----------
     name : str
-    made_at : str
-        ISO 8601.
-    note : str
-        What the reader of the file should know.
     measurements : Measurements
     fit : Fit
     shape : Shape
@@ -72,14 +72,12 @@ class Calibration(_Record):
 
     schema_version: int = SCHEMA_VERSION
     name: str
-    made_at: str = ""
-    note: str = ""
     measurements: Measurements
     fit: Fit
     shape: Shape
 
     @classmethod
-    def of(cls, measurements: Measurements, name: str, *, made_at: str = "", note: str = "") -> Calibration:
+    def of(cls, measurements: Measurements, name: str) -> Calibration:
         """Fit a sweep.
 
         Raises
@@ -89,7 +87,7 @@ class Calibration(_Record):
         """
         fitted = fit(measurements)
         shape = _shape(measurements, fitted)
-        return cls(name=name, made_at=made_at, note=note, measurements=measurements, fit=fitted, shape=shape)
+        return cls(name=name, measurements=measurements, fit=fitted, shape=shape)
 
     @property
     def demands(self) -> Parameters:
@@ -152,6 +150,8 @@ class Calibration(_Record):
             raise UsageError(
                 f"cannot read calibration {path}: {reason}", next_step="make one with 'capacity sweep --out FILE'"
             ) from error
+        if isinstance(data, dict) and "points" in data:  # a sweep that ended before it could be fitted
+            return cls.of(_validated(Measurements, data, path), path.stem)
         version = data.get("schema_version") if isinstance(data, dict) else None
         if version != SCHEMA_VERSION:
             raise UsageError(
@@ -159,12 +159,12 @@ class Calibration(_Record):
                 allowed=str(SCHEMA_VERSION),
                 next_step="read it with the version of capacity that wrote it, or sweep again",
             )
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise UsageError(f"calibration {path} is damaged: {where}: {first['msg']}") from error
+        return _validated(cls, data, path)
+
+    @classmethod
+    def named(cls, name: str) -> Calibration:
+        """Load a calibration by the name of a shipped one, or by its path."""
+        return cls.load(Path(name) if "/" in name or name.endswith(".json") else shipped.path("calibrations", name))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the file's content as JSON values."""
@@ -205,6 +205,15 @@ class Calibration(_Record):
             for name, value in self.rows()
         )
         return f"<table><caption>Calibration {html.escape(self.name)}</caption>{rows}</table>"
+
+
+def _validated(kind: type[_Model], data: object, path: Path) -> _Model:
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"calibration {path} is damaged: {where}: {first['msg']}") from error
 
 
 def _range(value: float, log_spread: float) -> str:

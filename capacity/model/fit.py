@@ -1,8 +1,10 @@
 """Parameters from points: a weighted fit with weak prior knowledge, and what the points cannot tell.
 
-The parameters are free on the whole line (logarithms of times, logit of a share), so intervals follow from one
-covariance. Each has a prior, wide but for what was measured directly (CPU per start, the lock's hold by the server's
-own metrics): a parameter whose spread stays that of its prior is *not identified* by the sweep, and said to be so.
+The parameters are free on the whole line (logarithms of times, logit of a share, roots of what waiters cost), so
+intervals follow from one covariance. Roots, because a cost too small to be seen is 0 for all purposes: on a scale of
+logarithms it would be thought as likely far larger as far smaller, and intervals came out twice as wide and lopsided.
+Each has a prior, wide but for what was measured directly (CPU per start, the lock's hold by the server's own metrics):
+a parameter whose spread stays that of its prior is *not identified* by the sweep, and said to be so.
 Points differ by a common factor from round to round (a machine drifts); it is fitted and taken out.
 """
 
@@ -19,6 +21,7 @@ from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
 from capacity.errors import UsageError
+from capacity.model.demands import LAUNCHER_CPU
 from capacity.model.measurement import Conditions, Measurements, Point
 from capacity.model.network import Parameters, Structure, solve
 from capacity.model.queueing import Floats
@@ -32,13 +35,13 @@ CPU_WAITER: Final = 3e-4
 """Share by which each start that waits for a CPU lengthens the work of all, before a sweep says more: the 64-shard
 sweep on PostgreSQL 15 has about that, and the dev server's as much for each that waits for its connection."""
 
+TYPICAL_BACKGROUND: Final = 0.45
+"""Share of a start's CPU time that follows its answer, before a sweep says more: transfer and visibility tasks."""
+
 LOCK_WAITER_POSTGRES: Final = 0.0055
 LOCK_SHARE_POSTGRES: Final = 0.42
 """Share by which each waiter on a shard lengthens the work, and the lock's hold over the CPU time of a start: from a
 one-shard sweep on PostgreSQL 15, 1 to 128 in flight, where they are what binds."""
-
-BUSY_LAUNCHER: Final = 100e-6
-"""CPU per start of a busy launcher loop [s], against a server that answers at once: benchmarks/launcher.py."""
 
 _DRIFT: Final = 0.1
 _LEAST_NOISE: Final = 0.01
@@ -58,7 +61,7 @@ class Fit(BaseModel):
     Attributes
     ----------
     values : tuple of float
-        Of `NAMES`: logarithms, but the logit of background.
+        Of `NAMES`: logarithms, but the logit of background, and roots of the waiters' shares (below 0: none).
     covariance : tuple of tuples of float
     noise : float
         Standard deviation of a point's log throughput, drift between rounds taken out.
@@ -93,7 +96,9 @@ class Fit(BaseModel):
         normal = np.concatenate([half, -half])  # antithetic: the centre is kept exactly
         root = np.linalg.cholesky(np.array(self.covariance) + 1e-14 * np.eye(len(self.values)))
         wide = np.sqrt(self.freedom / random.chisquare(self.freedom, len(half)))
-        return np.array(self.values) + (normal @ root.T) * np.concatenate([wide, wide])[:, None]
+        return np.asarray(
+            np.array(self.values) + (normal @ root.T) * np.concatenate([wide, wide])[:, None], dtype=float
+        )
 
 
 @dataclass(frozen=True)
@@ -111,8 +116,8 @@ def demands_of(values: Sequence[float] | Floats, fixed: Fit | _Fixed) -> Paramet
         background=float(expit(background)),
         lock=math.exp(lock),
         other=math.exp(other),
-        cpu_waiter=math.exp(cpu_waiter),
-        lock_waiter=math.exp(lock_waiter),
+        cpu_waiter=max(cpu_waiter, 0.0) ** 2,
+        lock_waiter=max(lock_waiter, 0.0) ** 2,
         database=fixed.database,
         launcher=fixed.launcher,
         launcher_idle=fixed.launcher_idle,
@@ -214,7 +219,7 @@ def _fixed(points: list[Point]) -> _Fixed:
     shares = [database / (server + database) for server, database in pairs]
     launchers = [point.launcher_cpu for point in points if point.launcher_cpu]
     idle = float(np.median(launchers)) if launchers else 0.0
-    return _Fixed(float(np.median(shares)) if shares else 0.0, min(BUSY_LAUNCHER, idle or BUSY_LAUNCHER), idle)
+    return _Fixed(float(np.median(shares)) if shares else 0.0, min(LAUNCHER_CPU, idle or LAUNCHER_CPU), idle)
 
 
 def prior(measurements: Measurements) -> Prior:
@@ -227,11 +232,14 @@ def prior(measurements: Measurements) -> Prior:
     hold = measurements.times.shard_hold if measurements.times else None
     on_postgres = conditions.store == "postgres"
     centre_lock, spread_lock = centre_cpu + math.log(LOCK_SHARE_POSTGRES), 0.3 if on_postgres else 1.0
-    if hold:
-        centre_lock, spread_lock = math.log(hold), 0.4
-    waiter, spread_waiter = (LOCK_WAITER_POSTGRES, 0.7) if on_postgres else (CPU_WAITER, 1.5)
-    centres = [centre_cpu, logit(0.45), centre_lock, math.log(0.03 * lone), math.log(CPU_WAITER), math.log(waiter)]
-    return Prior(np.array(centres), np.array([spread_cpu, 1.2, spread_lock, 1.0, 1.5, spread_waiter]))
+    if hold and measurements.times and measurements.times.mean:
+        # Held for this share of an answer's time; as contention stretches both alike, the share of its CPU time is it.
+        share = min(hold / measurements.times.mean, 1.5)
+        centre_lock, spread_lock = centre_cpu + math.log(share * (1 - TYPICAL_BACKGROUND)), 0.3
+    cpu_waiter, lock_waiter = math.sqrt(CPU_WAITER), math.sqrt(LOCK_WAITER_POSTGRES if on_postgres else CPU_WAITER)
+    centres = [centre_cpu, logit(TYPICAL_BACKGROUND), centre_lock, math.log(0.03 * lone), cpu_waiter, lock_waiter]
+    spread_waiter = 0.35 * lock_waiter if on_postgres else lock_waiter  # in the root: half the spread of the share
+    return Prior(np.array(centres), np.array([spread_cpu, 1.2, spread_lock, 1.0, cpu_waiter, spread_waiter]))
 
 
 def measured_cpu(points: Sequence[Point]) -> float | None:

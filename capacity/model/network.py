@@ -49,7 +49,7 @@ class Parameters:
     lock: float
     database: float = 0.0
     other: float = 0.0
-    launcher: float = 100e-6
+    launcher: float = 26e-6
     launcher_idle: float = 300e-6
     cpu_waiter: float = 0.0
     lock_waiter: float = 0.0

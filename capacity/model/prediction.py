@@ -270,7 +270,7 @@ def _binding(utilization: dict[str, Floats], uncapped: Floats, cap: Ceiling | No
 
 def _waiting(asked: Any, batch: int, rules: PoolRules) -> Floats:
     sizes = np.array([queue_size(int(p), batch, rules).value for p in asked])
-    return np.minimum(np.maximum(batch - asked, 0), sizes)
+    return np.asarray(np.minimum(np.maximum(batch - asked, 0), sizes), dtype=float)
 
 
 def flight_of(cpus: int, multiplier: int, rules: PoolRules = DEFAULT_RULES) -> int:

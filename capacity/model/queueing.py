@@ -15,7 +15,8 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,8 +95,8 @@ class Closed:
         others = self.log_others[station][population::-1]
         return np.asarray(np.exp(weights + others - self.log_total[population]), dtype=float)
 
-    def response_moments(self, station: int, population: int) -> tuple[float, float]:
-        """Return mean and variance of the time at a station, first come first served [s, s^2].
+    def response_moments(self, station: int, population: int) -> tuple[float, float, float]:
+        """Return mean, variance and third central moment of the time at a station, first come first served [s^k].
 
         An arriving start sees the network with one start less ([3]_ ch. 6). Behind n others it leaves after
         (n + 1) / rate(n + 1) on average; those before it leave one by one, its own service is exponential.
@@ -106,18 +107,27 @@ class Closed:
         service = 1 / self.rates[station][0]
         mean = ahead / rates
         in_service = np.minimum(ahead, service * rates)
-        variance = (in_service / rates) ** 2 + np.maximum(ahead - in_service, 0) / rates**2
+        waits = np.maximum(ahead - in_service, 0)
+        variance = (in_service / rates) ** 2 + waits / rates**2
+        third = 2 * (in_service / rates) ** 3 + 2 * waits / rates**3
         expected = float(seen @ mean)
-        return expected, float(seen @ (variance + (mean - expected) ** 2))
+        off = mean - expected
+        return expected, float(seen @ (variance + off**2)), float(seen @ (third + 3 * variance * off + off**3))
 
-    def quantile(self, q: float, station: int, populations: Sequence[int]) -> Floats:
-        """Return a quantile of the response time, the time at `station` taken as a gamma distribution [s]."""
+    def quantile(self, q: float, station: int, populations: Iterable[int]) -> Floats:
+        """Return a quantile of the response time [s], of a gamma distribution with the first three moments.
+
+        It has an origin of its own, so that it is exact for an exponential time after a constant wait (many servers,
+        more starts than servers) as for an exponential time alone (few starts, or one server).
+        """
         result = []
-        for population in populations:
-            mean, variance = self.response_moments(station, population)
+        for population in map(int, populations):
+            mean, variance, third = self.response_moments(station, population)
             rest = max(population / float(self.throughput[population - 1]) - mean, 0.0)
-            shape = mean**2 / variance
-            result.append(rest + float(gammaincinv(shape, q)) * variance / mean)
+            deviation = math.sqrt(variance)
+            skew = max(third / deviation**3, 1e-3)  # no less than of a normal distribution, as good as
+            standard = (float(gammaincinv(4 / skew**2, q)) * skew / 2) - 2 / skew
+            result.append(rest + max(mean + deviation * standard, 0.0))
         return np.array(result)
 
 

@@ -155,8 +155,8 @@ def score(calibration: Calibration) -> Score:
                 p99_error=float(found.p99.value[i]) / _median(own, "p99") - 1,
             )
         )
-    levels = tuple(sorted({point.parallelism for point in points if not point.holdout}))
-    return Score(calibration.name, levels, tuple(held), repeat_noise(measurements))
+    fitted_at = tuple(sorted({point.parallelism for point in points if not point.holdout}))
+    return Score(calibration.name, fitted_at, tuple(held), repeat_noise(measurements))
 
 
 def repeat_noise(measurements: Measurements) -> float:
@@ -171,4 +171,4 @@ def repeat_noise(measurements: Measurements) -> float:
 
 
 def _median(points: Sequence[Point], name: str) -> float:
-    return statistics.median(getattr(point, name) for point in points)
+    return float(statistics.median(getattr(point, name) for point in points))

@@ -21,8 +21,8 @@ from capacity.notebook.loop import loop, submit
 
 if TYPE_CHECKING:
     from capacity.cluster.target import Target
-    from capacity.launch.batch import Batch
-    from capacity.launch.progress import Progress
+    from capacity.launcher.batch import Batch
+    from capacity.launcher.progress import Progress
     from capacity.observe.run import Run
     from capacity.observe.vitals import VitalsSample
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from capacity.cluster import state
 from capacity.errors import CapacityError, JournalError, UsageError
-from capacity.launch import outcome
-from capacity.launch.journal import Header, Journal
-from capacity.launch.progress import Counts
-from capacity.launch.rebuild import rebuild
+from capacity.launcher import outcome
+from capacity.launcher.journal import Header, Journal
+from capacity.launcher.progress import Counts
+from capacity.launcher.rebuild import rebuild
 from capacity.observe.run import Run
 
 

@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from capacity.errors import UsageError
-from capacity.launch.latency import Latencies
-from capacity.launch.progress import Progress
+from capacity.launcher.latency import Latencies
+from capacity.launcher.progress import Progress
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the latency histogram [s]: a p99 below 10 ms can be read from them."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from capacity.errors import CapacityError, UsageError
-from capacity.launch.latency import Latencies
+from capacity.launcher.latency import Latencies
 from capacity.observe import vitals_text
 from capacity.observe.findings import Finding, findings
 from capacity.observe.vitals import VitalsSample, joined

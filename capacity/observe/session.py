@@ -14,14 +14,14 @@ from capacity.cluster.guard import check_count, check_target
 from capacity.cluster.profile import load_target
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, JournalError
-from capacity.launch import service, worker
-from capacity.launch.batch import Batch, fingerprint
-from capacity.launch.journal import Header, Journal
-from capacity.launch.progress import Counts, Progress, Result
-from capacity.launch.retries import RetryPolicy
-from capacity.launch.scheduler import Scheduler
-from capacity.launch.settings import controller_for
-from capacity.launch.transport import Connection, connect
+from capacity.launcher import service, worker
+from capacity.launcher.batch import Batch, fingerprint
+from capacity.launcher.journal import Header, Journal
+from capacity.launcher.progress import Counts, Progress, Result
+from capacity.launcher.retries import RetryPolicy
+from capacity.launcher.scheduler import Scheduler
+from capacity.launcher.settings import controller_for
+from capacity.launcher.transport import Connection, connect
 from capacity.observe.history import runs_folder
 from capacity.observe.metrics import LaunchMetrics, serving
 from capacity.observe.process import ProcessMeter

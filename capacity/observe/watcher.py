@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 import psutil
 
-from capacity.launch.progress import SERIES_LENGTH
+from capacity.launcher.progress import SERIES_LENGTH
 from capacity.observe.process import CpuMeter
 from capacity.observe.vitals import FIRST_READING, NO_ANSWER, LauncherVitals, NotMeasuredError, VitalsSample, joined
 

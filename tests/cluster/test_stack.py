@@ -44,7 +44,7 @@ def test_it_serves_and_takes_starts(stack: ClusterState) -> None:
 def test_a_launch_of_5000_is_whole(stack: ClusterState, state_folder: str) -> None:
     """Every start of a batch is made once, and the server and its database count the same."""
     from capacity.cluster.target import Target
-    from capacity.launch.batch import HeightRange
+    from capacity.launcher.batch import HeightRange
     from capacity.observe.session import launch
 
     batch = HeightRange(count=5000, chain_id="stack")

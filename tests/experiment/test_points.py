@@ -22,7 +22,7 @@ from capacity.experiment.points import (
     latencies_between,
     limit_exceeded,
 )
-from capacity.launch.latency import Latencies
+from capacity.launcher.latency import Latencies
 from capacity.model.measurement import Flag
 
 GOOD = {"starts": 1000, "seconds": 10.0, "mean": 0.08, "in_flight": 8.0, "loop_cpu": 0.5}

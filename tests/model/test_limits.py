@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from capacity.cluster import devserver as embedded
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError
-from capacity.launch.batch import HeightRange
-from capacity.launch.progress import Progress
+from capacity.launcher.batch import HeightRange
+from capacity.launcher.progress import Progress
 from capacity.model.cluster import Cluster
 from capacity.model.limits import Ceiling, Demands, binding, ceilings, typical, verdict
 from capacity.observe.session import launch

@@ -11,8 +11,8 @@ import pytest
 
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError, GuardRefusalError, UsageError
-from capacity.launch.batch import HeightRange
-from capacity.launch.progress import Progress
+from capacity.launcher.batch import HeightRange
+from capacity.launcher.progress import Progress
 from capacity.notebook import Launch
 from capacity.observe.run import Run
 

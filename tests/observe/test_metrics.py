@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from capacity.errors import UsageError
-from capacity.launch.latency import Latencies
-from capacity.launch.progress import Progress
+from capacity.launcher.latency import Latencies
+from capacity.launcher.progress import Progress
 from capacity.observe.metrics import BUCKETS, LaunchMetrics, serving
 
 PROGRESS = Progress(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capacity.errors import CapacityError, UsageError
-from capacity.launch.latency import Latencies
+from capacity.launcher.latency import Latencies
 from capacity.observe.run import ControllerState, LatencySummary, Run, RunSample, throttling
 
 

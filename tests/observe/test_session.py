@@ -14,11 +14,11 @@ import pytest
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
 from capacity.errors import GuardRefusalError, JournalError, UsageError
-from capacity.launch import service
-from capacity.launch.batch import HeightRange
-from capacity.launch.journal import Header
-from capacity.launch.progress import Progress
-from capacity.launch.retries import RetryPolicy
+from capacity.launcher import service
+from capacity.launcher.batch import HeightRange
+from capacity.launcher.journal import Header
+from capacity.launcher.progress import Progress
+from capacity.launcher.retries import RetryPolicy
 from capacity.observe.run import Run
 from capacity.observe.session import Journaling, launch, runs_folder
 
@@ -92,8 +92,8 @@ def test_resuming_a_finished_batch_starts_nothing(devserver: DevServer) -> None:
 
 def test_the_count_is_the_servers(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch whose journal says 40 but of which the server holds 39 is not verified and not complete."""
-    from capacity.launch.cleaning import clean, of_run
-    from capacity.launch.transport import connect
+    from capacity.launcher.cleaning import clean, of_run
+    from capacity.launcher.transport import connect
 
     batch = a_batch()
     run = launched(batch, devserver)

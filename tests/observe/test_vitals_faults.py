@@ -19,9 +19,9 @@ from capacity.cluster import stack as real
 from capacity.cluster.settings import Settings
 from capacity.cluster.state import ClusterState
 from capacity.cluster.target import Target
-from capacity.launch.batch import HeightRange
-from capacity.launch.progress import Progress
-from capacity.launch.retries import RetryPolicy
+from capacity.launcher.batch import HeightRange
+from capacity.launcher.progress import Progress
+from capacity.launcher.retries import RetryPolicy
 from capacity.observe.process import children
 from capacity.observe.run import Run
 from capacity.observe.session import launch

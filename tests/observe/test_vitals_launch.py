@@ -11,7 +11,7 @@ import pytest
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.state import ClusterState
 from capacity.cluster.target import Target
-from capacity.launch.batch import HeightRange
+from capacity.launcher.batch import HeightRange
 from capacity.observe import sources
 from capacity.observe.run import Run
 from capacity.observe.session import launch, runs_folder

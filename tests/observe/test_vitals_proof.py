@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from capacity.cluster.state import ClusterState
 from capacity.cluster.target import Target
-from capacity.launch.batch import HeightRange
+from capacity.launcher.batch import HeightRange
 from capacity.observe.postgres import PostgresSource
 from capacity.observe.process import children
 from capacity.observe.server import ServerSource

@@ -1,0 +1,91 @@
+"""End or delete just the workflows that one run started, by the server's own batch operation."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+from uuid import uuid4
+
+from temporalio.api.batch.v1 import BatchOperationDeletion, BatchOperationTermination
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import BatchOperationState
+from temporalio.api.workflowservice.v1 import (
+    DescribeBatchOperationRequest,
+    ListWorkflowExecutionsRequest,
+    StartBatchOperationRequest,
+)
+
+from capacity.errors import ClusterError
+from capacity.launcher.batch import RUN_MEMO
+from capacity.launcher.service import ask
+from capacity.launcher.transport import Connection
+
+CHUNK: Final = 1000
+"""Executions of one batch operation: `frontend.maxExecutionCountBatchOperation` of the server."""
+SERVER_RATE: Final = 50.0
+"""Executions per second of a batch operation: `worker.batcherRPS` of the server."""
+
+
+async def of_run(connection: Connection, query: str, run_id: str) -> AsyncIterator[WorkflowExecution]:
+    """Yield the workflows among those a query finds whose memo names the run."""
+    token, mine = b"", json.dumps(run_id).encode()
+    while True:
+        request = ListWorkflowExecutionsRequest(
+            namespace=connection.target.namespace, page_size=CHUNK, next_page_token=token, query=query
+        )
+        page = await ask(connection, connection.service.ListWorkflowExecutions, request)
+        for info in page.executions:
+            memo = info.memo.fields.get(RUN_MEMO)
+            if memo is not None and memo.data == mine:
+                yield info.execution
+        token = page.next_page_token
+        if not token:
+            return
+        await asyncio.sleep(0.1)  # visibility has a rate limit of its own
+
+
+async def clean(
+    connection: Connection,
+    executions: list[WorkflowExecution],
+    *,
+    delete: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+) -> int:
+    """End (or delete) workflows; return how many the server says it did."""
+    done = 0
+    for start in range(0, len(executions), CHUNK):
+        done += await _one(connection, executions[start : start + CHUNK], delete, done, on_progress)
+    return done
+
+
+async def _one(
+    connection: Connection,
+    executions: list[WorkflowExecution],
+    delete: bool,
+    before: int,
+    on_progress: Callable[[int], None] | None,
+) -> int:
+    namespace, job = connection.target.namespace, f"capacity-{uuid4()}"
+    request = StartBatchOperationRequest(
+        namespace=namespace, job_id=job, reason="capacity runs clean", executions=executions
+    )
+    if delete:
+        request.deletion_operation.CopyFrom(BatchOperationDeletion(identity="capacity"))
+    else:
+        request.termination_operation.CopyFrom(BatchOperationTermination(identity="capacity"))
+    await ask(connection, connection.service.StartBatchOperation, request)
+    while True:
+        describe = DescribeBatchOperationRequest(namespace=namespace, job_id=job)
+        state = await ask(connection, connection.service.DescribeBatchOperation, describe)
+        if on_progress:
+            on_progress(before + int(state.complete_operation_count))
+        if state.state == BatchOperationState.BATCH_OPERATION_STATE_COMPLETED:
+            return int(state.complete_operation_count)
+        if state.state == BatchOperationState.BATCH_OPERATION_STATE_FAILED:
+            raise ClusterError(
+                f"the server's batch operation {job} failed after {state.complete_operation_count:,} workflows",
+                next_step=f"see 'temporal batch describe --job-id {job}'",
+            )
+        await asyncio.sleep(0.25)

@@ -1,0 +1,268 @@
+"""What became of each item, on disk: one byte per item behind one page of header, in a memory-mapped file.
+
+Invariants: a byte is written only after the answer it notes; a note lost in a crash means one more attempt with
+the same request id, which the server answers with the same run. A byte that no outcome has (see `outcome`) counts
+as not done, for the same reason. One process at a time holds a journal.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import mmap
+import os
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from capacity.errors import JournalError
+from capacity.launcher import outcome
+
+MAGIC: Final = b"CAPJRNL1"
+HEADER_BYTES: Final = 4096
+_PREFIX: Final = struct.Struct("<8sII")  # magic, length and CRC-32 of the JSON behind it
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a journal says of itself.
+
+    Parameters
+    ----------
+    fingerprint : str
+        Of the batch and its target (`batch.fingerprint`).
+    run_id : str
+        The request ids of all attempts, resumed ones included, begin with it.
+    count : int
+        Items.
+    created : float
+        Unix time [s].
+    batch : dict
+        `Batch.describe()`, for people and for `capacity runs`.
+    address, namespace : str
+        The target.
+    """
+
+    fingerprint: str
+    run_id: str
+    count: int
+    created: float = field(default_factory=time.time)
+    batch: dict[str, Any] = field(default_factory=dict)
+    address: str = ""
+    namespace: str = ""
+
+    def pack(self) -> bytes:
+        text = json.dumps(asdict(self)).encode()
+        if len(text) > HEADER_BYTES - _PREFIX.size:  # a long description is for people only
+            text = json.dumps(asdict(self) | {"batch": {}}).encode()
+        return (_PREFIX.pack(MAGIC, len(text), zlib.crc32(text)) + text).ljust(HEADER_BYTES, b"\0")
+
+    @classmethod
+    def read(cls, path: Path) -> Header:
+        """Read the header of a journal without opening it for a launch."""
+        with _said(path, f"cannot open journal {path}"), path.open("rb") as file:
+            return cls.unpack(path, file.read(HEADER_BYTES))
+
+    @classmethod
+    def unpack(cls, path: Path, page: bytes) -> Header:
+        if len(page) < HEADER_BYTES or page[:8] != MAGIC:
+            raise JournalError(f"{path} is not a journal of capacity", next_step="name another file with --journal")
+        _, length, checksum = _PREFIX.unpack(page[: _PREFIX.size])
+        text = page[_PREFIX.size : _PREFIX.size + length]
+        if zlib.crc32(text) != checksum:
+            raise JournalError(
+                f"the header of journal {path} is damaged",
+                next_step="the file is left as it is; start the batch anew with another --journal: "
+                "items that exist are recognised by their ids and not started twice",
+            )
+        return cls(**json.loads(text))
+
+
+class Journal:
+    """An open journal.
+
+    Attributes
+    ----------
+    header : Header
+    damaged : int
+        Notes found damaged or missing when it was opened; their items count as not done.
+    """
+
+    def __init__(self, path: Path | None, header: Header, fd: int, buffer: mmap.mmap, damaged: int = 0) -> None:
+        self.path = path
+        self.header = header
+        self.damaged = damaged
+        self._fd = fd
+        self._buffer = buffer
+        self._notes: npt.NDArray[np.uint8] = np.frombuffer(buffer, np.uint8, header.count, HEADER_BYTES)
+        self._view = memoryview(buffer)[HEADER_BYTES:]
+
+    @classmethod
+    def in_memory(cls, header: Header) -> Journal:
+        """Return a journal that no file keeps."""
+        return cls(None, header, -1, mmap.mmap(-1, HEADER_BYTES + header.count))
+
+    @classmethod
+    def create(cls, path: Path, header: Header) -> Journal:
+        """Create a journal; its whole size is reserved now, so that a full disk is known before the first start."""
+        with _said(path, f"cannot create journal {path}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            except FileExistsError:
+                raise JournalError(
+                    f"journal {path} exists", next_step="pass --resume to go on with it, or another --journal"
+                ) from None
+        try:
+            _lock(path, fd)  # before it has a header: nobody can have opened it yet
+            with _said(path, f"cannot reserve {HEADER_BYTES + header.count:,} bytes for journal {path}"):
+                os.pwrite(fd, header.pack(), 0)  # first: with a header a launch killed right here can be resumed
+                os.posix_fallocate(fd, 0, HEADER_BYTES + header.count)
+                os.fsync(fd)
+        except BaseException:
+            os.close(fd)
+            path.unlink(missing_ok=True)
+            raise
+        return cls(path, header, fd, mmap.mmap(fd, HEADER_BYTES + header.count))
+
+    @classmethod
+    def open(cls, path: Path, fingerprint: str | None = None) -> Journal:
+        """Open a journal to go on with it; refuse one of another batch."""
+        with _said(path, f"cannot open journal {path}"):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            header = Header.unpack(path, os.pread(fd, HEADER_BYTES, 0))
+            if fingerprint is not None and header.fingerprint != fingerprint:
+                raise JournalError(
+                    f"journal {path} belongs to another batch: its fingerprint is {header.fingerprint}, "
+                    f"this batch on this target has {fingerprint}",
+                    next_step="pass the same batch, options, address and namespace, or another --journal",
+                )
+            _lock(path, fd)
+            size = HEADER_BYTES + header.count
+            missing = max(0, size - os.fstat(fd).st_size)
+            with _said(path, f"cannot repair journal {path}, which is {missing:,} bytes short"):
+                os.posix_fallocate(fd, 0, size)
+            journal = cls(path, header, fd, mmap.mmap(fd, size))
+        except BaseException:
+            os.close(fd)
+            raise
+        journal._repair(missing)
+        return journal
+
+    @staticmethod
+    def peek_codes(path: Path) -> npt.NDArray[np.uint8]:
+        """Return the outcome codes of a journal, shape (count,), without opening it for a launch; it may be in use."""
+        header = Header.read(path)
+        with _said(path, f"cannot read journal {path}"):
+            notes = np.fromfile(path, np.uint8, header.count, offset=HEADER_BYTES)
+        return np.concatenate([outcome.DECODED[notes], np.zeros(header.count - notes.size, np.uint8)])
+
+    @classmethod
+    def peek(cls, path: Path) -> dict[int, int]:
+        """Return how many items of a journal have which outcome code; a damaged note counts as not done."""
+        tally = _tally(cls.peek_codes(path))
+        damaged = tally.pop(outcome.DAMAGED, 0)
+        return tally | {outcome.TO_DO: tally.get(outcome.TO_DO, 0) + damaged} if damaged else tally
+
+    def _repair(self, missing: int) -> None:
+        self.damaged = missing
+        for piece in _pieces(self._notes):
+            broken = outcome.DECODED[piece] == outcome.DAMAGED
+            self.damaged += int(broken.sum())
+            piece[broken] = 0
+
+    @property
+    def is_done(self) -> Callable[[int], bool]:
+        """Tell whether item i has an outcome: the cheapest way to ask."""
+        return self._view.__getitem__  # type: ignore[return-value]
+
+    def note(self, indices: npt.NDArray[np.int64], code: int) -> None:
+        """Note one outcome for items, shape (n,)."""
+        self._notes[indices] = outcome.ENCODED[code]
+
+    def codes(self) -> npt.NDArray[np.uint8]:
+        """Return the outcome code of every item, shape (count,)."""
+        return outcome.DECODED[self._notes]
+
+    def tally(self) -> dict[int, int]:
+        """Return how many items have which outcome code."""
+        return _tally(self._notes, outcome.DECODED)
+
+    def sync(self) -> None:
+        """Force the notes to the disk; blocks, so call it from a thread."""
+        if self._fd >= 0:
+            with _said(self.path, f"cannot write journal {self.path}"):
+                os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Write what is left and let go of the file."""
+        try:
+            self.sync()
+        finally:
+            self._view.release()
+            self._notes = np.zeros(0, np.uint8)
+            self._buffer.close()
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _pieces(notes: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield views of a long array: what numpy makes of each must not grow with the batch."""
+    for start in range(0, notes.size, 1 << 16):
+        yield notes[start : start + (1 << 16)]
+
+
+def _tally(notes: npt.NDArray[np.uint8], table: npt.NDArray[np.uint8] | None = None) -> dict[int, int]:
+    counts = np.zeros(256, np.int64)
+    for piece in _pieces(notes):
+        counts += np.bincount(piece if table is None else table[piece], minlength=256)
+    return {int(code): int(counts[code]) for code in np.nonzero(counts)[0]}
+
+
+class _said:  # noqa: N801 - reads as a clause: with _said(path, "cannot ...")
+    """Turn an OSError into one clear line."""
+
+    def __init__(self, path: Path | None, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if not isinstance(error, OSError):
+            return
+        advice = {
+            errno.ENOSPC: "free some space or put it elsewhere with --journal",
+            errno.EDQUOT: "free some space or put it elsewhere with --journal",
+            errno.EROFS: "the file system is read-only: put it elsewhere with --journal",
+            errno.EACCES: "put it where you may write with --journal",
+            errno.ENOENT: "check the path given to --journal",
+        }
+        raise JournalError(
+            f"{self.what}: {error.strerror}", next_step=advice.get(error.errno or 0, "see the path given to --journal")
+        ) from error
+
+
+def _lock(path: Path, fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise JournalError(
+            f"journal {path} is in use by another launch", next_step="wait for it to end, or stop it first"
+        ) from error

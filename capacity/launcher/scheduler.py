@@ -1,0 +1,433 @@
+"""The scheduler: as many starts in flight as the controller allows, each item noted once it is answered.
+
+Invariants: an item is to do, waiting, in flight or noted, in exactly one of these; what is in flight is bounded by
+the number of awake workers; a worker sends bytes and notes index and latency, all else happens in bulk at ticks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from capacity.errors import CapacityError, ClusterError, RunFailedError
+from capacity.launcher import outcome
+from capacity.launcher.batch import Batch
+from capacity.launcher.controller import Controller, Setting, Window
+from capacity.launcher.http2 import Refusal
+from capacity.launcher.journal import Journal
+from capacity.launcher.latency import Latencies
+from capacity.launcher.progress import Progress, Result
+from capacity.launcher.retries import Outage, Pending, RetryPolicy, Waiting
+from capacity.launcher.tally import Tally
+from capacity.launcher.transport import Connection, Meaning, read
+
+TICK = 0.1
+"""Seconds between ticks."""
+
+
+class Scheduler:
+    """Starts the items of a batch that its journal does not yet note.
+
+    Parameters
+    ----------
+    batch, connection, controller, journal
+        What, where, how many at once, and where it is noted.
+    policy : RetryPolicy
+    seed : int
+        Of the jitter.
+    on_progress : callable, optional
+        Called at every tick with a `Progress`, on the event loop.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        connection: Connection,
+        controller: Controller,
+        journal: Journal,
+        *,
+        policy: RetryPolicy | None = None,
+        seed: int = 0,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self._batch = batch
+        self._start = connection.start
+        self._controller = controller
+        self._journal = journal
+        self._policy = policy or RetryPolicy()
+        self._random = random.Random(seed)
+        self._on_progress = on_progress
+        self._run_id = journal.header.run_id
+        self._on_existing = batch.options.on_existing
+        self._template = batch.options.request_template(connection.target.namespace, self._run_id)
+        self._bodies = batch.bodies(self._run_id, journal.is_done)
+        self._exhausted = False
+
+        self._tally = Tally(journal, batch.count)
+        self._others = self._tally.others
+        self._in_flight = 0
+        self._attempts = 0
+        self._throttled = 0
+        self._throttled_at_tick = 0
+        self._retries: Counter[str] = Counter()
+        self._throttles: Counter[tuple[str, str]] = Counter()
+
+        self._waiting = Waiting()
+        self._outage = Outage()
+        self._probe: int | None = None  # the item that goes alone during an outage; -1 before it is chosen
+        self._setting = Setting(0)
+        self._ramp_seconds = 0.0
+        self._slow = True  # something other than "take the next item" must be looked at before an attempt
+        self._turn = asyncio.Lock()
+        self._pace_next = 0.0
+        self._schedule_next = 0.0
+        self._parked: list[asyncio.Future[None]] = []
+        self._workers: list[asyncio.Task[None]] = []
+        self._stopping = ""
+        self._fatal: CapacityError | None = None
+        self._began = 0.0
+        self._ticked = 0.0
+
+    async def run(self, drain: asyncio.Event | None = None, abort: asyncio.Event | None = None) -> Result:
+        """Start everything there is to start and return what became of it.
+
+        Parameters
+        ----------
+        drain, abort : asyncio.Event, optional
+            Set the first to end early once what is in flight is answered, the second not to wait even for that.
+
+        Returns
+        -------
+        Result
+            Its `error` says why a batch ended early by itself: no item can succeed (namespace gone, permission denied),
+            no server answered for `policy.patience` seconds, the disk refuses the notes.
+        """
+        self._began = self._ticked = self._schedule_next = time.perf_counter()
+        self._tally.begin(self._began)
+        self._apply(self._controller.step(None, self._began))
+        writer = ThreadPoolExecutor(1, thread_name_prefix="capacity-journal")
+        tasks = [asyncio.create_task(self._tick_forever()), asyncio.create_task(self._sync_forever(writer))]
+        tasks += [asyncio.create_task(self._drain_when(drain))] if drain else []
+        tasks += [asyncio.create_task(self._abort_when(abort))] if abort else []
+        try:
+            while self._workers:
+                done, _ = await asyncio.wait([*self._workers, tasks[0]], return_when=asyncio.FIRST_COMPLETED)
+                if tasks[0] in done:
+                    tasks[0].result()  # raises: without ticks nothing would be noted or controlled any more
+                for task in done:
+                    self._workers.remove(task)
+                    error = None if task.cancelled() else task.exception()
+                    if isinstance(error, CapacityError):
+                        self._give_up(error, "the batch cannot be read")
+                    elif error is not None:
+                        raise error
+        finally:
+            for task in [*tasks, *self._workers]:
+                task.cancel()
+            await asyncio.gather(*tasks, *self._workers, return_exceptions=True)
+            self._workers.clear()
+            writer.shutdown()
+            self._tick(last=True)
+        return self._result()
+
+    def _result(self) -> Result:
+        cause, scope = self._throttles.most_common(1)[0][0] if self._throttles else (None, None)
+        return Result(
+            counts=self._tally.counts,
+            session_started=self._tally.started,
+            seconds=self._ticked - self._began,
+            attempts=self._attempts,
+            throttled=self._throttled,
+            retries=dict(self._retries),
+            throttle_cause=cause,
+            throttle_scope=scope,
+            latencies=self._tally.histogram,
+            series=self._tally.series,
+            limit=self._setting.limit,
+            pace=self._setting.pace,
+            ramp_seconds=self._ramp_seconds,
+            reason=self._setting.reason,
+            stopped=self._stopping,
+            error=self._fatal,
+            first_start=self._tally.first_start,
+        )
+
+    # -- the hot path ------------------------------------------------------------------------------------------
+
+    async def _worker(self, slot: int) -> None:
+        clock, start, template, deadline = time.perf_counter, self._start, self._template, self._policy.deadline
+        bodies, indices, latencies = self._bodies, self._tally.indices, self._tally.latencies
+        now = clock()
+        while True:
+            if self._slow or slot >= self._setting.limit:
+                pending = await self._next(slot)
+                if pending is None:
+                    return
+                _, index, body, attempt, tries, intended = pending
+            else:
+                try:
+                    index, own = next(bodies)
+                except StopIteration:
+                    self._exhausted = self._slow = True
+                    continue
+                if own is None:
+                    self._others.append((index, outcome.BAD_ITEM))
+                    await asyncio.sleep(0)  # a file of bad lines must not keep the loop to itself
+                    continue
+                body, attempt, tries, intended = own, 0, 0, now
+            self._attempts += 1
+            self._in_flight += 1
+            try:
+                await start(template + body, deadline)
+            except Refusal as refusal:
+                now = clock()
+                self._refused(Pending(now, index, body, attempt, tries, intended), refusal, now)
+            else:
+                now = clock()
+                indices.append(index)
+                latencies.append(now - intended)
+                if self._slow:
+                    self._answered()
+            finally:
+                self._in_flight -= 1
+
+    # -- everything that is not the plain case -----------------------------------------------------------------
+
+    def _answered(self) -> None:
+        self._outage.succeeded()
+        if self._probe is not None:
+            self._probe = None
+            self._wake()
+
+    def _refused(self, item: Pending, refusal: Refusal, now: float) -> None:
+        verdict = read(refusal, f"{self._run_id}:{item.item}", self._on_existing)
+        meaning = verdict.meaning
+        if verdict.kind == "NOT_FOUND" and (self._tally.started or self._tally.indices):
+            meaning = Meaning.AWAY  # the namespace was there: a server refused by its store says the same as without it
+        if verdict.kind == "DEADLINE_EXCEEDED":  # no answer: it ends no outage, and within one it is part of it
+            meaning = Meaning.AWAY if self._outage.active else meaning
+        elif meaning is not Meaning.AWAY:
+            self._answered()
+        if meaning is Meaning.DONE:
+            self._others.append((item.item, verdict.outcome))
+            return
+        if meaning is Meaning.STOP:
+            self._give_up(
+                RunFailedError(f"the server refuses the whole batch: {verdict.kind}: {refusal.details}"), verdict.kind
+            )
+            return
+        self._retries[verdict.kind] += 1
+        attempt, tries = item.attempt, item.tries + 1
+        if meaning is Meaning.AWAY:
+            away = self._outage.failed(now)
+            if self._probe == item.item:
+                self._probe = None
+            if away and now - self._outage.since > self._policy.patience:
+                error = ClusterError(
+                    f"no server started anything for {self._policy.patience:g} s: {refusal.details}",
+                    next_step="the items that are left stay to do: resume when the server is back",
+                )
+                self._give_up(error, "no server answered")
+        elif meaning is Meaning.THROTTLED:
+            self._throttled += 1
+            self._throttles[verdict.kind, verdict.scope] += 1
+        else:
+            attempt += 1
+            if attempt >= self._policy.attempts:
+                self._others.append((item.item, outcome.GAVE_UP + refusal.code))
+                return
+        due = now + self._policy.delay(tries, self._random)
+        self._waiting.push(item._replace(due=due, attempt=attempt, tries=tries))
+        self._slow = True
+
+    async def _next(self, slot: int) -> Pending | None:
+        """Return the next attempt for a worker once it may be made; None when there is nothing left for it."""
+        clock = time.perf_counter
+        intended: float | None = None
+        while not self._stopping:
+            now = clock()
+            if self._exhausted and not self._waiting:
+                break
+            full = self._in_flight >= self._setting.limit  # at the end others leave, so a place is not a slot any more
+            if (slot >= self._setting.limit and (full or not self._exhausted)) or (
+                self._outage.active and self._probe is not None
+            ):
+                await self._park()
+            elif self._outage.active and now < self._outage.until:
+                self._probe = -1
+                await asyncio.sleep(min(self._outage.until - now, TICK))
+                if self._probe == -1:
+                    self._probe = None
+            elif len(self._waiting) >= max(self._setting.limit, 16) and self._waiting.due() > now:
+                await asyncio.sleep(min(self._waiting.due() - now, TICK))
+            elif intended is None and (self._setting.schedule is not None or self._setting.pace is not None):
+                intended = await self._place()
+            else:
+                pending = self._take(now if intended is None else intended, now)
+                if pending is not None:
+                    if self._outage.active:
+                        self._probe = pending.item
+                    return pending
+                until_due = self._waiting.due() - now if self._waiting else 0.0
+                await asyncio.sleep(max(0.0, min(until_due, TICK)))
+        self._wake()  # whoever is parked has nothing left to wait for either
+        return None
+
+    async def _place(self) -> float | None:
+        """Wait for the next place in the schedule and the pace; return its intended moment, None when it ended.
+
+        One worker waits for the place, the others for their turn: a changed setting is seen at once by all.
+        """
+        async with self._turn:
+            while not self._stopping and not (self._exhausted and not self._waiting):
+                now = intended = at = time.perf_counter()
+                schedule, pace = self._setting.schedule, self._setting.pace
+                fresh = not (self._waiting and self._waiting.due() <= now)  # a retry takes no place in the schedule
+                if schedule is not None and fresh:
+                    at = intended = self._schedule_next
+                if pace is not None:
+                    at = max(at, self._pace_next)
+                if at <= now:
+                    if schedule is not None and fresh:
+                        self._schedule_next += 1 / schedule
+                    if pace is not None:
+                        self._pace_next = max(self._pace_next, now - TICK) + 1 / pace  # a late timer may catch up
+                    return intended
+                await asyncio.sleep(min(at - now, TICK))
+        return None
+
+    def _take(self, intended: float, now: float) -> Pending | None:
+        """Return an item that waits and is due, else the next of the batch; None: look again later."""
+        pending = self._waiting.pop(now)
+        if pending is not None or self._exhausted:
+            return pending
+        for _ in range(1000):
+            try:
+                index, body = next(self._bodies)
+            except StopIteration:
+                self._exhausted = True
+                return None
+            if body is not None:
+                return Pending(now, index, body, 0, 0, intended)
+            self._others.append((index, outcome.BAD_ITEM))
+        return None
+
+    async def _park(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._parked.append(future)
+        await future
+
+    def _wake(self) -> None:
+        for future in self._parked:
+            if not future.done():
+                future.set_result(None)
+        self._parked.clear()
+
+    def _give_up(self, error: CapacityError | None, why: str) -> None:
+        if error is not None and self._fatal is None:
+            self._fatal = error
+        self._stopping = self._stopping or why
+        self._slow = True
+        self._wake()
+
+    async def _drain_when(self, drain: asyncio.Event) -> None:
+        await drain.wait()
+        self._give_up(None, "stopped by the user")
+
+    async def _abort_when(self, abort: asyncio.Event) -> None:
+        await abort.wait()
+        self._give_up(None, "stopped at once by the user")
+        for worker in self._workers:
+            worker.cancel()
+
+    # -- ticks -------------------------------------------------------------------------------------------------
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self._tick()
+
+    async def _sync_forever(self, writer: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(10 * TICK)
+            try:
+                await loop.run_in_executor(writer, self._journal.sync)
+            except CapacityError as error:
+                self._give_up(error, "the journal cannot be written")
+                return
+
+    def _apply(self, setting: Setting) -> None:
+        raised = setting.limit > self._setting.limit
+        self._setting = setting
+        for slot in range(len(self._workers), setting.limit) if not self._stopping and not self._exhausted else ():
+            self._workers.append(asyncio.create_task(self._worker(slot)))
+        if raised:
+            self._wake()
+
+    def _tick(self, last: bool = False) -> None:
+        now = time.perf_counter()
+        seconds = max(now - self._ticked, 1e-9)
+        self._ticked = now
+        answered = self._tally.note()
+        throttled = self._throttled - self._throttled_at_tick
+        self._throttled_at_tick = self._throttled
+        self._tally.throttled(throttled)
+        if self._tally.second_lasted(now) >= 1 - TICK / 2 or last:
+            self._tally.close_second(now, self._in_flight, self._setting.limit)
+        if not last:
+            window = Window(seconds, answered, self._in_flight, throttled, self._outage.active)
+            setting = self._controller.step(window, now)
+            if setting.reason == "finding the knee":
+                self._ramp_seconds = now - self._began
+            self._apply(setting)
+            self._slow = bool(
+                self._stopping
+                or self._exhausted
+                or self._waiting
+                or self._outage.active
+                or self._setting.pace is not None
+                or self._setting.schedule is not None
+            )
+        if self._outage.active and self._probe is None:
+            self._wake()  # the worker that probed may be parked itself now
+        if self._on_progress:
+            self._on_progress(self.progress())
+
+    @property
+    def latencies(self) -> Latencies:
+        """Latencies of the starts of this session, up to the last tick."""
+        return self._tally.histogram
+
+    def progress(self) -> Progress:
+        """Return the batch as it stands at the last tick."""
+        state = "running"
+        if self._stopping:
+            state = "draining"
+        elif self._outage.active:
+            state = "waiting for the server"
+        rate, p50, p99 = self._tally.last_second
+        counts = self._tally.counts
+        return Progress(
+            state=state,
+            count=counts.count,
+            started=counts.started,
+            already_running=counts.already_running,
+            already_finished=counts.already_finished,
+            failed=counts.failed,
+            in_flight=self._in_flight,
+            limit=self._setting.limit,
+            starts_per_second=rate,
+            p50=p50,
+            p99=p99,
+            elapsed=self._ticked - self._began,
+            throttled=self._throttled,
+            attempts=self._attempts,
+            retries=dict(self._retries),
+            errors=counts.errors,
+            reason=self._setting.reason,
+        )

@@ -1,0 +1,64 @@
+"""From what the user asked for to the controller that does it."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from capacity.errors import UsageError
+from capacity.launcher.controller import Auto, Controller, Fixed, OpenLoop
+from capacity.rules import environment_override, parallelism, pool_plan
+
+ALLOWED = "a number like 128, CPUs times a multiplier like 4x, or auto"
+
+
+def controller_for(
+    wanted: int | str | None = None, *, rate: float | None = None, max_in_flight: int = 512
+) -> tuple[Controller, str]:
+    """Return the controller for a parallelism and why it is the one.
+
+    Parameters
+    ----------
+    wanted : int or str, optional
+        Starts in flight: a number (cut to 512), ``"4x"`` (the original's rule on this machine's CPUs) or ``"auto"``.
+        None is ``SCHEDULER_MAX_PARALLELISM`` where that is set, else ``"auto"``.
+    rate : float, optional
+        Starts due per second, whether or not the answers keep up [1/s].
+    max_in_flight : int
+        Bound of what ``auto`` and `rate` may have in flight.
+
+    Examples
+    --------
+    >>> controller_for(128)[1]
+    '128 in flight: --parallelism 128'
+    """
+    if max_in_flight < 1:
+        raise UsageError(f"max-in-flight is {max_in_flight}", allowed="1 or more")
+    if rate is not None:
+        if wanted is not None:
+            raise UsageError(
+                f"--rate {rate:g} and --parallelism {wanted} exclude each other",
+                next_step="bound a rate with --max-in-flight",
+            )
+        if not (math.isfinite(rate) and 0 < rate <= 1e6):
+            raise UsageError(f"rate is {rate:g}", allowed="above 0, up to 1,000,000 starts/s")
+        return OpenLoop(rate, max_in_flight), f"{rate:g} starts/s due, at most {max_in_flight} in flight"
+    text = "" if wanted is None else str(wanted).strip().lower()
+    if not text:
+        override = environment_override().value
+        if override:
+            sized = parallelism(1, override, override_name="SCHEDULER_MAX_PARALLELISM")
+            return Fixed(sized.value), f"{sized.value} in flight: {sized.reason}"
+        text = "auto"
+    if text == "auto":
+        return Auto(max_in_flight), f"auto: finds the knee, at most {max_in_flight} in flight"
+    if match := re.fullmatch(r"([0-9]{1,6})x", text):
+        multiplier = int(match[1])
+        if multiplier < 1:
+            raise UsageError(f"parallelism is {wanted!r}: the multiplier is 0", allowed=ALLOWED)
+        sized = pool_plan(multiplier=multiplier).parallelism
+        return Fixed(sized.value), f"{sized.value} in flight: {sized.reason}"
+    if re.fullmatch(r"[0-9]{1,9}", text) and int(text) > 0:
+        sized = parallelism(1, int(text), override_name="--parallelism")
+        return Fixed(sized.value), f"{sized.value} in flight: {sized.reason}"
+    raise UsageError(f"parallelism is {wanted!r}", allowed=ALLOWED)

@@ -1,0 +1,130 @@
+"""A worker for `IndexBlockWorkflow`, in a process of its own.
+
+It is started fresh, never forked, for the SDK's runtime survives no fork; it takes its target from standard
+input, so that no secret stands on a command line; it ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator
+from typing import Any
+
+from capacity.cluster.target import TLS, Target
+from capacity.errors import ClusterError
+
+
+def pack(target: Target, task_queue: str) -> bytes:
+    """Return a target and a task queue as one line for the worker's standard input."""
+    tls = None
+    if target.tls:
+        parts = {
+            "server_root_ca_cert": target.tls.server_root_ca_cert,
+            "client_cert": target.tls.client_cert,
+            "client_private_key": target.tls.client_private_key,
+        }
+        tls = {name: b64encode(part).decode() for name, part in parts.items() if part is not None}
+        tls["server_name"] = target.tls.server_name or ""
+    fields = {
+        "address": target.address,
+        "namespace": target.namespace,
+        "api_key": target.api_key,
+        "metadata": dict(target.metadata),
+        "tls": tls,
+        "task_queue": task_queue,
+    }
+    return json.dumps(fields).encode() + b"\n"
+
+
+def unpack(line: bytes) -> tuple[Target, str]:
+    """Return what `pack` packed."""
+    fields: dict[str, Any] = json.loads(line)
+    tls = fields["tls"]
+    if tls is not None:
+        server_name = tls.pop("server_name") or None
+        tls = TLS(**{name: b64decode(part) for name, part in tls.items()}, server_name=server_name)
+    target = Target(fields["address"], fields["namespace"], tls, fields["api_key"], fields["metadata"])
+    return target, fields["task_queue"]
+
+
+@contextlib.asynccontextmanager
+async def running(target: Target, task_queue: str) -> AsyncIterator[None]:
+    """Run a worker process while the block lasts."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "capacity.launcher.worker",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # a Ctrl-C at the launcher is the launcher's to handle
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    errors = asyncio.create_task(process.stderr.read())
+    try:
+        process.stdin.write(pack(target, task_queue))
+        with contextlib.suppress(ConnectionError):
+            await process.stdin.drain()
+        try:
+            ready = await asyncio.wait_for(process.stdout.readline(), 60)
+        except TimeoutError:
+            raise ClusterError("the worker was not ready within 60 s", next_step="see the server's log") from None
+        if ready.strip() != b"ready":
+            lines = (await errors).decode(errors="replace").strip().splitlines()
+            raise ClusterError(f"the worker did not start: {lines[-1] if lines else 'it ended without a word'}")
+        yield
+    finally:
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), 15)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        errors.cancel()
+        await asyncio.gather(errors, return_exceptions=True)
+
+
+async def _serve(line: bytes) -> None:
+    from temporalio.client import Client
+    from temporalio.service import TLSConfig
+    from temporalio.worker import Worker
+
+    from capacity.launcher.workflows import IndexBlockWorkflow, index_block
+
+    target, task_queue = unpack(line)
+    tls: TLSConfig | bool = False
+    if target.tls:
+        tls = TLSConfig(
+            server_root_ca_cert=target.tls.server_root_ca_cert,
+            client_cert=target.tls.client_cert,
+            client_private_key=target.tls.client_private_key,
+            domain=target.tls.server_name,
+        )
+    client = await Client.connect(
+        target.address,
+        namespace=target.namespace,
+        tls=tls,
+        api_key=target.api_key,
+        rpc_metadata=dict(target.metadata),
+    )
+    async with Worker(client, task_queue=task_queue, workflows=[IndexBlockWorkflow], activities=[index_block]):
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.buffer.read)
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    asyncio.run(_serve(sys.stdin.buffer.readline()))
+    sys.stdout.flush()
+    os._exit(0)  # the SDK's runtime can crash in the interpreter's own exit (temporalio/sdk-python#300)
+
+
+if __name__ == "__main__":
+    main()
