@@ -1,0 +1,355 @@
+"""The fewest CPUs, locks, connections and launchers that carry a rate: the search behind `sizing`.
+
+Invariants: what `stations_for` gives never falls as the rate grows, so a larger target never needs less; whether it
+is enough is asked of the solved network itself (`outcome`), never of the arithmetic that proposed it. A cluster too
+large to be solved as a whole is solved as equal cells with an equal share of everything, which errs on the slow side:
+two small pools wait longer than one large one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from capacity.model.calibration import Calibration, Shape
+from capacity.model.fit import SQLITE_LOCK
+from capacity.model.network import MAXIMUM_PARALLELISM, Parameters, Solution, Structure, solve
+
+MOST_IN_FLIGHT: Final = 2_048
+"""How many starts in flight in one cell are looked at."""
+
+MOST_GROWTH: Final = 16.0
+FEW_CORES: Final = 64.0
+"""How many times what the target needs, or how many cores if that is more, are tried before a p99 is given up."""
+
+ROUNDING: Final = 5e-4
+"""By which share a resource may be busier than allowed: less than is ever shown."""
+
+_WITHOUT_LIMIT: Final = 1_000_000
+_CELL: Final = 200
+_CELL_CPUS: Final = 16
+_FULL: Final = 0.95
+_NEAR: Final = 32
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of a cluster.
+
+    Parameters
+    ----------
+    target : float
+        Starts per second.
+    p99 : float, optional
+        Highest 99 % latency [s]; None is any.
+    utilization : float
+        How busy a pool of CPUs, connections or launchers may be at the target, 0 to 1.
+    network_delay : float
+        Round trip between launcher and frontend [s].
+    shard_io_concurrency : int
+        What each shard may do at once.
+    launchers : int, optional
+        Launcher processes there are; None is as many as it takes.
+    store : str
+        ``sqlite`` has one connection that everything waits for.
+    """
+
+    target: float
+    p99: float | None = None
+    utilization: float = 0.8
+    network_delay: float = 0.0
+    shard_io_concurrency: int = 1
+    launchers: int | None = None
+    store: str = "postgres"
+
+    @property
+    def lock_utilization(self) -> float:
+        """How busy a lock may be: half of a pool's, for each is a queue of its own and no other can help."""
+        return self.utilization if self.store == "sqlite" else self.utilization / 2
+
+
+@dataclass(frozen=True)
+class Stations:
+    """Resources of a cluster and its launcher; `database` is None where server and database share `server` CPUs."""
+
+    server: int
+    database: int | None
+    shards: int
+    connections: int
+    launchers: int
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of server and database."""
+        return self.server + (self.database or 0)
+
+    def structure(self, wish: Wish, cells: int = 1) -> Structure:
+        """Return them as the stations of the network, or of one of several equal cells of it."""
+        sqlite = wish.store == "sqlite"
+        return Structure(
+            cpus=self.server / cells,
+            database_cpus=None if self.database is None else self.database / cells,
+            locks=1 if sqlite else max(self.shards * wish.shard_io_concurrency // cells, 1),
+            connections=math.inf if sqlite else self.connections / cells,
+            launchers=math.ceil(self.launchers / cells),
+            network_delay=wish.network_delay,
+            lock_name=SQLITE_LOCK if sqlite else "shard locks",
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What stations give at the fewest in flight that reach the target, or at most.
+
+    Parameters
+    ----------
+    parallelism : int
+        Starts in flight, over all launcher processes.
+    throughput : float
+        Starts per second with so many.
+    mean, p99 : float
+        Latency with so many [s].
+    utilization : dict of float
+        Of each resource at the target's rate, 0 to 1.
+    misses : str, optional
+        What they miss, in words; None where they do all that is asked.
+    cells : int
+        Into how many equal cells they were parted to be solved.
+    """
+
+    parallelism: int
+    throughput: float
+    mean: float
+    p99: float
+    utilization: dict[str, float]
+    misses: str | None
+    cells: int = 1
+
+
+@dataclass(frozen=True)
+class Load:
+    """Starts of a rate on CPUs that are just as busy as allowed: real numbers, so that they grow with the rate."""
+
+    holding: float
+    in_flight: float
+
+
+def response_without_load(demands: Parameters, wish: Wish) -> float:
+    """Return the latency of one start that waits for nothing [s]."""
+    return demands.cpu * (1 - demands.background) + demands.other + demands.launcher + wish.network_delay
+
+
+def load_of(demands: Parameters, wish: Wish, rate: float) -> Load:
+    """Return how many starts hold a lock, and how many are in flight, at a rate."""
+    busy, alone = wish.utilization, response_without_load(demands, wish)
+    server, database = cpu_needs(demands)
+    cells = cells_for(rate * alone, rate * demands.cpu / busy)
+    share = rate / cells
+    structure = Structure(
+        cpus=max(share * server / busy, 1.0),
+        database_cpus=None if database is None else max(share * database / busy, 1.0),
+        locks=_WITHOUT_LIMIT,
+        launchers=_WITHOUT_LIMIT,
+        network_delay=wish.network_delay,
+    )
+    solution = solved_to(structure, demands, share, MOST_IN_FLIGHT, alone)
+    at, reached = place_of(solution, share)
+    if not reached:
+        return Load(math.inf, math.inf)
+    holding = cells * _between(solution.utilization()[structure.lock_name], at) * _WITHOUT_LIMIT
+    locked = wish.lock_utilization
+    waiting = max(locked / (1 - locked) * (holding / locked - 1) - holding, 0.0)
+    return Load(holding, at * cells + waiting)
+
+
+def cells_for(in_flight: float, cpus: float) -> int:
+    """Return into how many equal cells a cluster is parted to be solved: a power of two, as shards are."""
+    wanted = max(math.ceil(math.log2(in_flight / _CELL)), 0) if in_flight > 0 else 0
+    return int(2 ** min(wanted, max(math.floor(math.log2(max(cpus, 1.0) / _CELL_CPUS)), 0)))
+
+
+def cpu_needs(demands: Parameters) -> tuple[float, float | None]:
+    """Return CPU per start of server and database [s]; of both and None where the sweep did not tell them apart."""
+    if not demands.database:
+        return demands.cpu, None
+    return demands.cpu * (1 - demands.database), demands.cpu * demands.database
+
+
+def stations_for(demands: Parameters, wish: Wish, rate: float) -> Stations | None:
+    """Return the stations that a rate keeps as busy as allowed; None beyond what can be looked at.
+
+    Locks are held while a start waits for CPUs, and connections with them: their number follows from a solved network
+    whose CPUs are just as busy as allowed, not from the demand alone.
+    """
+    busy = wish.utilization
+    server, database = cpu_needs(demands)
+    load = load_of(demands, wish, rate)
+    if math.isinf(load.holding):
+        return None
+    launchers = wish.launchers
+    if launchers is None:
+        launchers = _whole(max(wish.target * demands.launcher / busy, load.in_flight / MAXIMUM_PARALLELISM))
+    shards = 1 if wish.store == "sqlite" else 2 ** max(math.ceil(math.log2(load.holding / wish.lock_utilization)), 0)
+    return Stations(
+        server=_whole(rate * server / busy),
+        database=None if database is None else _whole(rate * database / busy),
+        shards=max(shards // wish.shard_io_concurrency, 1),
+        connections=_whole(load.holding / busy),
+        launchers=launchers,
+    )
+
+
+def outcome(stations: Stations, calibration: Calibration, demands: Parameters, wish: Wish) -> Outcome:
+    """Solve the network of some stations and say whether they do what is asked; only the latency's shape and the
+    demands as given are taken from a calibration.
+    """
+    alone = response_without_load(demands, wish)
+    cells = min(cells_for(wish.target * alone, stations.cpus), int(2 ** math.floor(math.log2(stations.launchers))))
+    at_most = max(min(stations.launchers * MAXIMUM_PARALLELISM // cells, MOST_IN_FLIGHT), 1)
+    target = wish.target / cells
+    structure = stations.structure(wish, cells)
+    solution = solved_to(structure, demands, target, at_most, alone)
+    place, reached = place_of(solution, target)
+    each = max(math.ceil(place - 1e-9), 1)
+    throughput = float(solution.throughput[each - 1])
+    used = {name: _between(share, place) for name, share in solution.utilization().items()}
+    used["launcher"] = min(min(throughput * cells, wish.target) * demands.launcher / stations.launchers, 1.0)
+    p99 = p99_of(solution, each, shape_for(calibration, stations.cpus / cells))
+    return Outcome(
+        parallelism=each * cells,
+        throughput=throughput * cells,
+        mean=each / throughput,
+        p99=p99,
+        utilization=used,
+        misses=_missed(used, p99, None if reached else throughput * cells, each * cells, wish, structure.lock_name),
+        cells=cells,
+    )
+
+
+def _missed(
+    used: dict[str, float], p99: float, at_most: float | None, parallelism: int, wish: Wish, lock: str
+) -> str | None:
+    allowed = {name: wish.lock_utilization if name == lock else wish.utilization for name in used}
+    worst = max(used, key=lambda name: used[name] / allowed[name])
+    if at_most is not None:
+        full = [name for name in used if name.endswith("CPUs") and used[name] > _FULL]
+        worst = (
+            full[0] if full else worst
+        )  # locks and connections are full too then: held while a start waits for a CPU
+        why = f"{worst} {used[worst]:.0%} busy" if used[worst] > allowed[worst] else "no more may be in flight"
+        return f"at most {at_most:,.0f}/s with {parallelism:,} in flight: {why}"
+    if used[worst] > allowed[worst] * (1 + ROUNDING):
+        return f"{worst} {above(used[worst], allowed[worst])} busy at the target, more than {allowed[worst]:.0%}"
+    if wish.p99 is not None and p99 > wish.p99:
+        return f"p99 {_ms(p99)}, more than {_ms(wish.p99)}"
+    return None
+
+
+def p99_of(solution: Solution, parallelism: int, shape: Shape) -> float:
+    """Return the 99 % latency [s], as `predict` has it."""
+    theory = float(solution.network.quantile(0.99, 0, [parallelism])[0])
+    return theory * float(shape.factor(0.99, np.array([float(parallelism)]))[0])
+
+
+def shape_for(calibration: Calibration, cpus: float) -> Shape:
+    """Return the shape of the latency where the same number in flight meets other CPUs: it follows those per CPU.
+
+    The sweeps of PostgreSQL on one and on two CPUs agree so up to 8 in flight per CPU, where a sized cluster works:
+    measured over theoretical p99 is 0.65, 1.26 and 1.33 at 1, 4 and 8 per CPU on one, 0.68, 1.23 and 1.40 on two.
+    """
+    more = cpus / calibration.measurements.conditions.cluster_cpus
+    shape = calibration.shape
+    levels = tuple(max(round(level * more), i + 1) for i, level in enumerate(shape.parallelism))
+    return shape.model_copy(update={"parallelism": levels})
+
+
+def least_growth(
+    calibration: Calibration, demands: Parameters, wish: Wish, *, exact: float = 1e-4
+) -> tuple[float, str | None]:
+    """Return the least factor on the target whose stations do what is asked, and what even the largest miss.
+
+    Factor times target lies on one geometric grid for all targets, with steps of a share `exact`: two targets that
+    need the same find the same.
+    """
+
+    def misses(place: int) -> str | None:
+        stations = stations_for(demands, wish, math.exp(place * exact))
+        if stations is None:
+            return "more starts would have to be in flight than can be looked at"
+        return outcome(stations, calibration, demands, wish).misses
+
+    def growth(place: int) -> float:
+        return math.exp(place * exact) / wish.target
+
+    low = math.ceil(math.log(wish.target) / exact - 1e-6)
+    if misses(low) is None:
+        return growth(low), None
+    near = low + _NEAR
+    if misses(near) is None:  # often a hair is missing: what waiters cost
+        return growth(_least(low, near, lambda place: misses(place) is None)), None
+    low = near
+    most = max(MOST_GROWTH * wish.target, FEW_CORES * wish.utilization / demands.cpu)
+    high = math.ceil(math.log(most) / exact)
+    said = misses(high)
+    if said is not None:
+        return growth(high), said
+    return growth(_least(low, high, lambda place: misses(place) is None)), None
+
+
+def _least(low: int, high: int, enough: Callable[[int], bool]) -> int:
+    """The least of low + 1 .. high that is enough; high is."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def solved_to(structure: Structure, demands: Parameters, rate: float, at_most: int, alone: float) -> Solution:
+    """Solve for as many in flight as reach a rate, where `at_most` do; it stops where throughput falls."""
+    population = min(max(math.ceil(1.5 * rate * alone) + 8, 16), at_most)
+    while True:
+        solution = solve(structure, demands, population)
+        throughput = solution.throughput
+        past_peak = int(np.argmax(throughput)) < population - 1
+        if throughput.max() >= rate or past_peak or population == at_most:
+            return solution
+        population = min(2 * population, at_most)
+
+
+def place_of(solution: Solution, rate: float) -> tuple[float, bool]:
+    """Return the number in flight, as a real number, that gives a rate; that of the most where none does."""
+    throughput = solution.throughput
+    if throughput.max() < rate:
+        return float(np.argmax(throughput)) + 1, False
+    first = int(np.argmax(throughput >= rate))
+    before = 0.0 if first == 0 else float(throughput[first - 1])
+    return first + (rate - before) / (float(throughput[first]) - before), True
+
+
+def _between(values: np.ndarray[tuple[int], np.dtype[np.float64]], place: float) -> float:
+    """A quantity by the number in flight, at a real number of them; 0 with none."""
+    return float(np.interp(place, np.arange(values.size + 1), np.concatenate([[0.0], values])))
+
+
+def above(share: float, allowed: float) -> str:
+    """A share in per cent, with as many digits as tell it from what is allowed.
+
+    >>> above(0.843, 0.8), above(0.80013, 0.8)
+    ('84.3%', '80.01%')
+    """
+    for digits in (1, 2, 3):
+        if round(share * 100, digits) > round(allowed * 100, digits):
+            break
+    return f"{share:.{digits}%}"
+
+
+def _whole(need: float) -> int:
+    return max(math.ceil(need - 1e-9), 1)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:,.1f} ms"

@@ -1,0 +1,362 @@
+"""Sizing: the smallest cluster for a target, the plans next to it that miss, and what cannot be had."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from capacity.errors import UsageError
+from capacity.model.calibration import Calibration
+from capacity.model.cluster import DEFAULTS, Cluster
+from capacity.model.fit import usable
+from capacity.model.limits import ceilings
+from capacity.model.measurement import Measurements, StatementShare, Storage
+from capacity.model.needs import ROUNDING, Stations, Wish, cells_for, load_of, outcome, shape_for, stations_for
+from capacity.model.network import solve
+from capacity.model.prediction import configured_rate, predict, structure_for
+from capacity.model.sized import Sizing
+from capacity.model.sizing import size
+from capacity.model.storage import storage_need
+from capacity.model.what_if import doubled, what_if
+
+Calibrations = dict[str, Calibration]
+COUNTED = ("server cores", "database cores", "shards", "connections", "frontends", "history hosts", "matching hosts",
+           "launcher processes")  # fmt: skip
+"""What a target needs more of; how many are in flight is how the cluster is used."""
+
+TARGETS = st.floats(math.log(0.1), math.log(300_000)).map(math.exp)
+P99S = st.sampled_from([None, 0.5, 0.05, 0.02, 0.0125])
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module")
+def postgres(calibrations: Calibrations) -> Calibration:
+    """The quiet 64-shard sweep on two CPUs."""
+    return calibrations["quiet"]
+
+
+def stations_of(found: Sizing) -> Stations:
+    need = found.needs()
+    return Stations(
+        need["server cores"], need["database cores"], need["shards"], need["connections"], need["launcher processes"]
+    )
+
+
+def wish_of(found: Sizing) -> Wish:
+    return Wish(found.target, found.p99, 1 - found.headroom)
+
+
+@quick
+@given(low=TARGETS, factor=st.floats(1.0, 30.0), p99=P99S)
+@example(low=2378.0, factor=1.0003, p99=None)
+@example(low=99_000.0, factor=1.02, p99=None)  # across a change in how the network is parted
+def test_a_larger_target_never_needs_less(postgres: Calibration, low: float, factor: float, p99: float | None) -> None:
+    """No core, shard, connection, host or process is saved by asking for more; what more can have, less can."""
+    small = size(postgres, low, p99=p99, draws=0)
+    large = size(postgres, min(low * factor, 1e6), p99=p99, draws=0)
+    if large.feasible:
+        assert small.feasible, small.reason
+        less, more = small.needs(), large.needs()
+        assert {name: (less[name], more[name]) for name in COUNTED if less[name] > more[name]} == {}
+
+
+@quick
+@given(target=TARGETS, p99=P99S)
+def test_a_plan_meets_its_target_when_the_model_is_solved_for_it(
+    postgres: Calibration, target: float, p99: float | None
+) -> None:
+    """Throughput and p99 of `predict` on the plan's own cluster do what was asked, under every configured rate."""
+    found = size(postgres, target, p99=p99, draws=0)
+    if not found.feasible:
+        return
+    assert found.cluster is not None
+    flight = found.needs()["in flight"]
+    cap = configured_rate(found.cluster)
+    assert cap is not None
+    assert cap.rate * (1 - found.headroom) >= target * (1 - 1e-9)
+    cpus = (found.cluster.server_cores or 0) + (found.cluster.database_cores or 0)
+    if flight <= 512:  # larger ones are solved in cells
+        scaled = postgres.model_copy(update={"shape": shape_for(postgres, cpus)})
+        told = predict(scaled, [flight], structure=structure_for(found.cluster), draws=0)
+        assert told.throughput.value[0] >= target * (1 - 1e-3)
+        assert p99 is None or told.p99.value[0] <= p99 * 1.01
+    assert found.throughput is not None
+    assert found.throughput.value >= target * (1 - 1e-9)
+    assert p99 is None or (found.latency_p99 is not None and found.latency_p99.value <= p99 * (1 + 1e-6))
+    assert found.utilization is not None
+    locks = found.utilization.pop("shard locks")
+    assert locks <= (1 - found.headroom) / 2 * (1 + ROUNDING)
+    assert max(found.utilization.values()) <= (1 - found.headroom) * (1 + ROUNDING)
+
+
+@quick
+@given(target=TARGETS, p99=P99S)
+def test_cheaper_plans_miss_when_the_model_is_solved_for_them(
+    postgres: Calibration, target: float, p99: float | None
+) -> None:
+    """With the one resource lessened, the network misses the target, the headroom or the p99, as the reason says."""
+    found = size(postgres, target, p99=p99, draws=0)
+    fields = {"server core": "server", "database core": "database", "shard": "shards", "connection": "connections",
+              "launcher process": "launchers"}  # fmt: skip
+    for missed in found.missed:
+        count, _, rest = missed.change.partition(" ")
+        less = int(count.replace(",", ""))
+        word = rest.partition(" of ")[0]
+        field = next((f for name, f in fields.items() if word.rstrip("es") == name.rstrip("es")), None)
+        if field is not None:
+            smaller = replace(stations_of(found), **{field: less})
+            assert outcome(smaller, postgres, postgres.demands, wish_of(found)).misses == missed.reason
+        elif "in flight" in word:
+            assert missed.throughput < target
+        else:
+            key = {"frontend": "frontends", "history": "history_hosts"}[word.split()[0].rstrip("s")]
+            assert found.cluster is not None
+            fewer = ceilings(found.cluster.changed({key: less}))
+            lowest = min(c.rate for c in fewer if c.known and c.key in DEFAULTS and not c.key.startswith("matching."))
+            assert lowest * (1 - found.headroom) < target
+
+
+def test_without_a_p99_cores_are_the_utilization_law(postgres: Calibration) -> None:
+    """target x CPU per start / 0.8, rounded up: 2.53 ms of server and 3.22 ms of database on this sweep."""
+    found, demands = size(postgres, 2000, draws=0).needs(), postgres.demands
+    server = demands.cpu * (1 - demands.database)
+    assert found["server cores"] == math.ceil(2000 * server / 0.8)
+    assert found["database cores"] == math.ceil(2000 * demands.cpu * demands.database / 0.8)
+    assert found["frontends"] == math.ceil(2000 / 2400 / 0.8)
+
+
+def test_the_fewest_in_flight_reach_it_and_one_less_does_not(postgres: Calibration) -> None:
+    """The parallelism of the plan is the smallest with the target's throughput."""
+    found = size(postgres, 2000, draws=0)
+    curve = solve(stations_of(found).structure(wish_of(found)), postgres.demands, 64).throughput
+    flight = found.needs()["in flight"]
+    assert curve[flight - 2] < 2000 <= curve[flight - 1]
+
+
+def test_a_tighter_p99_takes_more_cores_until_none_helps(postgres: Calibration) -> None:
+    """10 ms takes more than 50 ms; what no-load latency exceeds is infeasible, with the latency that remains."""
+    loose, tight = size(postgres, 2000, p99=0.05, draws=0), size(postgres, 2000, p99=0.011, draws=0)
+    assert tight.needs()["server cores"] > loose.needs()["server cores"]
+    assert "for p99 11 ms" in tight.figures[0].reason
+    assert "p99" not in loose.figures[0].reason
+    never = size(postgres, 2000, p99=0.002, draws=0)
+    assert not never.feasible
+    assert never.figures == ()
+    assert "more than 2.0 ms" in str(never.reason)
+    assert "16 times the cores" in str(never.reason)
+
+
+def test_a_batch_is_a_target(postgres: Calibration) -> None:
+    """750,000 within 600 s are 1,250/s."""
+    batch, rate = size(postgres, batch=750_000, within=600, draws=0), size(postgres, 1250, draws=0)
+    assert (batch.target, batch.figures) == (1250.0, rate.figures)
+    assert batch.storage is not None
+    assert batch.storage.per_period == pytest.approx(750_000 * 25.1e3)
+
+
+def test_the_originals_target_reads_as_advice(postgres: Calibration) -> None:
+    """200,000/s: 1,150 cores at work (temporal-facts.md), a mean of 0.64 ms for 128 workers, nothing published."""
+    found = size(postgres, 200_000, draws=0)
+    need, notes = found.needs(), dict(found.notes)
+    working = 200_000 * postgres.demands.cpu
+    assert working == pytest.approx(1150, rel=0.05)
+    assert f"{working:,.0f} of them work all the time" in notes["Cores"]
+    assert need["server cores"] + need["database cores"] == pytest.approx(working / 0.8, rel=0.01)
+    assert need["frontends"] > 80
+    assert need["history hosts"] > 66
+    assert "0.64 ms" in notes["128 workers"]
+    assert "no published self-hosted cluster above 10,000" in notes["Sober"]
+    best = max(point.throughput for point in usable(postgres.measurements.points))
+    assert f"{200_000 / best:,.0f} times the highest rate measured" in notes["How sure"]
+
+
+def test_intervals_hold_the_plan_and_follow_the_noise(postgres: Calibration) -> None:
+    """Each figure lies in its interval; one of configuration alone has none; a noisier sweep has wider ones."""
+    fit = postgres.fit
+    noisy = postgres.model_copy(
+        update={"fit": fit.model_copy(update={"covariance": tuple(tuple(9 * c for c in r) for r in fit.covariance)})}
+    )
+    plain, wide = size(postgres, 20_000, draws=60), size(noisy, 20_000, draws=60)
+    for found in (plain, wide):
+        assert [f.name for f in found.figures if not f.low <= f.value <= f.high] == []
+    of = {f.name: f for f in plain.figures}
+    assert of["frontends"].low == of["frontends"].high
+    assert of["server cores"].low < of["server cores"].value < of["server cores"].high
+    cores = next(f for f in wide.figures if f.name == "server cores")
+    assert cores.high - cores.low > 1.5 * (of["server cores"].high - of["server cores"].low)
+
+
+def test_sqlite_has_one_connection(calibrations: Calibrations) -> None:
+    """The dev server cannot be made to start 5,000/s; the reason is its connection, not its cores."""
+    found = size(calibrations["devserver"], 5_000, draws=0)
+    assert "SQLite has one connection" in str(found.reason)
+    small = size(calibrations["devserver"], 50, draws=0)
+    assert small.feasible
+    assert small.needs()["cores"] == 1
+    assert "shards" not in small.needs()
+
+
+def test_temporal_cloud_has_its_own_limit(postgres: Calibration) -> None:
+    """2,000/s are four times the 500 actions/s of a namespace by default; 400/s need only a launcher."""
+    cloud = Cluster.load("temporal-cloud")
+    over = size(postgres, 2000, cluster=cloud)
+    assert "400% of actions_per_second 500" in str(over.reason)
+    assert size(postgres, 400, cluster=cloud).needs() == {"launcher processes": 1}
+
+
+def test_a_cluster_wide_key_is_raised_by_no_host(postgres: Calibration) -> None:
+    """frontend.globalRPS = 1,000 makes 2,000/s infeasible; without it frontends make up."""
+    capped = Cluster(name="mine", server_cores=1, database_cores=1, limits={"frontend.globalRPS": 1000})
+    assert "frontend.globalRPS 1,000" in str(size(postgres, 2000, cluster=capped).reason)
+    assert size(postgres, 700, cluster=capped, draws=0).feasible
+
+
+def test_too_few_launcher_processes_is_a_reason(postgres: Calibration) -> None:
+    """One loop cannot start 100,000/s; and 512 in flight cannot bridge half a second of network at 2,000/s."""
+    assert "launcher" in str(size(postgres, 100_000, launchers=1).reason)
+    far = Cluster(name="far", server_cores=1, database_cores=1, network_delay=0.5)
+    assert "512 in flight" in str(size(postgres, 2000, cluster=far, launchers=1).reason)
+    assert size(postgres, 2000, cluster=far, draws=0).needs()["launcher processes"] >= 2
+
+
+def test_more_headroom_takes_more(postgres: Calibration) -> None:
+    """Half of everything free takes at least as much as a tenth free, and more cores."""
+    wide, tight = (
+        size(postgres, 3000, headroom=0.5, draws=0).needs(),
+        size(postgres, 3000, headroom=0.1, draws=0).needs(),
+    )
+    assert all(wide[name] >= tight[name] for name in COUNTED)
+    assert wide["server cores"] > tight["server cores"]
+
+
+def test_cells_change_little(postgres: Calibration, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster for 40,000/s solved in 8 cells needs up to 3 % more in flight than in one: it errs on the slow side."""
+    wish = Wish(40_000)
+    whole = load_of(postgres.demands, wish, 40_000)
+    monkeypatch.setattr("capacity.model.needs._CELL", 20)
+    assert cells_for(40_000 * 0.0035, 200) == 8
+    parted = load_of(postgres.demands, wish, 40_000)
+    assert whole.holding <= parted.holding <= whole.holding * 1.03
+    assert whole.in_flight <= parted.in_flight <= whole.in_flight * 1.03
+
+
+def test_locks_outnumber_what_holds_them(postgres: Calibration) -> None:
+    """Shards are the power of two at which a lock is busy 40 % at most, by the starts that hold one."""
+    wish = Wish(10_000)
+    stations = stations_for(postgres.demands, wish, 10_000)
+    holding = load_of(postgres.demands, wish, 10_000).holding
+    assert stations is not None
+    assert holding / stations.shards <= 0.4 < holding / (stations.shards / 2)
+
+
+def test_storage_is_the_sweeps_where_it_was_measured(
+    measurements: Callable[[str], Measurements], postgres: Calibration
+) -> None:
+    """A sweep's bytes and statements are used and named; else they are typical and say so."""
+    typical = storage_need(postgres, 750_000, "batch", 3)
+    assert typical is not None
+    assert not typical.measured
+    assert typical.per_period == pytest.approx(18.8e9, rel=0.01)  # temporal-facts.md: 19 GB
+    assert typical.retained == pytest.approx(3 * typical.per_period)
+    assert "74 indexes" in typical.lever
+    assert "typical" in typical.lever
+    statements = (
+        StatementShare(
+            query="INSERT INTO executions_visibility ...", calls_per_start=1, seconds_per_start=8e-4, share=0.6
+        ),
+        StatementShare(query="SELECT 1", calls_per_start=1, seconds_per_start=1e-4, share=0.1),
+    )
+    swept = Storage(main=3000, visibility=20_000, wal=9_000, starts=5000, visibility_indexes=74, statements=statements)
+    own = postgres.model_copy(update={"measurements": postgres.measurements.model_copy(update={"storage": swept})})
+    measured = storage_need(own, 1000, "batch", 0)
+    assert measured is not None
+    assert measured.measured
+    assert (measured.per_period, measured.retained) == (23e6, 23e6)  # a batch is held at least while it runs
+    assert measured.lever.startswith("visibility takes 87% of the bytes; 60% of statement time is INSERT INTO")
+
+
+def test_json_has_no_number_that_json_lacks(postgres: Calibration) -> None:
+    """to_dict is strict JSON, feasible or not; HTML escapes; the result cannot be changed."""
+    for found in (size(postgres, 2000, p99=0.05, draws=10), size(postgres, 2000, p99=0.001, draws=10)):
+        data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+        assert data["feasible"] is found.feasible
+        assert [figure["name"] for figure in data["figures"]] == [figure.name for figure in found.figures]
+        assert "<table>" in found._repr_html_()
+        with pytest.raises(FrozenInstanceError):
+            found.target = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "no target is given"),
+        ({"target": 5, "batch": 5, "within": 1}, "target and batch are both given"),
+        ({"batch": 5}, "batch without within"),
+        ({"target": 5, "within": 5}, "within without batch"),
+        ({"batch": 0, "within": 5}, "a batch of 0 within 5 s"),
+        ({"batch": 5, "within": 0.0}, "a batch of 5 within 0 s"),
+        ({"target": 0}, "the target is 0 starts/s"),
+        ({"target": math.nan}, "the target is nan starts/s"),
+        ({"target": 2e6}, "the target is 2e+06 starts/s"),
+        ({"target": 5, "p99": -1}, "p99 is -1"),
+        ({"target": 5, "p99": math.nan}, "p99 is nan"),
+        ({"target": 5, "headroom": 1.0}, "headroom is 1"),
+        ({"target": 5, "retention_days": -1}, "retention days is -1"),
+        ({"target": 5, "launchers": 0}, "launcher processes is 0"),
+    ],
+)
+def test_misuse_is_one_line(postgres: Calibration, arguments: dict[str, Any], said: str) -> None:
+    """What is wrong is said with the value and what is allowed."""
+    with pytest.raises(UsageError) as caught:
+        size(postgres, **arguments)
+    assert str(caught.value).startswith(said)
+    assert "allowed" in str(caught.value)
+
+
+def test_twice_the_cores_double_a_cluster_that_cpus_bind(postgres: Calibration) -> None:
+    """On 2 cores at 128 in flight CPUs bind: 4 cores give 80 to 110 % more, 128 shards nothing."""
+    cluster = Cluster.load("postgres-dev")
+    now, cores, shards = what_if(postgres, cluster, [{"cores": 4}, {"shards": 128}], 128).rows
+    assert 0.8 < cores.gain < 1.1
+    assert cores.gain_low <= cores.gain <= cores.gain_high
+    assert abs(shards.gain) < 0.05
+    assert now.gain == 0.0
+    assert cores.throughput == pytest.approx(now.throughput * (1 + cores.gain))
+
+
+def test_a_network_delay_costs_what_littles_law_says(postgres: Calibration) -> None:
+    """With one in flight, a round trip of 50 ms adds 50 ms to each start."""
+    cluster = Cluster.load("postgres-dev")
+    now, far = what_if(postgres, cluster, [{"network_delay": 0.05}], 1).rows
+    assert 1 / far.throughput == pytest.approx(1 / now.throughput + 0.05, rel=1e-6)
+
+
+def test_what_if_stops_at_a_configured_rate(postgres: Calibration) -> None:
+    """64 times the cores of a stack whose frontend lets 1,000 through give 1,000, and the key is named."""
+    cluster = Cluster.load("postgres-dev").changed({"frontend.rps": 1000})
+    found = what_if(postgres, cluster, [{"cores": 128}], 256)
+    assert (found.rows[1].throughput, found.rows[1].binding) == (1000, "frontend.rps")
+    assert "then the limit is frontend.rps" in found.summary()
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_each_resource_is_doubled_once() -> None:
+    """The default question of a described cluster, but for what SQLite cannot have more of."""
+    assert {"shards": 128} in doubled(Cluster.load("postgres-dev"))
+    assert [next(iter(change)) for change in doubled(Cluster.load("devserver"))] == ["cores", "launcher_processes"]
+    assert {"network_delay": 0.00025} in doubled(Cluster.load("example-32-core"))
+
+
+def test_what_if_refuses_the_cloud_and_no_parallelism(postgres: Calibration) -> None:
+    """Neither has an answer."""
+    with pytest.raises(UsageError, match="Temporal Cloud has no cores"):
+        what_if(postgres, Cluster.load("temporal-cloud"), [], 8)
+    with pytest.raises(UsageError, match="parallelism is 0"):
+        what_if(postgres, Cluster.load("postgres-dev"), [], 0)
