@@ -18,6 +18,7 @@ import numpy as np
 from capacity.model.calibration import Calibration, Shape
 from capacity.model.fit import SQLITE_LOCK
 from capacity.model.network import MAXIMUM_PARALLELISM, Parameters, Solution, Structure, solve
+from capacity.model.prediction import shape_for
 
 MOST_IN_FLIGHT: Final = 2_048
 """How many starts in flight in one cell are looked at."""
@@ -253,18 +254,6 @@ def p99_of(solution: Solution, parallelism: int, shape: Shape) -> float:
     """Return the 99 % latency [s], as `predict` has it."""
     theory = float(solution.network.quantile(0.99, 0, [parallelism])[0])
     return theory * float(shape.factor(0.99, np.array([float(parallelism)]))[0])
-
-
-def shape_for(calibration: Calibration, cpus: float) -> Shape:
-    """Return the shape of the latency where the same number in flight meets other CPUs: it follows those per CPU.
-
-    The sweeps of PostgreSQL on one and on two CPUs agree so up to 8 in flight per CPU, where a sized cluster works:
-    measured over theoretical p99 is 0.65, 1.26 and 1.33 at 1, 4 and 8 per CPU on one, 0.68, 1.23 and 1.40 on two.
-    """
-    more = cpus / calibration.measurements.conditions.cluster_cpus
-    shape = calibration.shape
-    levels = tuple(max(round(level * more), i + 1) for i, level in enumerate(shape.parallelism))
-    return shape.model_copy(update={"parallelism": levels})
 
 
 def least_growth(

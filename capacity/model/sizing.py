@@ -18,9 +18,9 @@ from capacity.model import advice
 from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
 from capacity.model.limits import Ceiling, ceilings
-from capacity.model.needs import Outcome, Stations, Wish, least_growth, outcome, p99_of, shape_for, stations_for
+from capacity.model.needs import Outcome, Stations, Wish, least_growth, outcome, p99_of, stations_for
 from capacity.model.network import Parameters, solve
-from capacity.model.prediction import predict
+from capacity.model.prediction import predict, shape_for
 from capacity.model.sized import Figure, Missed, Predicted, Sizing
 from capacity.model.storage import DAY, storage_need
 
@@ -216,7 +216,7 @@ class _Search:
         """What `predict` says of the plan, with intervals; of a large one by its cells."""
         calibration, cells = self.calibration, result.cells
         found = predict(
-            calibration.model_copy(update={"shape": shape_for(calibration, stations.cpus / cells)}),
+            calibration,
             [result.parallelism // cells],
             structure=stations.structure(self.wish, cells),
             draws=self.draws,

@@ -16,7 +16,6 @@ from capacity.errors import UsageError
 from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
 from capacity.model.limits import number
-from capacity.model.needs import shape_for
 from capacity.model.network import MAXIMUM_PARALLELISM, solve
 from capacity.model.outlook import span
 from capacity.model.prediction import LEVEL, configured_rate, predict, structure_for
@@ -136,9 +135,7 @@ def what_if(
     for words, described in clusters:
         structure, cap = structure_for(described), configured_rate(described)
         limit = cap.rate if cap else np.inf
-        cpus = structure.cpus + (structure.database_cpus or 0.0)
-        scaled = calibration.model_copy(update={"shape": shape_for(calibration, cpus)})
-        found = predict(scaled, [parallelism], cluster=described, draws=0)
+        found = predict(calibration, [parallelism], cluster=described, draws=0)
         rate = float(found.throughput.value[0])
         drawn = np.array(
             [min(solve(structure, calibration.fit.demands(v), parallelism).throughput[-1], limit) for v in vectors]
