@@ -1,0 +1,248 @@
+"""Predictions: from one cluster to another that was measured too, and what always holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from capacity.model.calibration import Calibration
+from capacity.model.cluster import Cluster
+from capacity.model.fit import structure_of
+from capacity.model.measurement import Measurements
+from capacity.model.network import solve
+from capacity.model.prediction import (
+    Prediction,
+    configured_rate,
+    flight_of,
+    knee,
+    predict,
+    structure_for,
+    throughput_grid,
+)
+from capacity.rules import PoolRules, parallelism
+
+Sweeps = Callable[[str], Measurements]
+
+
+def across(
+    calibration: Calibration, target: Measurements, levels: tuple[int, ...], *, of_a_point: bool = False
+) -> Prediction:
+    """Predict the cluster of another sweep."""
+    return predict(calibration, levels, structure=structure_of(target.conditions), of_a_point=of_a_point)
+
+
+def measured(sweep: Measurements, levels: tuple[int, ...]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.array([point.throughput for level in levels for point in sweep.points if point.parallelism == level])
+
+
+# --- other clusters, measured
+
+
+@pytest.mark.parametrize("source", ["quiet", "two_cpus"])
+def test_two_cpus_predict_one(calibrations: dict[str, Calibration], measurements: Sweeps, source: str) -> None:
+    """Fitted on two CPUs that the launcher shares, one CPU without it is predicted within 15 % from 8 in flight on."""
+    levels = (8, 16, 32, 64, 128)
+    found = across(calibrations[source], measurements("one_cpu"), levels)
+    assert found.throughput.value == pytest.approx(measured(measurements("one_cpu"), levels), rel=0.15)
+    assert set(found.binding) == {"CPUs"}
+
+
+@pytest.mark.parametrize(("target", "levels"), [("quiet", (16, 64, 128, 256)), ("two_cpus", (8, 16, 32, 64, 128))])
+def test_one_cpu_predicts_two(
+    calibrations: dict[str, Calibration], measurements: Sweeps, target: str, levels: tuple[int, ...]
+) -> None:
+    """The other way round, from 8 in flight on, within 15 % too."""
+    found = across(calibrations["one_cpu"], measurements(target), levels)
+    assert found.throughput.value == pytest.approx(measured(measurements(target), levels), rel=0.15)
+
+
+def test_64_shards_predict_one(calibrations: dict[str, Calibration], measurements: Sweeps) -> None:
+    """Fitted on 64 shards of the same hour, one shard is predicted within 15 % at 8 in flight; the lock binds."""
+    found = across(calibrations["two_cpus"], measurements("one_shard"), (8,))
+    assert found.throughput.value == pytest.approx(measured(measurements("one_shard"), (8,)), rel=0.15)
+    assert found.binding == ("shard locks",)
+
+
+@pytest.mark.parametrize("source", ["quiet", "two_cpus"])
+def test_intervals_of_one_shard_hold_what_was_measured(
+    calibrations: dict[str, Calibration], measurements: Sweeps, source: str
+) -> None:
+    """64 shards do not tell what waiters on a shard cost: at 64 in flight the interval is wide and holds 146/s."""
+    found = across(calibrations[source], measurements("one_shard"), (64,)).throughput
+    assert found.low[0] <= measured(measurements("one_shard"), (64,))[0] <= found.high[0]
+    assert found.high[0] > 1.5 * found.low[0]
+
+
+@pytest.mark.parametrize("target", ["one_cpu", "one_shard"])
+def test_intervals_of_a_point_hold_most_points_of_another_cluster(
+    calibrations: dict[str, Calibration], measurements: Sweeps, target: str
+) -> None:
+    """From the sweep of the same hour, 90 % intervals for one more point hold at least 7 of 8 points elsewhere."""
+    levels = (1, 2, 4, 8, 16, 32, 64, 128)
+    found = across(calibrations["two_cpus"], measurements(target), levels, of_a_point=True).throughput
+    points = measured(measurements(target), levels)
+    assert ((found.low <= points) & (points <= found.high)).sum() >= 7
+
+
+# --- what always holds
+
+
+LEVELS = (1, 2, 3, 4, 7, 8, 16, 33, 64, 128, 256, 512)
+
+
+@pytest.mark.parametrize("name", ["devserver", "quiet", "two_cpus", "one_cpu", "one_shard"])
+def test_figures_of_a_prediction_agree_with_each_other(calibrations: dict[str, Calibration], name: str) -> None:
+    """Little's law, duration, order of quantiles, intervals around their values, utilization within 0 to 1."""
+    found = predict(calibrations[name], LEVELS, batch=5000)
+    assert found.throughput.value * found.mean.value == pytest.approx(np.array(LEVELS), rel=1e-9)
+    assert found.duration.value * found.throughput.value == pytest.approx(5000, rel=1e-9)
+    assert (found.p50.value <= found.mean.value * (1 + 1e-9)).all()
+    assert (found.p50.value < found.p99.value).all()
+    for figure in (found.throughput, found.mean, found.p50, found.p99, found.duration):
+        assert np.isfinite([figure.low, figure.value, figure.high]).all()
+        assert (figure.low <= figure.value).all()
+        assert (figure.value <= figure.high).all()
+    for used in found.utilization.values():
+        assert ((used >= 0) & (used <= 1)).all()
+
+
+def test_one_at_a_time_equals_all_at_once(calibrations: dict[str, Calibration]) -> None:
+    """A throughput does not depend on what else was asked."""
+    whole = predict(calibrations["quiet"], LEVELS, draws=0).throughput.value
+    alone = [predict(calibrations["quiet"], (level,), draws=0).throughput.value[0] for level in LEVELS]
+    assert whole == pytest.approx(alone, rel=1e-9)
+
+
+def test_latency_at_measured_parallelism_is_the_measured_one(
+    calibrations: dict[str, Calibration], measurements: Sweeps
+) -> None:
+    """Where it was measured, p50 over mean and p99 over mean are the sweep's own."""
+    points = measurements("quiet").points
+    found = predict(calibrations["quiet"], [point.parallelism for point in points], draws=0)
+    assert found.p99.value / found.mean.value == pytest.approx([p.p99 / p.mean for p in points], rel=0.1)
+    assert found.p50.value / found.mean.value == pytest.approx([min(p.p50 / p.mean, 1) for p in points], rel=0.1)
+
+
+def test_a_point_is_less_sure_than_the_mean_of_many(calibrations: dict[str, Calibration]) -> None:
+    """An interval for one more measurement is wider than that for the mean: it has the noise of a point in it."""
+    mean = predict(calibrations["quiet"], (64,)).throughput
+    point = predict(calibrations["quiet"], (64,), of_a_point=True).throughput
+    assert point.low[0] < mean.low[0] < mean.high[0] < point.high[0]
+
+
+def test_farther_beyond_the_sweep_is_less_sure(calibrations: dict[str, Calibration]) -> None:
+    """The relative width of an interval grows from the highest measured parallelism to twice and four times that."""
+    found = predict(calibrations["two_cpus"], (128, 256, 512)).throughput
+    assert (np.diff(found.high / found.low) > 0).all()
+
+
+def test_without_draws_an_interval_has_no_width(calibrations: dict[str, Calibration]) -> None:
+    """No draws: low and high are the value itself."""
+    found = predict(calibrations["quiet"], (8,), draws=0).throughput
+    assert found.low == found.value == found.high
+
+
+# --- what if
+
+
+def test_more_cpus_never_cost_throughput(calibrations: dict[str, Calibration]) -> None:
+    """1 to 64 CPUs with the quiet sweep's demands: never less, and 64 give at least 20 times what two give."""
+    base = structure_of(calibrations["quiet"].measurements.conditions)
+    structures = [replace(base, cpus=cpus, locks=512, connections=1000.0) for cpus in (1, 2, 4, 8, 16, 32, 64)]
+    found = [predict(calibrations["quiet"], (256,), structure=s, draws=0).throughput.value[0] for s in structures]
+    assert (np.diff(found) > 0).all()
+    assert found[-1] > 20 * found[1]
+
+
+def test_more_shards_cost_next_to_no_throughput(calibrations: dict[str, Calibration]) -> None:
+    """1, 4, 16, 64 and 512 shards, 64 in flight: what binds turns from locks to CPUs.
+
+    Each step gains, but for 1 %: starts that no longer wait for a lock wait for a CPU, which has its own small cost.
+    """
+    base = structure_of(calibrations["quiet"].measurements.conditions)
+    found = [
+        predict(calibrations["quiet"], (64,), structure=replace(base, locks=shards), draws=0)
+        for shards in (1, 4, 16, 64, 512)
+    ]
+    rates = np.array([f.throughput.value[0] for f in found])
+    assert (rates[1:] > 0.99 * rates[:-1]).all()
+    assert rates[-1] > 1.5 * rates[0]
+    assert found[0].binding == ("shard locks",)
+    assert found[-1].binding == ("CPUs",)
+
+
+def test_a_longer_way_needs_more_in_flight_not_more_cpus(calibrations: dict[str, Calibration]) -> None:
+    """50 ms of network: one in flight gets less than 20/s, and 256 get what they get without within 3 %."""
+    base = structure_of(calibrations["quiet"].measurements.conditions)
+    far = predict(
+        calibrations["quiet"], (1, 256), structure=replace(base, network_delay=0.05), draws=0
+    ).throughput.value
+    near = predict(calibrations["quiet"], (1, 256), structure=base, draws=0).throughput.value
+    assert far[0] < 20 < near[0]
+    assert far[1] == pytest.approx(near[1], rel=0.03)
+
+
+CLUSTER = Cluster(name="described", store="postgres", cores=32, shards=512, max_conns=100)
+
+
+def test_a_configured_rate_caps_throughput_and_is_named(calibrations: dict[str, Calibration]) -> None:
+    """32 cores could do more than the lowest configured rate: throughput and its interval stop there, with its key."""
+    cap = configured_rate(CLUSTER)
+    assert cap is not None
+    found = predict(calibrations["quiet"], (1, 512), cluster=CLUSTER)
+    assert found.cap == cap
+    assert found.throughput.value[1] == found.throughput.high[1] == pytest.approx(cap.rate)
+    assert found.binding == ("too few in flight", cap.key)
+    assert found.throughput.value[0] < cap.rate
+
+
+def test_a_described_cluster_has_the_stations_it_says() -> None:
+    """Cores, shards and connections of the description are those of the network."""
+    structure = structure_for(CLUSTER)
+    assert (structure.cpus, structure.locks, structure.connections) == (32, 512, 100)
+
+
+# --- the grid, the knee, the rules
+
+
+def test_the_grid_is_the_prediction_of_every_cell(calibrations: dict[str, Calibration]) -> None:
+    """CPUs x multipliers in one call equals predictions one by one, with the parallelism of the rules."""
+    cpus, multipliers = [1, 2, 8, 64, 1024], [1, 2, 4, 8]
+    grid = throughput_grid(calibrations["quiet"], cpus, multipliers)
+    flights = [[parallelism(c, rules=PoolRules(multiplier=m)).value for m in multipliers] for c in cpus]
+    single = [predict(calibrations["quiet"], row, draws=0).throughput.value for row in flights]
+    assert grid == pytest.approx(np.array(single), rel=1e-9)
+
+
+def test_the_grid_keeps_to_the_configured_rate(calibrations: dict[str, Calibration]) -> None:
+    """No cell of the grid exceeds the lowest configured rate of the cluster."""
+    cap = configured_rate(CLUSTER)
+    assert cap is not None
+    assert throughput_grid(calibrations["quiet"], range(1, 1025), (1, 2, 4, 8), cluster=CLUSTER).max() == cap.rate
+
+
+def test_the_knee_is_where_95_percent_of_the_peak_are_reached(calibrations: dict[str, Calibration]) -> None:
+    """On two CPUs a few in flight are enough: the knee lies below 8, and one less in flight is below the share."""
+    conditions = calibrations["quiet"].measurements.conditions
+    curve = solve(structure_of(conditions), calibrations["quiet"].demands).throughput
+    at = knee(curve)
+    assert 1 < at < 8
+    assert curve[at - 2] < 0.95 * curve.max() <= curve[at - 1]
+
+
+def test_the_parallelism_asked_for_is_that_of_the_rules() -> None:
+    """32 CPUs with a multiplier of 4 have 128 in flight, 1,024 CPUs the cap."""
+    assert (flight_of(32, 4), flight_of(1024, 4)) == (128, 512)
+
+
+def test_a_frame_has_a_row_per_parallelism_and_is_json(calibrations: dict[str, Calibration]) -> None:
+    """Everything is there as plain numbers: one row per parallelism, and JSON of the whole."""
+    found = predict(calibrations["quiet"], (1, 8), batch=1000)
+    rows = found.to_frame()
+    assert [row["parallelism"] for row in rows] == [1, 8]
+    assert rows[1]["throughput_low"] <= rows[1]["throughput"] <= rows[1]["throughput_high"]
+    assert json.loads(json.dumps(found.to_dict()))["measured_to"] == 256
