@@ -35,11 +35,11 @@ CPU_WAITER: Final = 3e-4
 """Share by which each start that waits for a CPU lengthens the work of all, before a sweep says more: the 64-shard
 sweep on PostgreSQL 15 has about that, and the dev server's as much for each that waits for its connection."""
 
-TYPICAL_BACKGROUND: Final = 0.45
+TYPICAL_BACKGROUND: Final = 0.25
 """Share of a start's CPU time that follows its answer, before a sweep says more: transfer and visibility tasks."""
 
 LOCK_WAITER_POSTGRES: Final = 0.0055
-LOCK_SHARE_POSTGRES: Final = 0.42
+LOCK_SHARE_POSTGRES: Final = 0.65
 """Share by which each waiter on a shard lengthens the work, and the lock's hold over the CPU time of a start: from a
 one-shard sweep on PostgreSQL 15, 1 to 128 in flight, where they are what binds."""
 

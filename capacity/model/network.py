@@ -117,7 +117,7 @@ class Solution:
         """Return the utilization of each resource, 0 to 1, for 1..N in flight."""
         rate, demands, structure = self.throughput, self.demands, self.structure
         slowed = 1 + (self._inside(_slowing(demands, structure, self.active)) if _slows(demands) else 0.0)
-        used = {name: rate * need * slowed / many for name, need, many in _pools(demands, structure)}
+        used = {pool.name: rate * (pool.work + pool.own) * slowed / pool.cpus for pool in _pools(demands, structure)}
         hold = demands.lock * slowed * self._stretch()
         used[structure.lock_name] = np.minimum(rate * hold / structure.locks, 1.0)
         if np.isfinite(structure.connections):
@@ -165,15 +165,25 @@ def active_starts(structure: Structure, demands: Parameters, population: int) ->
     return active
 
 
-def _pools(demands: Parameters, structure: Structure) -> list[tuple[str, float, float]]:
-    """Return (name, CPU seconds per start, CPUs) of each pool of CPUs."""
+@dataclass(frozen=True)
+class _Pool:
+    """CPUs, what a start's work takes of them, and what its launcher takes besides [s]."""
+
+    name: str
+    cpus: float
+    work: float
+    own: float = 0.0
+
+
+def _pools(demands: Parameters, structure: Structure) -> list[_Pool]:
     own = demands.launcher_idle if structure.shares_cpus else 0.0
     if structure.database_cpus is None:
-        return [("CPUs", demands.cpu + own, structure.cpus)]
-    return [
-        ("server CPUs", demands.cpu * (1 - demands.database) + own, structure.cpus),
-        ("database CPUs", demands.cpu * demands.database, structure.database_cpus),
+        return [_Pool("CPUs", structure.cpus, demands.cpu, own)]
+    pools = [
+        _Pool("server CPUs", structure.cpus, demands.cpu * (1 - demands.database), own),
+        _Pool("database CPUs", structure.database_cpus, demands.cpu * demands.database),
     ]
+    return [pool for pool in pools if pool.work > 0]  # a database inside the server has no CPUs of its own
 
 
 def _slows(demands: Parameters) -> bool:
@@ -190,12 +200,10 @@ def _slowing(demands: Parameters, structure: Structure, active: Floats) -> Float
 
 def _cluster_rates(structure: Structure, demands: Parameters, active: Floats) -> Floats:
     slowed = 1 + _slowing(demands, structure, active)
-    pools = _pools(demands, structure)
     stations = []
-    for _, need, many in pools:
-        own = demands.launcher_idle if structure.shares_cpus and many is structure.cpus else 0.0
-        foreground = (need - own) * (1 - demands.background)
-        stations.append((foreground, need - foreground, many))
+    for pool in _pools(demands, structure):
+        foreground = pool.work * (1 - demands.background)
+        stations.append((foreground, pool.work - foreground + pool.own, pool.cpus))
     if len(stations) == 1:
         return shadowed(*stations[0], active) / slowed
     n = np.arange(1, active.size + 1, dtype=float)

@@ -14,12 +14,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from capacity.errors import UsageError
 from capacity.model.calibration import Calibration, Shape
 from capacity.model.cluster import Cluster
 from capacity.model.fit import SQLITE_LOCK, structure_of
 from capacity.model.limits import Ceiling, ceilings
 from capacity.model.memory import launcher_rss
-from capacity.model.network import Structure, solve
+from capacity.model.network import MAXIMUM_PARALLELISM, Structure, solve
 from capacity.model.queueing import Floats
 from capacity.rules.pool import DEFAULT_RULES, PoolRules, parallelism, queue_size
 
@@ -159,6 +160,13 @@ def predict(
         Intervals of one more measurement, its noise included, in place of the mean of many.
     """
     asked = np.array(at, dtype=np.int64)
+    if not asked.size or asked.min() < 1 or asked.max() > MAXIMUM_PARALLELISM:
+        outside = [int(p) for p in asked if not 1 <= p <= MAXIMUM_PARALLELISM]
+        raise UsageError(f"parallelism is {outside[0] if outside else 'empty'}", allowed=f"1 to {MAXIMUM_PARALLELISM}")
+    if draws < 0 or draws == 1:
+        raise UsageError(f"draws is {draws}", allowed="0 for no intervals, or 2 and more")
+    if batch < 1:
+        raise UsageError(f"batch is {batch}", allowed="1 or more")
     at_most = int(asked.max())
     if structure is None:
         structure = structure_of(calibration.measurements.conditions) if cluster is None else structure_for(cluster)

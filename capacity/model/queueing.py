@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv, gammaln
+from scipy.special import gammainc, gammaincinv, gammaln
 
 Floats = NDArray[np.float64]
 
@@ -41,22 +41,25 @@ def separate_queues(demand: float, queues: int, population: int) -> Floats:
 
 
 def shadowed(foreground: float, background: float, servers: float, busy: Floats) -> Floats:
-    """Return the rates of `servers` that owe each start background work after its answer.
+    """Return the rates of `servers` that owe each start background work after its answer, all work sharing them alike.
 
-    While b of them work on answers, starts leave at rate x, each with `background` seconds that all servers share:
-    the foreground is stretched by ``1 / (1 - x background / servers)`` (the shadow-server approximation, [3]_ ch. 11),
-    which solved for x is the closed form used here.
+    With n starts in the foreground and B pieces of background work each runs at ``1 / max(1, (n + B) / servers)``.
+    Of exponential times, B at any moment weighs as Poisson's with mean ``a = n background / foreground`` does, over
+    that speed, so that starts leave at ``n / foreground / E[max(1, (n + B) / servers)]``: exact while n stays the same.
 
     Parameters
     ----------
     foreground, background : float
-        Seconds of one server per start, on the path of its answer and after it.
+        Seconds of one server per start, on the path of its answer (above 0) and after it.
     servers : float
     busy : array of float
-        Starts that want a server, for each population; more than `servers` wait.
+        Starts that want a server, for each population.
     """
-    working = np.minimum(busy, servers)
-    return np.asarray(working / (foreground + background * working / servers), dtype=float)
+    behind = busy * background / foreground
+    free = np.maximum(servers - busy, 1e-12)
+    beyond = behind * gammainc(free, behind) - free * gammainc(free + 1, behind)  # E[max(B - free, 0)]
+    beyond = np.where(busy < servers, beyond, busy + behind - servers)
+    return np.asarray(busy / foreground / (1 + beyond / servers), dtype=float)
 
 
 @dataclass(frozen=True)
