@@ -5,7 +5,8 @@ intervals follow from one covariance. Roots, because a cost too small to be seen
 logarithms it would be thought as likely far larger as far smaller, and intervals came out twice as wide and lopsided.
 Each has a prior, wide but for what was measured directly (CPU per start, the lock's hold by the server's own metrics):
 a parameter whose spread stays that of its prior is *not identified* by the sweep, and said to be so.
-Points differ by a common factor from round to round (a machine drifts); it is fitted and taken out.
+Points differ by a common factor from round to round (a machine drifts), and with how much CPU the same start took at
+that moment (a machine shared with others): both are fitted and taken out.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ LOCK_SHARE_POSTGRES: Final = 0.65
 """Share by which each waiter on a shard lengthens the work, and the lock's hold over the CPU time of a start: from a
 one-shard sweep on PostgreSQL 15, 1 to 128 in flight, where they are what binds."""
 
-_DRIFT: Final = 0.1
+_DRIFT: Final = 0.2
+_SLOWNESS: Final = 1.0
 _LEAST_NOISE: Final = 0.01
 
 
@@ -189,7 +191,7 @@ def fit(measurements: Measurements) -> Fit:
 
 
 class _Problem:
-    """Residuals of points and priors for a vector of parameters, then a drift per round, less its mean."""
+    """Residuals of points and priors for a vector of parameters, a drift per round, and what a slow machine costs."""
 
     def __init__(self, points: list[Point], measurements: Measurements) -> None:
         self.structure = structure_of(measurements.conditions)
@@ -197,21 +199,36 @@ class _Problem:
         self.log_throughput = np.log([point.throughput for point in points])
         rounds = sorted({point.repeat for point in points})
         self.round = np.array([rounds.index(point.repeat) for point in points])
-        self.drifts = len(rounds)
+        self.slowness = _slowness(points)
         self.fixed = _fixed(points)
         self.prior = prior(measurements)
-        self.start = np.concatenate([self.prior.centre, np.zeros(self.drifts)])
-        self.scale = np.concatenate([self.prior.spread, np.full(self.drifts, _DRIFT)])
+        self.start = np.concatenate([self.prior.centre, np.zeros(len(rounds) + 1)])
+        self.scale = np.concatenate([self.prior.spread, np.full(len(rounds), _DRIFT), [_SLOWNESS]])
 
     def residuals(self, values: Floats, noise: float) -> Floats:
         size = len(NAMES)
         demands = demands_of(values[:size], self.fixed)
         population = int(self.parallelism.max())
         predicted = solve(self.structure, demands, population).throughput[self.parallelism - 1]
-        drift = values[size:] - values[size:].mean()
-        data = (np.log(predicted) + drift[self.round] - self.log_throughput) / noise
+        drifts, cost = values[size:-1], values[-1]
+        machine = (drifts - drifts.mean())[self.round] - cost * self.slowness
+        data = (np.log(predicted) + machine - self.log_throughput) / noise
         held = (values[:size] - self.prior.centre) / self.prior.spread
-        return np.concatenate([data, held, values[size:] / _DRIFT])
+        return np.concatenate([data, held, drifts / _DRIFT, [cost / _SLOWNESS]])
+
+
+def _slowness(points: list[Point]) -> Floats:
+    """Return by how much each point's starts took more CPU than equal points' did, as a logarithm, median 0.
+
+    The same start takes more CPU time where somebody else uses the same cores' caches and threads: a covariate that
+    tells a point on a slow moment of the machine from one at a slow place of the curve.
+    """
+    cpu = [p.server_cpu + (p.database_cpu or 0.0) if p.server_cpu else math.nan for p in points]
+    logs = np.log(np.array(cpu))
+    if np.isnan(logs).any():
+        return np.zeros(len(points))
+    levels = np.array([point.parallelism for point in points])
+    return np.asarray(logs - np.array([np.median(logs[levels == level]) for level in levels]), dtype=float)
 
 
 def _fixed(points: list[Point]) -> _Fixed:

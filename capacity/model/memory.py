@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 from capacity.model.measurement import LauncherMemory
 from capacity.model.queueing import Floats
 
-TYPICAL: Final = LauncherMemory(base=78 * 2**20, per_in_flight=12e3, per_item=1.6)
-"""Fitted to `benchmarks/memory.py` on CPython 3.13, x86-64; the base is almost all libraries."""
+TYPICAL: Final = LauncherMemory(base=94.6 * 2**20, per_in_flight=5e3, per_item=2.0)
+"""Fitted to `benchmarks/memory.py` on CPython 3.11, x86-64; the base is almost all libraries."""
 
 
 def launcher_rss(parallelism: ArrayLike, batch: int, memory: LauncherMemory | None = None) -> Floats:

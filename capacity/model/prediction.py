@@ -160,16 +160,20 @@ def predict(
         Intervals of one more measurement, its noise included, in place of the mean of many.
     """
     asked = np.array(at, dtype=np.int64)
-    if not asked.size or asked.min() < 1 or asked.max() > MAXIMUM_PARALLELISM:
-        outside = [int(p) for p in asked if not 1 <= p <= MAXIMUM_PARALLELISM]
-        raise UsageError(f"parallelism is {outside[0] if outside else 'empty'}", allowed=f"1 to {MAXIMUM_PARALLELISM}")
+    if structure is None:
+        structure = structure_of(calibration.measurements.conditions) if cluster is None else structure_for(cluster)
+    most = MAXIMUM_PARALLELISM * structure.launchers
+    if not asked.size or asked.min() < 1 or asked.max() > most:
+        outside = [int(p) for p in asked if not 1 <= p <= most]
+        raise UsageError(
+            f"parallelism is {outside[0] if outside else 'empty'}",
+            allowed=f"1 to {MAXIMUM_PARALLELISM} for each launcher process",
+        )
     if draws < 0 or draws == 1:
         raise UsageError(f"draws is {draws}", allowed="0 for no intervals, or 2 and more")
     if batch < 1:
         raise UsageError(f"batch is {batch}", allowed="1 or more")
     at_most = int(asked.max())
-    if structure is None:
-        structure = structure_of(calibration.measurements.conditions) if cluster is None else structure_for(cluster)
     cap = configured_rate(cluster) if cluster is not None else None
     demands = calibration.demands
     solution = solve(structure, demands, at_most)

@@ -1,4 +1,4 @@
-"""Files that come with the package: descriptions of clusters and calibrations.
+"""Files that come with the package: descriptions of clusters, calibrations and thresholds.
 
 They live in ``data/`` at the repository's top; ``capacity/data`` is a link to it, which a wheel holds as files.
 """
@@ -11,7 +11,7 @@ from typing import Final
 
 from capacity.errors import UsageError
 
-SUFFIXES: Final = {"calibrations": ".json", "clusters": ".toml"}
+SUFFIXES: Final = {"calibrations": ".json", "clusters": ".toml", "thresholds": ".toml"}
 """Kinds of shipped files."""
 FOLDER: Final = Path(__file__).parent.parent / "data"
 
@@ -34,7 +34,7 @@ def path(kind: str, name: str) -> Path:
     Parameters
     ----------
     kind : str
-        ``clusters`` or ``calibrations``.
+        ``clusters``, ``calibrations`` or ``thresholds``.
     name : str
         Its name, without suffix.
 
