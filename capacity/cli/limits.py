@@ -56,7 +56,7 @@ def limits(
     from capacity.model.cluster import Cluster
     from capacity.model.limits import binding, ceilings, verdict
 
-    described = Cluster.load(cluster).changed(_settings(settings or ()))
+    described = Cluster.load(cluster).changed(settings_of(settings or ()))
     found = ceilings(described)
     if format is Format.JSON:
         first = binding(found)
@@ -73,7 +73,7 @@ def limits(
         _print_text(described, found, verdict(found))
 
 
-def _settings(pairs: Sequence[str]) -> dict[str, object]:
+def settings_of(pairs: Sequence[str]) -> dict[str, object]:
     """KEY=VALUE pairs as values of TOML's kinds; what is no number and no boolean is text."""
     values: dict[str, object] = {}
     for pair in pairs:

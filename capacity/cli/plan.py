@@ -68,6 +68,10 @@ def plan(
         str | None,
         typer.Option(metavar="NAME|FILE", help="What a start costs there; by default what the cluster's file names."),
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change that cluster's description, as in 'capacity limits'."),
+    ] = None,
     claim: Annotated[
         bool, typer.Option("--claim", help="Also set the original's 200,000/s against that cluster.")
     ] = False,
@@ -86,8 +90,8 @@ def plan(
         batch=positive("--batch", batch),
         multiplier=positive("--multiplier", multiplier),
     )
-    if cluster is None and (calibration is not None or claim):
-        option = "--claim" if claim else "--calibration"
+    if cluster is None and (calibration is not None or claim or settings):
+        option = "--claim" if claim else "--calibration" if calibration else "--set"
         raise UsageError(f"{option} needs a cluster", next_step="pass --cluster postgres-dev, or a file of your own")
     if cluster is None:
         if format is Format.JSON:
@@ -98,7 +102,7 @@ def plan(
     from capacity.model import claim as claims
     from capacity.model.outlook import outlook
 
-    described, measured = described_and_measured(cluster, calibration)
+    described, measured = described_and_measured(cluster, calibration, settings or ())
     found = outlook(result, described, measured)
     asked = claims.claim(described, measured) if claim else None
     if format is Format.JSON:
@@ -110,12 +114,15 @@ def plan(
         _print_claim(asked)
 
 
-def described_and_measured(cluster: str, calibration: str | None) -> tuple[Cluster, Calibration]:
-    """Return a cluster's description and what a start costs there, by their names or files."""
+def described_and_measured(
+    cluster: str, calibration: str | None, settings: Sequence[str] = ()
+) -> tuple[Cluster, Calibration]:
+    """Return a cluster's description, changed, and what a start costs there, by their names or files."""
+    from capacity.cli.limits import settings_of
     from capacity.model.calibration import Calibration
     from capacity.model.cluster import Cluster
 
-    described = Cluster.load(cluster)
+    described = Cluster.load(cluster).changed(settings_of(settings))
     name = calibration or described.calibration
     if name is None:
         raise UsageError(

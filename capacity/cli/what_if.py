@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from capacity.cli.limits import DEFAULT
-from capacity.cli.limits import _settings as settings_of
+from capacity.cli.limits import settings_of as settings_of
 from capacity.cli.plan import described_and_measured, print_columns, whole
 from capacity.model import shipped
 from capacity.rules.plan import pool_plan, positive

@@ -25,7 +25,7 @@ RESOURCES: Final = (
 """Fields of `Stations`, and what one and many of them are called."""
 
 PUBLISHED: Final = 10_000
-"""Starts per second above which no self-hosted cluster was found published (temporal-facts.md, section 4)."""
+"""Starts per second above which no self-hosted cluster was found published."""
 ORIGINAL: Final = 128
 """Workers of the original, for which it claimed 200,000 starts per second."""
 CHART_SHARDS: Final = 512

@@ -63,7 +63,7 @@ LATER: Final = MappingProxyType({"history": 3.2})
 """The same page: GetTransferTasks, GetVisibilityTasks and GetWorkflowExecution 1.00 each, queue upkeep 0.16."""
 TYPICAL: Final[Mapping[str, Demands]] = MappingProxyType(
     {
-        # temporal-facts.md, section 1: CPU at 64 in flight on PostgreSQL 15, 64 shards, 2 shared cores; a single
+        # data/measurements: CPU at 64 in flight on PostgreSQL 15, 64 shards, 2 shared cores; a single
         # shard made 222 starts/s at most there. How long a connection is in use was not measured on a quiet machine.
         "postgres": Demands(
             server_cpu=2.525e-3,
@@ -74,7 +74,7 @@ TYPICAL: Final[Mapping[str, Demands]] = MappingProxyType(
             later_requests=LATER,
             source="typical, measured on a 2-core PostgreSQL stack, not on yours",
         ),
-        # temporal-facts.md, section 1: server CPU 3.2-4.2 ms with SQLite in it. The dev server reads namespace and
+        # data/measurements: server CPU 3.2-4.2 ms with SQLite in it. The dev server reads namespace and
         # search attributes anew for each start: frontend GetNamespace and GetCurrentClusterMetadata 1.00 each;
         # after the answer GetWorkflowExecution 1.00, GetTransferTasks and GetVisibilityTasks 0.31 each.
         "sqlite": Demands(

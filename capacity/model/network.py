@@ -148,7 +148,7 @@ def solve(structure: Structure, demands: Parameters, population: int = MAXIMUM_P
 
 
 def active_starts(structure: Structure, demands: Parameters, population: int) -> Floats:
-    """Return how many of n starts in the cluster have their lock, or need none at the moment, for n = 1..N.
+    """Return how many of n starts in the cluster are at work on their answer: none waits for its lock, for n = 1..N.
 
     From the closed network of the locks alone: how the CPUs slow all work down does not change the shares.
     """
@@ -159,9 +159,9 @@ def active_starts(structure: Structure, demands: Parameters, population: int) ->
     active = n
     if hold > 0:
         rates = separate_queues(hold, structure.locks, population)
-        active = np.minimum(closed((rates,), unlocked).throughput * max(work, hold), n)
+        active = np.minimum(closed((rates,), unlocked).throughput * work, n)
     if np.isfinite(structure.connections) and hold > 0:
-        active = np.minimum(active, structure.connections * max(work / hold, 1.0))
+        active = np.minimum(active, structure.connections * work / hold)
     return active
 
 

@@ -207,7 +207,9 @@ def _with_count(resource: str, cluster: Cluster) -> str:
         "shard locks": (cluster.shards * cluster.shard_io_concurrency, ""),
         "connections": (cluster.max_conns * cluster.history_hosts, "to the main store"),
     }
-    many, of = counts.get(resource, (None, ""))
+    if resource not in counts:
+        return resource
+    many, of = counts[resource]
     return " ".join(part for part in ("the", f"{many:,}" if many else "", resource, of) if part)
 
 

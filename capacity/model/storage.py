@@ -14,11 +14,11 @@ from capacity.model.outlook import STOCK
 DAY: Final = 86_400.0
 
 _VISIBILITY_INSERT: Final = 0.9 / 1.3
-"""Share of visibility's INSERT in the statement time of a start, stock schema on PostgreSQL 15 (temporal-facts.md)."""
+"""Share of visibility's INSERT in the statement time of a start, stock schema on PostgreSQL 15."""
 
 _USED_INDEXES: Final = 6
 _WITHOUT_UNUSED: Final = 2.2e3
-"""Bytes of a visibility row without the indexes that no query of a stock server uses (temporal-facts.md)."""
+"""Bytes of a visibility row without the indexes that no query of a stock server uses."""
 
 
 @dataclass(frozen=True)

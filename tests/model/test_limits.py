@@ -115,7 +115,7 @@ def test_shared_cores_serve_server_database_and_a_launcher_that_shares_them() ->
 
 
 def test_the_measured_machine_binds_where_it_was_measured() -> None:
-    """The typical ceiling of the 2-core stack is within 10 % of the 325 starts/s measured there (temporal-facts, 1)."""
+    """The typical ceiling of the 2-core stack is within 10 % of the 325 starts/s measured there."""
     first = binding(ceilings(Cluster.load("postgres-dev")))
     assert first is not None
     assert (first.key, first.starts_per_second) == ("cores", pytest.approx(325, rel=0.1))
@@ -257,7 +257,7 @@ def test_raised_is_the_next_ceiling_and_its_value_reaches_it(described: Cluster,
 
 
 def test_typical_costs_are_those_of_the_facts() -> None:
-    """The PostgreSQL row of 64 in flight, and the middle of 3.2 to 4.2 ms for SQLite (temporal-facts, section 1)."""
+    """The PostgreSQL row of 64 in flight, and the middle of 3.2 to 4.2 ms for SQLite."""
     assert typical("postgres").cluster_cpu == pytest.approx(2525e-6 + 3237e-6)
     assert typical("sqlite").cluster_cpu == pytest.approx(3.7e-3)
 

@@ -162,7 +162,7 @@ def test_a_batch_is_a_target(postgres: Calibration) -> None:
 
 
 def test_the_originals_target_reads_as_advice(postgres: Calibration) -> None:
-    """200,000/s: 1,150 cores at work (temporal-facts.md), a mean of 0.64 ms for 128 workers, nothing published."""
+    """200,000/s: 1,150 cores at work, a mean of 0.64 ms for 128 workers, nothing published."""
     found = size(postgres, 200_000, draws=0)
     need, notes = found.needs(), dict(found.notes)
     working = 200_000 * postgres.demands.cpu
@@ -263,7 +263,7 @@ def test_storage_is_the_sweeps_where_it_was_measured(
     typical = storage_need(postgres, 750_000, "batch", 3)
     assert typical is not None
     assert not typical.measured
-    assert typical.per_period == pytest.approx(18.8e9, rel=0.01)  # temporal-facts.md: 19 GB
+    assert typical.per_period == pytest.approx(18.8e9, rel=0.01)  # 19 GB
     assert typical.retained == pytest.approx(3 * typical.per_period)
     assert "74 indexes" in typical.lever
     assert "typical" in typical.lever
