@@ -7,7 +7,25 @@ from collections.abc import Sequence
 
 import typer
 
-from capacity.cli import cluster, launch, limits, plan, runs, score, size, sweep, table, watch, what_if
+from capacity.cli import (
+    alerts,
+    check,
+    cluster,
+    compare,
+    launch,
+    levers,
+    limits,
+    plan,
+    rollback,
+    runs,
+    score,
+    size,
+    soak,
+    sweep,
+    table,
+    watch,
+    what_if,
+)
 from capacity.errors import CapacityError, InterruptedRunError
 
 app = typer.Typer(
@@ -27,7 +45,13 @@ app.command("launch")(launch.launch)
 app.command("watch")(watch.watch)
 app.command("sweep")(sweep.sweep)
 app.command("score")(score.score)
+app.command("compare")(compare.compare)
+app.command("soak")(soak.soak)
+app.command("levers")(levers.levers)
 app.add_typer(runs.app, name="runs")
+app.command("alerts")(alerts.alerts)
+app.command("rollback")(rollback.rollback)
+app.command("check")(check.check)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -26,7 +26,7 @@ from capacity.errors import ClusterError
 from capacity.experiment.local import ClusterCpu
 from capacity.launcher import service
 from capacity.launcher.batch import HeightRange, StartOptions, fingerprint
-from capacity.launcher.controller import Fixed
+from capacity.launcher.controller import Auto, Controller, Fixed, OpenLoop
 from capacity.launcher.journal import Header, Journal
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import Progress, Result
@@ -75,11 +75,14 @@ class Span:
         Starts in flight.
     seconds : float
         How long to measure [s].
+    ramp : float
+        Seconds left out at least.
     """
 
-    def __init__(self, parallelism: int, seconds: float) -> None:
+    def __init__(self, parallelism: int, seconds: float, ramp: float = RAMP) -> None:
         self._answers = 2 * parallelism
         self._seconds = seconds
+        self._ramp = ramp
         self._refused_at: float | None = None
         self.began: float | None = None
 
@@ -99,7 +102,7 @@ class Span:
             if self._refused_at is not None:
                 ready = elapsed >= self._refused_at + PACED
             else:
-                ready = elapsed >= RAMP and (started >= self._answers or elapsed >= RAMP_MOST)
+                ready = elapsed >= self._ramp and (started >= self._answers or elapsed >= RAMP_MOST)
             self.began = elapsed if ready else None
             return "begin" if ready else ""
         return "end" if elapsed - self.began >= self._seconds else ""
@@ -201,8 +204,9 @@ async def measure(
     most: int | None = None,
     rps_limit: float | None = None,
     stop: Callable[[], bool] = lambda: False,
+    controller: Controller | None = None,
 ) -> Taken:
-    """Run a closed loop and return its point.
+    """Run a closed loop, or what a controller decides, and return its point.
 
     Parameters
     ----------
@@ -224,6 +228,8 @@ async def measure(
         What the server reports as its request limit [1/s].
     stop : callable
         Asked at each tick.
+    controller : Controller, optional
+        In place of the fixed parallelism; the point then has the mean number in flight for its own.
 
     Raises
     ------
@@ -234,7 +240,12 @@ async def measure(
     count = int(MOST_RATE * Span.longest(seconds)) if most is None else max(1, most)
     batch = HeightRange(count, prefix, options=StartOptions(task_queue=TASK_QUEUE))
     header = Header(fingerprint(batch, target.address, target.namespace), prefix, count)
-    span, drain = Span(parallelism, seconds), asyncio.Event()
+    controller = controller or Fixed(parallelism)
+    fixed = isinstance(controller, Fixed)
+    # An open loop may have far more places than starts; what finds its own limit needs time for it.
+    places = parallelism if fixed else 1
+    span = Span(places, seconds, RAMP_MOST if isinstance(controller, Auto) else RAMP)
+    drain = asyncio.Event()
     marks: dict[str, Mark] = {}
     sampled: list[int] = []
     used: tuple[float | None, float | None] = (None, None)
@@ -264,13 +275,17 @@ async def measure(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".sweep-", dir=state.made(state.folder())))
         journal = stack.enter_context(Journal.create(Path(folder) / "journal", header))
         policy = RetryPolicy(patience=PATIENCE)
-        scheduler = Scheduler(batch, connection, Fixed(parallelism), journal, policy=policy, on_progress=tick)
+        scheduler = Scheduler(batch, connection, controller, journal, policy=policy, on_progress=tick)
         result = await scheduler.run(drain)
     if result.error is not None:
         raise result.error
     if "end" not in marks:
         return Taken(None, result.session_started, server_version)
     point = _point(parallelism, marks["begin"], marks["end"], sampled, used, result, rps_limit)
+    if not fixed:
+        point = point.model_copy(update={"parallelism": max(1, round(point.in_flight or 1))})
+    if isinstance(controller, OpenLoop) and point.flag is Flag.LITTLE:
+        point = point.model_copy(update={"flag": None})  # its latency is from the intended moment, waiting included
     return Taken(point, result.session_started, server_version)
 
 

@@ -23,7 +23,7 @@ from capacity.cluster.target import Target
 from capacity.errors import UsageError
 from capacity.experiment import local
 from capacity.experiment.local import LocalCluster
-from capacity.experiment.wanted import RAISED, Wanted
+from capacity.experiment.wanted import Wanted
 from capacity.model.measurement import Conditions
 
 
@@ -54,7 +54,9 @@ def subject(wanted: Wanted, say: Callable[[str], None]) -> Iterator[tuple[Target
                     started = running.enter_context(stack.running(wanted.settings(), say))
                 cluster = local.of_state(started)
             else:
-                cluster = local.of_devserver(running.enter_context(devserver.running(dynamic_config=RAISED)))
+                cluster = local.of_devserver(
+                    running.enter_context(devserver.running(dynamic_config=wanted.settings().dynamic_config))
+                )
         try:
             yield Target(cluster.address), cluster
         finally:

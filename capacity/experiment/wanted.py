@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -61,6 +61,8 @@ class Wanted:
         Also measure storage, the store's times and the launcher's memory.
     note : str
         Kept with the measurements.
+    dynamic_config : mapping of str
+        Keys of a server of its own, beside the limits that are raised.
 
     Raises
     ------
@@ -83,6 +85,7 @@ class Wanted:
     cluster_cores: int | None = None
     extras: bool = True
     note: str = ""
+    dynamic_config: Mapping[str, str] = field(default_factory=dict)
     points: tuple[Planned, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,7 +117,7 @@ class Wanted:
 
     def settings(self) -> Settings:
         """Return what a PostgreSQL stack of its own is asked to be."""
-        usual = Settings(store=self.store or "sqlite", port=0, dynamic_config=RAISED)
+        usual = Settings(store=self.store or "sqlite", port=0, dynamic_config={**RAISED, **self.dynamic_config})
         return replace(
             usual,
             shards=usual.shards if self.shards is None else self.shards,

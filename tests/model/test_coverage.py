@@ -143,7 +143,7 @@ def test_more_noise_gives_wider_intervals(truth: str) -> None:
 
 @pytest.mark.parametrize("truth", TRUTHS)
 def test_without_noise_the_truth_is_found(truth: str) -> None:
-    """From exact points throughput is predicted within 1.5 % where it was measured (the priors pull), 5 % at four times."""
+    """From exact points throughput is predicted within 1.5 % where it was measured (priors pull), 5 % at four times."""
     exact = sweep(truth, 0.0, 1)
     found = predict(Calibration.of(exact, "simulated"), (*LEVELS, max(BEYOND)), draws=0).throughput.value
     true = true_network(truth).throughput[np.array([*LEVELS, max(BEYOND)]) - 1]

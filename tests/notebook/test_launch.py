@@ -1,20 +1,34 @@
-"""The launch panel, on a launch of its own instead of a server's."""
+"""The launch panel and its form, on a launch of their own instead of a server's. No kernel, no browser."""
 
 from __future__ import annotations
 
 import asyncio
+import html
+import os
+import re
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from capacity.cluster import devserver as embedded
+from capacity.cluster import processes
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError, GuardRefusalError, UsageError
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.progress import Progress
-from capacity.notebook import Launch
-from capacity.observe.run import Run
+from capacity.notebook.launch import Launch
+from capacity.notebook.launch_curve import LOST, MOST, Curve
+from capacity.notebook.launch_entry import LaunchForm
+from capacity.observe.run import ControllerState, LatencySummary, Run
+from capacity.observe.session import Journaling, launch
 
 HERE = Target("127.0.0.1:7233")
 
@@ -51,6 +65,18 @@ def record(count: int, scheduled: int, **more: Any) -> Run:
         "cpu_seconds": 0.1,
         "stopped": "",
         "error": None,
+        "run_id": "20260101-000000-abcdef",
+        "address": HERE.address,
+        "session_scheduled": scheduled,
+        "attempts": scheduled,
+        "retries": {},
+        "errors": {},
+        "throttle_cause": None,
+        "sustained_starts_per_second": None,
+        "latency_seconds": LatencySummary(p50=0.004, p90=0.01, p99=0.028, max=0.1),
+        "controller": ControllerState(asked="auto", limit=8, pace=None, reason="", ramp_seconds=0.0),
+        "rss_bytes_max": 1 << 27,
+        "journal": None,
     }
     return Run.model_construct(count=count, scheduled=scheduled, **(fields | more))
 
@@ -89,12 +115,20 @@ def ended(panel: Launch) -> Run:
     return asyncio.run(asyncio.wait_for(panel.wait(), 20))
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Return once something holds that another thread brings about."""
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_it_ends_on_the_right_number() -> None:
     """After 500 starts the bar is full, the state is done and the words carry the server's count."""
     panel = Launch(HeightRange(count=500), HERE, launch=at_once(record(500, 500)))
     panel.launch.click()
     assert ended(panel).scheduled == 500
-    assert (panel.state, panel.bar.value, panel.bar.max) == ("done", 500, 500)
+    assert (panel.state, panel.bar.value, panel.bar.maximum) == ("done", 500, 500)
     assert "Done: 500 of 500" in panel.status.value
     assert "500 started · verified 500 of 500" in panel.numbers.value
 
@@ -121,7 +155,7 @@ def test_progress_is_painted_while_it_runs() -> None:
     panel.numbers.observe(lambda change: change["new"] and painted.set(), "value")
     panel.launch.click()
     assert painted.wait(20)
-    assert "100 of 500 · 400 starts/s · p99 28 ms · 8 in flight · 1 s left" in panel.numbers.value
+    assert "100 of 500 · 400 starts/s · p99 28 ms · 8 in flight of 8 · 1 s left" in panel.numbers.value
     assert panel.bar.value == 100
     panel.cancel.click()
     ended(panel)
@@ -182,7 +216,7 @@ def test_a_batch_that_ended_short_is_not_done() -> None:
     panel = Launch(HeightRange(count=10), HERE, launch=at_once(run))
     panel.launch.click()
     ended(panel)
-    assert (panel.state, panel.bar.bar_style, panel.bar.value) == ("incomplete", "warning", 8)
+    assert (panel.state, panel.bar.style, panel.bar.value) == ("incomplete", "warning", 8)
     assert "7 started · 1 failed · 2 not attempted" in panel.numbers.value
     assert "the server went away" in panel.error.value
     assert "one note" in panel.error.value
@@ -237,6 +271,293 @@ def test_an_interrupted_cell_ends_the_batch() -> None:
     assert (asyncio.run(interrupted()).scheduled, panel.state) == (3, "cancelled")
 
 
+def test_resume_goes_on_with_the_same_journal(tmp_path: Path) -> None:
+    """After Cancel, Resume hands the journal of the cancelled run to the launch, and the bar goes on from there."""
+    journal, asked = tmp_path / "a.journal", []
+
+    async def launch(batch: Any, target: Any, *, stop: Any, on_progress: Any, journaling: Any = None, **_: Any) -> Run:
+        asked.append((batch, journaling))
+        if journaling is None:
+            on_progress(progress(100, 40))
+            await stop.wait()
+            return record(100, 40, journal=str(journal))
+        return record(100, 100, journal=str(journal))
+
+    panel = Launch(HeightRange(count=100), HERE, launch=launch)
+    assert panel.resume.disabled
+    panel.launch.click()
+    wait_until(lambda: "40 of 100" in panel.numbers.value)
+    panel.cancel.click()
+    ended(panel)
+    assert (panel.state, panel.resume.disabled) == ("cancelled", False)
+    panel.resume.click()
+    assert (ended(panel).scheduled, panel.state, panel.bar.value) == (100, "done", 100)
+    (first, none), (second, journaling) = asked
+    assert (first, none, journaling.path, journaling.resume) == (second, None, journal, True)
+    assert panel.resume.disabled
+
+
+def test_resume_does_not_follow_what_was_typed_since() -> None:
+    """Another count typed after Cancel is for the next Launch; Resume goes on with the batch that was cancelled."""
+    counts = []
+
+    async def launch(batch: Any, target: Any, **_: Any) -> Run:
+        counts.append(batch.count)
+        return record(batch.count, 1, journal="/nowhere/a.journal")
+
+    form = LaunchForm(HERE, count=9, launch=launch)
+    form.launch.click()
+    ended(form)
+    form.count.box.value = "77"
+    form.resume.click()
+    ended(form)
+    form.launch.click()
+    ended(form)
+    assert counts == [9, 9, 77]
+
+
+def test_a_lost_server_shows_as_such_and_so_does_its_return() -> None:
+    """The state says that the server is lost, then that it answers again; the figure keeps when it was lost."""
+    lost, back = threading.Event(), threading.Event()
+
+    async def launch(batch: Any, target: Any, *, on_progress: Any, **_: Any) -> Run:
+        on_progress(replace(progress(10, 1), elapsed=0.5))
+        while not lost.is_set():
+            await asyncio.sleep(0.01)
+        on_progress(replace(progress(10, 1, LOST), elapsed=1.0))
+        while not back.is_set():
+            await asyncio.sleep(0.01)
+        on_progress(replace(progress(10, 5), elapsed=1.5))
+        await asyncio.sleep(0.5)
+        return record(10, 10)
+
+    form = LaunchForm(HERE, count=10, launch=launch)
+    form.launch.click()
+    wait_until(lambda: "1 of 10" in form.numbers.value)
+    lost.set()
+    wait_until(lambda: "Server lost" in form.status.value)
+    back.set()
+    wait_until(lambda: "Running again: the server answers" in form.status.value)
+    ended(form)
+    assert list(form.figure.data[1].y) == [None, 0.0, None]
+
+
+def test_the_figure_shows_what_the_progress_said() -> None:
+    """Rates are starts over time between points, latencies in ms; the title ends on the record's numbers."""
+
+    async def launch(batch: Any, target: Any, *, on_progress: Any, **_: Any) -> Run:
+        for started, elapsed in ((0, 0.01), (100, 0.5), (300, 1.0)):
+            on_progress(replace(progress(300, started), elapsed=elapsed))
+        return record(300, 300)
+
+    form = LaunchForm(HERE, count=300, launch=launch)
+    form.launch.click()
+    ended(form)
+    rate, _, p99, p50, in_flight, limit = form.figure.data
+    assert (list(rate.x), list(rate.y)) == ([0.5, 1.0], [200.0, 400.0])
+    assert (list(p99.y), list(p50.y), list(in_flight.y), list(limit.y)) == ([28.0] * 2, [4.0] * 2, [8] * 2, [8] * 2)
+    assert "300 started at 400 starts/s, p99 28 ms" in form.figure.layout.title.text
+
+
+def test_a_long_run_does_not_grow_the_figure() -> None:
+    """An hour of ticks keeps at most MOST points, in order, the mean rate and the one outage among them."""
+    curve = Curve()
+    for tick in range(36_000):
+        state = LOST if 18_000 <= tick < 18_600 else "running"
+        curve.note(replace(progress(10**6, 10 * tick, state), elapsed=0.1 * tick))
+    at = curve.columns["at"]
+    assert MOST / 2 - 1 <= len(at) <= MOST
+    assert at == sorted(at)
+    assert {len(column) for column in curve.columns.values()} == {len(at)}
+    assert all(rate == pytest.approx(100.0) for rate in curve.columns["rate"])
+    assert 0.0 in curve.columns["lost"]
+
+
+def test_outcomes_by_kind_add_up_to_all_items() -> None:
+    """Started, existing, failed by kind and not attempted are listed, and their sum is the batch."""
+    errors = {"failed": 2, "already_running": 3, "already_finished": 4, "not_attempted": 1}
+    run = record(20, 10, **errors, errors={"BAD_ITEM": 2}, retries={"UNAVAILABLE": 7}, attempts=27)
+    panel = Launch(HeightRange(count=20), HERE, launch=at_once(run))
+    panel.launch.click()
+    ended(panel)
+    shown = dict(re.findall(r'<th scope="row">([^<]+)</th><td class="n">([\d,]+)</td>', panel.outcomes.value))
+    kinds = ("started", "already running", "already finished", "failed", "not attempted")
+    assert [int(shown[kind]) for kind in kinds] == [10, 3, 4, 2, 1]
+    assert sum(int(shown[kind]) for kind in kinds) == int(shown["all items"]) == 20
+    assert "2 BAD_ITEM" in panel.outcomes.value
+    assert "7 UNAVAILABLE" in panel.outcomes.value
+
+
+def test_all_vitals_fold_out() -> None:
+    """The long table is hidden until its box is ticked."""
+    panel = Launch(HeightRange(count=5), HERE)
+    assert panel.every_vital.layout.display == "none"
+    panel.show_vitals.value = True
+    assert panel.every_vital.layout.display == ""
+
+
+# -- the form ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shared_form() -> LaunchForm:
+    """One figure for the module: each takes a while to make."""
+    return LaunchForm(HERE)
+
+
+@pytest.fixture
+def form(shared_form: LaunchForm, monkeypatch: pytest.MonkeyPatch) -> LaunchForm:
+    """The form as it comes: 500 heights of mainnet on this machine."""
+    for variable in ("CAPACITY_ALLOW_TARGET", "CAPACITY_MAX_STARTS", "SCHEDULER_MAX_PARALLELISM"):
+        monkeypatch.delenv(variable, raising=False)
+    first = {"address": HERE.address, "namespace": "default", "allow": "", "count": "500", "height": "0"}
+    first |= {"chain": "mainnet", "items": "", "parallelism": "auto", "rate": ""}
+    for name, text in first.items():
+        getattr(shared_form, name).box.value = text
+    shared_form.source.value, shared_form.existing.value = "range of heights", "skip"
+    shared_form.worker.value = False
+    shared_form._follow()
+    return shared_form
+
+
+def test_the_form_is_the_request(form: LaunchForm) -> None:
+    """Every control reaches the request that Launch would start."""
+    for name, text in (("count", "1,234"), ("height", "100"), ("chain", "testnet"), ("namespace", "other")):
+        getattr(form, name).box.value = text
+    form.parallelism.box.value, form.existing.value, form.worker.value = "4x", "rerun", True
+    request = form._next
+    assert request.batch.workflow_id(1233) == "testnet:index-block:1333"
+    assert (request.batch.count, request.batch.options.on_existing) == (1234, "rerun")
+    assert (request.target.namespace, request.parallelism, request.with_worker) == ("other", "4x", True)
+
+
+def test_a_rate_takes_the_place_of_parallelism(form: LaunchForm) -> None:
+    """With a rate, auto is no second wish; a number beside it is refused."""
+    form.rate.box.value = "120.5"
+    assert (form._next.rate, form._next.parallelism) == (120.5, None)
+    form.parallelism.box.value = "64"
+    assert form._next is None
+    assert "exclude each other" in form.parallelism.refusal.value
+
+
+@pytest.mark.parametrize(
+    ("field", "typed", "words"),
+    [
+        ("count", "0", "count is 0; allowed: a whole number from 1"),
+        ("count", "-5", "count is -5"),
+        ("count", "many", "count is 'many'"),
+        ("count", "1e9", "count is '1e9'"),
+        ("count", "99999999999999", "count is"),
+        ("count", "", "count is ''"),
+        ("height", "-1", "from height is -1; allowed: a whole number of 0 or more"),
+        ("chain", "", "chain id is empty"),
+        ("chain", "x" * 2000, "bytes long"),
+        ("namespace", "", "namespace is empty"),
+        ("address", "", "is not HOST:PORT"),
+        ("address", "127.0.0.1", "is not HOST:PORT"),
+        ("address", "127.0.0.1:99999", "is not HOST:PORT"),
+        ("allow", "somewhere", "is not HOST:PORT"),
+        ("parallelism", "lots", "parallelism is 'lots'; allowed: a number like 128"),
+        ("parallelism", "0x", "the multiplier is 0"),
+        ("parallelism", "-4", "parallelism is '-4'"),
+        ("rate", "fast", "rate is 'fast'"),
+        ("rate", "0", "rate is 0; allowed: above 0"),
+        ("rate", "nan", "rate is nan"),
+    ],
+)
+def test_an_absurd_value_is_refused_beside_its_box(form: LaunchForm, field: str, typed: str, words: str) -> None:
+    """The words stand at the box, Launch cannot be pressed, and a click from a cell starts nothing."""
+    getattr(form, field).box.value = typed
+    shown = form.count if field == "chain" and typed else getattr(form, field)
+    assert words in html.unescape(shown.refusal.value)
+    assert 'role="alert"' in shown.refusal.value
+    assert form.launch.disabled
+    assert "Cannot launch" in form.about.value
+    form.launch.click()
+    assert form.state == "idle"
+
+
+@pytest.mark.parametrize(("typed", "limit"), [("512", "512 in flight"), ("9999", "512 in flight"), ("1", "in flight")])
+def test_the_edges_of_parallelism_are_explained(form: LaunchForm, typed: str, limit: str) -> None:
+    """1, the cap and beyond the cap are taken, and the words say what comes of them."""
+    form.parallelism.box.value = typed
+    assert limit in form.how.value
+    assert not form.launch.disabled
+
+
+def test_a_refusal_goes_when_the_box_is_right_again(form: LaunchForm) -> None:
+    """A corrected box has no words left beside it and Launch can be pressed."""
+    form.count.box.value = "0"
+    form.count.box.value = "10"
+    assert (form.count.refusal.value, form.launch.disabled) == ("", False)
+    assert "10 × IndexBlockWorkflow" in form.about.value
+
+
+def test_the_guard_is_visible_and_says_how_to_allow(form: LaunchForm) -> None:
+    """A foreign address is refused in words with the way out; named in the box it is allowed."""
+    assert "<b>Allowed.</b> 127.0.0.1:7233 is loopback" in form.guard.value
+    form.address.box.value = "temporal.example.com:7233"
+    assert "<b>Refused.</b>" in form.guard.value
+    assert "type temporal.example.com:7233 into <i>Allow by name</i>" in form.guard.value
+    assert "CAPACITY_ALLOW_TARGET" in form.guard.value
+    assert form.launch.disabled
+    form.allow.box.value = "temporal.example.com:7233"
+    assert "<b>Allowed.</b>" in form.guard.value
+    assert form._next.allowed == ("temporal.example.com:7233",)
+    assert not form.launch.disabled
+
+
+def test_keys_do_not_go_to_another_address(form: LaunchForm) -> None:
+    """Secrets of the target the form began with stay with its address."""
+    keyed = LaunchForm(Target(HERE.address, api_key="secret"))
+    assert keyed._next.target.api_key == "secret"
+    keyed.address.box.value = "127.0.0.1:7299"
+    assert keyed._next.target == Target("127.0.0.1:7299")
+    assert keyed._next.target.api_key is None
+
+
+def test_the_cap_on_starts_is_said_at_the_count(form: LaunchForm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CAPACITY_MAX_STARTS=100 refuses 500 at the count, by name."""
+    monkeypatch.setenv("CAPACITY_MAX_STARTS", "100")
+    form.count.box.value = "501"
+    assert "CAPACITY_MAX_STARTS=100" in form.count.refusal.value
+    assert form.launch.disabled
+
+
+def test_a_file_of_items_takes_the_place_of_heights(form: LaunchForm, tmp_path: Path) -> None:
+    """A CSV gives the batch; the boxes of heights are hidden; a missing file is refused at its box."""
+    file = tmp_path / "items.csv"
+    file.write_text("id,height\na,1\nb,2\nc,3\n")
+    form.source.value = "file of items"
+    assert "items file is empty" in form.items.refusal.value
+    assert (form.count.view.layout.display, form.items.view.layout.display) == ("none", "")
+    form.items.box.value = str(file)
+    assert form._next.batch.count == 3
+    form.items.box.value = str(tmp_path / "none.csv")
+    assert "cannot read items file" in form.items.refusal.value
+    assert form.launch.disabled
+
+
+def test_the_form_is_still_while_it_runs() -> None:
+    """No box can be changed in mid-run, and all can again at its end."""
+    began = threading.Event()
+    form = LaunchForm(HERE, count=10, launch=until_stopped(10, 1, began))
+    form.launch.click()
+    assert began.wait(20)
+    assert {field.box.disabled for field in form._fields} == {True}
+    form.cancel.click()
+    ended(form)
+    assert {field.box.disabled for field in form._fields} == {False}
+
+
+def test_a_broken_configuration_is_said_at_the_target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Temporal's configuration that cannot be read leaves a form whose target says so."""
+    monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "none.toml"))
+    form = LaunchForm()
+    assert "does not exist" in form.address.refusal.value
+    assert form.launch.disabled
+
+
 @pytest.mark.devserver
 def test_a_real_batch_through_the_panel(devserver: Any, state_folder: str) -> None:
     """On a real server 50 workflows are started and found by the server."""
@@ -244,3 +565,102 @@ def test_a_real_batch_through_the_panel(devserver: Any, state_folder: str) -> No
     panel.launch.click()
     run = ended(panel)
     assert (run.scheduled, run.verified, panel.state, panel.bar.value) == (50, 50, "done", 50)
+
+
+@pytest.mark.devserver
+def test_cancel_and_resume_of_a_real_batch(devserver: Any, state_folder: str) -> None:
+    """On a real server a cancelled batch is resumed from its journal: all there, none twice, one run id."""
+    panel = Launch(HeightRange(count=400, chain_id="resumed"), Target(devserver.address), parallelism=2)
+    panel.launch.click()
+    wait_until(lambda: panel.bar.value > 0)
+    panel.cancel.click()
+    cut = ended(panel)
+    assert 0 < cut.not_attempted < 400
+    panel.resume.click()
+    whole = ended(panel)
+    assert (whole.run_id, whole.scheduled, whole.verified, whole.already_running) == (cut.run_id, 400, 400, 0)
+    assert whole.session_scheduled == 400 - cut.scheduled
+
+
+@pytest.mark.devserver
+def test_a_server_killed_in_mid_launch_is_lost_and_recovers(require: Any, state_folder: str, tmp_path: Path) -> None:
+    """The panel says that the server is lost; once it is back with its data the batch ends complete."""
+    try:
+        server = embedded.start(database=tmp_path / "kept.db")
+    except ClusterError:
+        require(False, "temporal program")
+    port = int(server.address.rpartition(":")[2])
+    panel = Launch(HeightRange(count=300, chain_id="lost"), Target(server.address), parallelism=4)
+    try:
+        panel.launch.click()
+        wait_until(lambda: panel.bar.value > 20)
+        os.kill(server.pid, signal.SIGKILL)
+        wait_until(lambda: "Server lost" in panel.status.value)
+        server = again(port, tmp_path / "kept.db")
+        run = asyncio.run(asyncio.wait_for(panel.wait(), 120))
+    finally:
+        embedded.stop(server)
+    assert (run.scheduled + run.already_running, run.verified, panel.state) == (300, 300, "done")
+    assert run.retries
+
+
+def again(port: int, database: Path) -> embedded.DevServer:
+    """Start the server on the same port, once the port is free."""
+    for _ in range(50):
+        try:
+            return embedded.start(port, database=database)
+        except ClusterError:
+            time.sleep(0.2)
+    return embedded.start(port, database=database)
+
+
+KERNEL = """
+import sys, time
+from capacity.notebook import server
+target = server.dev_server()
+assert server.dev_server() is not None and len(server._running) == 1
+print(server._running[0][0].pid, server._running[0][0].started_at, target.address, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.devserver
+@pytest.mark.parametrize("end", ["leaves", "is killed"])
+def test_the_dev_server_ends_with_its_kernel(require: Any, state_folder: str, end: str) -> None:
+    """A kernel that leaves, or that is killed, takes its dev server with it."""
+    try:
+        embedded.find_binary()
+    except ClusterError:
+        require(False, "temporal program")
+    kernel = subprocess.Popen([sys.executable, "-c", KERNEL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert kernel.stdin is not None
+    assert kernel.stdout is not None
+    with kernel.stdout:
+        pid, began, address = kernel.stdout.readline().split()
+        assert processes.alive(int(pid), float(began))
+        assert embedded.health(address) == "SERVING"
+        if end == "is killed":
+            kernel.kill()
+        kernel.stdin.close()
+        kernel.wait(30)
+    wait_until(lambda: not processes.alive(int(pid), float(began)))
+
+
+@pytest.mark.devserver
+def test_a_batch_that_runs_when_the_kernel_leaves_can_be_resumed(devserver: Any, state_folder: str) -> None:
+    """A kernel that leaves in mid-launch ends at once; its journal has what was done, and the rest can be started."""
+    script = (
+        "import sys, time\n"
+        "from capacity.cluster.target import Target\n"
+        "from capacity.launcher.batch import HeightRange\n"
+        "from capacity.notebook.launch import Launch\n"
+        f"panel = Launch(HeightRange(count=400, chain_id='left'), Target('{devserver.address}'), parallelism=2)\n"
+        "panel.launch.click()\n"
+        "while panel.bar.value < 5: time.sleep(0.05)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    batch = HeightRange(count=400, chain_id="left")
+    run = asyncio.run(launch(batch, Target(devserver.address), parallelism=8, journaling=Journaling(resume=True)))
+    assert (run.scheduled, run.already_running, run.verified) == (400, 0, 400)
+    assert 0 < run.session_scheduled < 400

@@ -1,0 +1,97 @@
+"""`capacity check`: a run held to the original's limits, ours and your own."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from capacity.errors import UsageError
+
+if TYPE_CHECKING:
+    from capacity.model.calibration import Calibration
+    from capacity.model.cluster import Cluster
+    from capacity.observe.run import Run
+
+Thresholds = Annotated[
+    Path | None,
+    typer.Option(help="TOML with limits of your own, over the shipped ones.", show_default=False),
+]
+
+
+class Format(StrEnum):
+    """Forms a checklist can be printed in."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    JSON = "json"
+    HTML = "html"
+
+
+def check(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, its beginning, 'last', or a path.")],
+    thresholds: Thresholds = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN2", help="An earlier run: for memory overhead, and to show beside."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="The cluster, for its limits and for what the model predicts there."),
+    ] = None,
+    calibration: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="What a start costs there, if not what the cluster names.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 1 also when a critical check is not measured.")
+    ] = False,
+    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TEXT,
+) -> None:
+    """Hold a run to its limits: pass, fail or not measured; exit 1 on a failed
+    critical check.
+
+    Also asks whether its throughput is real: longer than a burst, starts alone,
+    verified by the server, not the launcher's own limit.
+
+    Example: capacity check last --cluster devserver
+    """
+    from capacity.verdict import checklist, report
+    from capacity.verdict.thresholds import thresholds as loaded
+
+    limits = loaded(thresholds)
+    record = recorded(run)
+    before = recorded(baseline) if baseline is not None else None
+    described, measured = _predictor(cluster, calibration)
+    predicted = checklist.predicted_rate(record, measured, described) if measured is not None else None
+    found = checklist.check(record, limits, baseline=before, predicted=predicted, cluster=described)
+    if format is Format.JSON:
+        print(json.dumps(found.to_dict(), indent=2))
+    else:
+        shown = {Format.TEXT: report.as_text, Format.MARKDOWN: report.as_markdown, Format.HTML: report.as_page}
+        print(shown[format](found), end="")
+    raise typer.Exit(1 if strict and found.verdict != "pass" else found.exit_code)
+
+
+def recorded(name: str) -> Run:
+    """Return the record of a run named as `capacity runs` accepts it; a killed launch has none."""
+    from capacity.observe.history import past_run
+
+    found = past_run(name)
+    if found.record is None:
+        raise UsageError(
+            f"run {found.run_id} has no record: its launch was killed",
+            next_step=f"go on with the same launch and --resume --journal {found.journal}",
+        )
+    return found.record
+
+
+def _predictor(cluster: str | None, calibration: str | None) -> tuple[Cluster | None, Calibration | None]:
+    from capacity.model.calibration import Calibration
+    from capacity.model.cluster import Cluster
+
+    described = Cluster.load(cluster) if cluster is not None else None
+    name = calibration or (described.calibration if described else None)
+    return described, Calibration.named(name) if name is not None else None

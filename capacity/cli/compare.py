@@ -1,0 +1,288 @@
+"""`capacity compare`: two settings in turns on one dev cluster, and which is better."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from capacity.cli.cluster import Format
+from capacity.cli.connection import AllowTarget, ApiKey, Namespace, Profile, Tls, TlsCa, TlsCert, TlsKey, TlsName
+from capacity.cli.sweep import Store
+
+if TYPE_CHECKING:
+    import threading
+
+    from capacity.experiment.blocks import Block, Compared
+    from capacity.experiment.wanted import Wanted
+    from capacity.verdict.comparison import Comparison
+
+BLOCKS, CLUSTER, TARGET = "Blocks", "Cluster", "Target"
+OwnStore = Annotated[
+    Store | None,
+    typer.Option("--store", help="A cluster of its own.", rich_help_panel=CLUSTER, show_default="sqlite"),
+]
+Shards = Annotated[
+    int | None,
+    typer.Option("--shards", metavar="N", help="postgres: shards.", rich_help_panel=CLUSTER, show_default="64"),
+]
+MaxConns = Annotated[
+    int | None,
+    typer.Option("--max-conns", metavar="N", help="postgres: connections.", rich_help_panel=CLUSTER, show_default="40"),
+]
+ExistingAddress = Annotated[
+    str | None,
+    typer.Option("--address", help="An existing dev cluster, HOST:PORT.", rich_help_panel=TARGET, show_default=False),
+]
+ClusterCores = Annotated[
+    int | None,
+    typer.Option(
+        "--cluster-cores", metavar="N", help="Its CPUs, if elsewhere.", rich_help_panel=TARGET, show_default=False
+    ),
+]
+
+
+def compare(
+    baseline: Annotated[str, typer.Argument(help="What there is: 2x, 64, auto, rate=300, or a server's key=value.")],
+    candidate: Annotated[str, typer.Argument(help="What might be better.")],
+    cpus: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=4096,
+            metavar="N",
+            help="CPUs that 2x multiplies.",
+            rich_help_panel=BLOCKS,
+            show_default="this machine's",
+        ),
+    ] = None,
+    blocks: Annotated[int, typer.Option(help="Blocks, each with both settings.", rich_help_panel=BLOCKS)] = 12,
+    seconds: Annotated[float, typer.Option(help="Measured span of each run.", rich_help_panel=BLOCKS)] = 5.0,
+    parallelism: Annotated[
+        str,
+        typer.Option(
+            metavar="P", help="In flight with a setting that names only keys of the server.", rich_help_panel=BLOCKS
+        ),
+    ] = "4x",
+    seed: Annotated[int, typer.Option(help="Of the order in each block.", rich_help_panel=BLOCKS)] = 0,
+    store: OwnStore = None,
+    shards: Shards = None,
+    max_conns: MaxConns = None,
+    address: ExistingAddress = None,
+    cluster_cores: ClusterCores = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+    api_key: ApiKey = None,
+    tls: Tls = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_server_name: TlsName = None,
+    allow_target: AllowTarget = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON here.", show_default=False)] = None,
+    output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.text,
+) -> None:
+    """Compare two settings in turns: throughput, p99, and a verdict.
+
+    Each block runs both, in random order, so that drift falls on both alike.
+    A server's keys start a new cluster for each run. Ctrl-C keeps whole blocks.
+
+    Example: capacity compare 2x 4x --store postgres
+    """
+    from capacity.cli.launching import check_record_path
+    from capacity.errors import InterruptedRunError, RunFailedError
+    from capacity.experiment.blocks import Comparing, estimate
+    from capacity.experiment.setting import setting_of
+    from capacity.verdict import comparison
+
+    check_record_path(out)
+    sides = setting_of(baseline, cpus=cpus, beside=parallelism), setting_of(candidate, cpus=cpus, beside=parallelism)
+    connection: dict[str, Any] = {"namespace": namespace, "profile": profile, "api_key": api_key}
+    connection |= {"tls": tls, "tls_ca": tls_ca}
+    connection |= {"tls_cert": tls_cert, "tls_key": tls_key, "tls_server_name": tls_server_name}
+    wanted = wanted_of(
+        store, address, connection, allow_target, cluster_cores=cluster_cores, shards=shards, max_conns=max_conns,
+        seconds=seconds, seed=seed,
+    )  # fmt: skip
+    lines = _Lines(blocks)
+    with interruptible("stopping: whole blocks are kept; once more to stop at once") as stop:
+        comparing = Comparing(wanted, *sides, blocks, on_block=lines.show, say=say, stop=stop.is_set)
+        own = any(side.needs_own_cluster for side in sides)
+        say(_announcement(wanted, sides, blocks, estimate(blocks, seconds, wanted.store, own)))
+        found = comparing.run()
+    judged = comparison.compare(found.blocks, sides[0].name, sides[1].name, _notes(found))
+    kept = {**judged.to_dict(), "seed": seed, "conditions": found.conditions.model_dump(mode="json")}
+    text = json.dumps(kept, indent=1, allow_nan=False)
+    if out is not None:
+        write(out, text)
+    print(text if output is Format.json else "\n".join(report(judged)))
+    if found.left and output is Format.text:
+        print("\n".join(left_behind(found.left, wanted.target.address if wanted.target else "", found.prefix)))
+    done = f"{len(found.blocks)} of {blocks} blocks, which are kept"
+    if found.error is not None:
+        raise RunFailedError(f"the comparison ended after {done}: {found.error}")
+    if found.stopped:
+        raise InterruptedRunError(f"interrupted after {done}")
+
+
+def wanted_of(
+    store: Store | None,
+    address: str | None,
+    connection: dict[str, Any],
+    allow_target: list[str] | None,
+    *,
+    cluster_cores: int | None = None,
+    shards: int | None = None,
+    max_conns: int | None = None,
+    seconds: float = 5.0,
+    seed: int = 0,
+) -> Wanted:
+    """Return the cluster that the options name: one of its own, or an existing one."""
+    from capacity.cluster.profile import load_target
+    from capacity.errors import UsageError
+    from capacity.experiment.wanted import Wanted
+
+    existing = address is not None or connection.get("profile") is not None
+    if existing and store is not None:
+        option = "--address" if address is not None else "--profile"
+        raise UsageError(f"--store {store.value} and {option} exclude each other", next_step="pass one of them")
+    given = {**connection, "allow_target": allow_target, "cluster_cores": cluster_cores}
+    if not existing and (useless := [name for name, value in given.items() if value is not None]):
+        option = "--" + useless[0].replace("_", "-")
+        raise UsageError(f"{option} is given, but no existing cluster", next_step="add --address HOST:PORT")
+    target = None
+    if existing:
+        named = {name: value for name, value in connection.items() if name != "namespace"}
+        target = load_target(address, connection.get("namespace"), **named)
+    return Wanted(
+        parallelisms=(1,),
+        seconds=seconds,
+        repeats=1,
+        seed=seed,
+        store=None if existing else (store or Store.sqlite).value,
+        target=target,
+        allowed=allow_target or (),
+        shards=shards,
+        max_conns=max_conns,
+        cluster_cores=cluster_cores,
+        extras=False,
+    )
+
+
+@contextmanager
+def interruptible(words: str) -> Iterator[threading.Event]:
+    """Yield an event that the first interrupt sets; the second raises KeyboardInterrupt, later ones do nothing."""
+    import signal
+    import threading
+
+    stop, at_once = threading.Event(), threading.Event()
+
+    def interrupt(number: int, frame: object) -> None:
+        if at_once.is_set():
+            return  # what cleans up is not to be cut short
+        if stop.is_set():
+            at_once.set()
+            raise KeyboardInterrupt
+        stop.set()
+        say(words)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def say(sentence: str) -> None:
+    """Tell on standard error."""
+    import sys
+
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    from capacity.errors import UsageError
+
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise UsageError(f"out {path}: {error.strerror}", next_step="pass a file you may write to") from error
+
+
+def where(wanted: Wanted) -> str:
+    """Return in words what is measured."""
+    if wanted.target is not None:
+        return f"at {wanted.target.address}"
+    if wanted.store == "sqlite":
+        return "on an embedded server"
+    settings = wanted.settings()
+    return f"on PostgreSQL ({settings.shards} shards, {settings.max_conns} connections)"
+
+
+def left_behind(left: int, address: str, prefix: str) -> list[str]:
+    """Return how to end the workflows that stay on an existing cluster."""
+    return [
+        f"{left:,} workflows stay open on the target. To end them:",
+        "  temporal workflow terminate --yes --reason done \\",
+        f"    --address {address} --query \"WorkflowId STARTS_WITH '{prefix}'\"",
+    ]
+
+
+def report(judged: Comparison) -> list[str]:
+    """Return a comparison in lines of at most 80 characters."""
+    rows = judged.rows()
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [""]
+    for row in rows:
+        cells = (c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        lines.append("  ".join(cells).rstrip())
+    lines += ["", *textwrap.wrap(judged.verdict + ".", 80)]
+    for note in judged.notes:
+        lines += textwrap.wrap(f"Note: {note}.", 80)
+    return lines
+
+
+def _announcement(wanted: Wanted, sides: tuple[Any, ...], blocks: int, seconds: float) -> str:
+    from capacity.cli.sweep_text import span
+
+    text = f"{blocks} blocks of {sides[0].label} and {sides[1].label}, {wanted.seconds:g} s each, {where(wanted)}"
+    if any(side.needs_own_cluster for side in sides):
+        text += ", new for each run"
+    return textwrap.fill(f"{text}: about {span(seconds)}. Ctrl-C keeps whole blocks.", 80)
+
+
+def _notes(found: Compared) -> list[str]:
+    sides = found.baseline, found.candidate
+    same = sides[0].parallelism is not None and sides[0].parallelism == sides[1].parallelism
+    if same and sides[0].name != sides[1].name and not any(side.needs_own_cluster for side in sides):
+        return [f"{sides[0].name} and {sides[1].name} both come to {sides[0].parallelism} in flight: one setting"]
+    if found.conditions.launcher_shares_cpus:
+        return ["the launcher shared the cluster's CPUs, as on one machine"]
+    return []
+
+
+class _Lines:
+    """A line for each block as it comes."""
+
+    def __init__(self, blocks: int) -> None:
+        self._blocks, self._done = blocks, 0
+
+    def show(self, block: Block) -> None:
+        if not self._done:
+            say(f"{'block':<7}  first      starts/s: baseline, candidate   p99 ms: baseline, candidate")
+        self._done += 1
+        a, b = block.baseline, block.candidate
+        first = "baseline" if block.baseline_first else "candidate"
+        say(
+            f"{self._done:>3}/{self._blocks:<3}  {first:<9}  {a.throughput:>18,.0f}  {b.throughput:>9,.0f}"
+            f"   {a.p99 * 1e3:>16,.1f}  {b.p99 * 1e3:>9,.1f}"
+        )

@@ -1,0 +1,176 @@
+"""`capacity levers`: what takes the time of a start on a live stack, and what each change would buy."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from capacity.cli import compare as shared
+from capacity.cli.cluster import Format
+from capacity.cli.connection import AllowTarget
+from capacity.cli.sweep import Store
+
+if TYPE_CHECKING:
+    from capacity.experiment.local import LocalCluster
+    from capacity.model.cluster import Cluster
+    from capacity.verdict.levers import Levers
+
+SHOWN = 6
+
+
+def levers(
+    seconds: Annotated[float, typer.Option(help="Length of the load.")] = 8.0,
+    parallelism: Annotated[int, typer.Option(min=1, max=512, metavar="P", help="In flight.")] = 8,
+    load: Annotated[bool, typer.Option("--load/--no-load", help="Make a load, or read the one that runs.")] = True,
+    comparison: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="JSON of 'capacity compare': what it confirmed.", show_default=False),
+    ] = None,
+    calibration: Annotated[str, typer.Option(metavar="NAME|FILE", help="What a start costs.")] = "postgres",
+    store: Annotated[
+        Store | None,
+        typer.Option(help="A fresh stack of its own (postgres).", show_default="the running cluster"),
+    ] = None,
+    shards: shared.Shards = None,
+    max_conns: shared.MaxConns = None,
+    address: shared.ExistingAddress = None,
+    allow_target: AllowTarget = None,
+    sql: Annotated[bool, typer.Option("--sql", help="Print only the DROP INDEX statements.")] = False,
+    output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.text,
+) -> None:
+    """Say what takes a start's time and what each change would buy.
+
+    Makes a short load on a PostgreSQL stack of this machine, or reads one.
+    Statements that drop unused indexes are printed, never run.
+
+    Example: capacity levers --store postgres
+    """
+    from capacity.cluster import state
+    from capacity.errors import UsageError
+    from capacity.experiment.local import found as local_cluster
+    from capacity.experiment.pressure import press
+    from capacity.experiment.subject import subject
+    from capacity.model.calibration import Calibration
+    from capacity.verdict.levers import levers as judged_levers
+
+    measured = Calibration.named(calibration)
+    compared = [_comparison(path) for path in comparison or ()]
+    if not 1 <= seconds <= 600:
+        raise UsageError(f"seconds is {seconds:g}", allowed="1 to 600")
+    if store is Store.sqlite:
+        raise UsageError(
+            "store is 'sqlite'", allowed="postgres: an embedded server has no statements or indexes to read"
+        )
+    if store is not None and not load:
+        raise UsageError("--no-load and --store exclude each other", next_step="a fresh stack has no load to read")
+    if store is None and address is None:
+        address = state.running_address()
+        if address is None:
+            raise UsageError(
+                "no cluster is running",
+                next_step="pass --store postgres for a fresh one, or run 'capacity cluster up --store postgres'",
+            )
+    if store is None and local_cluster(address or "").postgres is None:
+        raise UsageError(
+            f"the database of the cluster at {address} is not known here",
+            allowed="a stack that 'capacity cluster up --store postgres' started",
+            next_step="or pass --store postgres for a fresh one",
+        )
+    wanted = shared.wanted_of(store, address, {}, allow_target, shards=shards, max_conns=max_conns, seconds=seconds)
+    told = f"a load of {parallelism} in flight" if load else "reading the load that runs"
+    shared.say(textwrap.fill(f"{told}, {seconds:g} s, {shared.where(wanted)}", 80))
+    with (
+        shared.interruptible("stopping; once more to stop at once") as stop,
+        subject(wanted, shared.say) as (target, cluster),
+    ):
+        pressure, prefix, left = press(
+            target, cluster, parallelism if load else None, seconds, allowed=wanted.allowed, stop=stop.is_set
+        )
+        described = cluster_of(cluster)
+    found = judged_levers(pressure, described, measured, compared)
+    if sql:
+        print("\n".join(found.statements))
+        return
+    if output is Format.json:
+        print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
+        return
+    print("\n".join(report(found)))
+    if left and wanted.target is not None:
+        print("\n" + "\n".join(shared.left_behind(left, wanted.target.address, prefix)))
+
+
+def cluster_of(cluster: LocalCluster) -> Cluster:
+    """Return the description of a stack on this machine."""
+    from capacity.model.cluster import DEFAULTS, Cluster
+
+    config = cluster.dynamic_config
+    limits: dict[str, Any] = {key: float(config[key]) for key in DEFAULTS if key in config}
+    concurrency = config.get("history.shardIOConcurrency", "1")
+    return Cluster(
+        name=f"stack at {cluster.address}",
+        cores=cluster.cpu_count or 1,
+        launcher_shares_cores=cluster.launcher_shares_cpus,
+        shards=cluster.shards or 1,
+        shard_io_concurrency=int(concurrency) if concurrency.isdigit() else 1,
+        max_conns=cluster.max_conns or 20,
+        visibility_max_conns=max(1, (cluster.max_conns or 20) // 2),
+        limits={key: int(value) if value.is_integer() else value for key, value in limits.items()},
+    )
+
+
+def report(found: Levers) -> list[str]:
+    """Return levers in lines of at most 80 characters."""
+    lines = ["", "Where a start's time goes:"]
+    for name, words in found.spent():
+        wrapped = textwrap.wrap(words, 80 - 18)
+        lines += [f"{name:<16}  {wrapped[0]}", *(" " * 18 + line for line in wrapped[1:])]
+    if found.pressure.flag:
+        lines += textwrap.wrap(f"Take care: the load was not a plain one ({found.pressure.flag}).", 80)
+    lines += ["", "What each change would buy, by the model:"]
+    rows = [row[:5] for row in found.rows()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        lines.append("  ".join(cells).rstrip())
+    for lever in found.levers:
+        if lever.confirmed:
+            lines += textwrap.wrap(f"{lever.change}: {lever.confirmed}.", 80)
+    lines += ["", *textwrap.wrap(found.summary(), 80)]
+    if found.unused:
+        lines += ["", *textwrap.wrap(_caution(found), 80)]
+        lines += [f"  {statement}" for statement in found.statements[:SHOWN]]
+        if len(found.statements) > SHOWN:
+            lines.append(f"  ... and {len(found.statements) - SHOWN} more: capacity levers --sql prints them all")
+        lines += textwrap.wrap("To confirm on fresh stacks: capacity compare 4x 4x,unused-indexes=dropped "
+                               "--store postgres", 80)  # fmt: skip
+    return lines
+
+
+def _caution(found: Levers) -> str:
+    held = sum(index.bytes for index in found.unused) / 2**20
+    return (
+        f"{len(found.unused)} of {len(found.pressure.indexes)} visibility indexes were used by no query since the "
+        f"statistics began ({held:,.0f} MiB). Those that lists by id, type, status and time need are not among them. "
+        "A list by another search attribute needs its own: drop none that your people filter by. Not run, only shown, "
+        "for the database temporal_visibility:"
+    )
+
+
+def _comparison(path: Path) -> dict[str, Any]:
+    from capacity.errors import UsageError
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not {"candidate", "throughput_ratio", "throughput_interval"} <= found.keys():
+            raise ValueError
+    except OSError as error:
+        raise UsageError(f"comparison {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(
+            f"comparison {path} is not the JSON of a comparison", next_step="make one: capacity compare ... --out FILE"
+        ) from error
+    return found

@@ -1,0 +1,131 @@
+"""`capacity soak`: the same batches for a while, and whether something grows that should not."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from capacity.cli import compare as shared
+from capacity.cli.cluster import Format
+from capacity.cli.connection import AllowTarget, ApiKey, Namespace, Profile, Tls, TlsCa, TlsCert, TlsKey, TlsName
+
+if TYPE_CHECKING:
+    from capacity.experiment.soaking import Reading
+    from capacity.verdict.soak import Soak
+
+SOAK = "Soak"
+
+
+def soak(
+    minutes: Annotated[float, typer.Option(help="How long.", rich_help_panel=SOAK)] = 5.0,
+    concurrent: Annotated[int, typer.Option(help="Batches at once, after one alone.", rich_help_panel=SOAK)] = 8,
+    batch: Annotated[int, typer.Option(help="Starts of a batch.", rich_help_panel=SOAK)] = 500,
+    parallelism: Annotated[
+        str, typer.Option(metavar="P", help="In flight for each batch: 4, 2x, auto.", rich_help_panel=SOAK)
+    ] = "4",
+    memory_limit: Annotated[
+        float, typer.Option(metavar="MIB", help="Growth of memory allowed, MiB per hour.", rich_help_panel=SOAK)
+    ] = 64.0,
+    count_limit: Annotated[
+        float,
+        typer.Option(metavar="N", help="Of tasks, threads and descriptors, per hour.", rich_help_panel=SOAK),
+    ] = 60.0,
+    store: shared.OwnStore = None,
+    shards: shared.Shards = None,
+    max_conns: shared.MaxConns = None,
+    address: shared.ExistingAddress = None,
+    cluster_cores: shared.ClusterCores = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+    api_key: ApiKey = None,
+    tls: Tls = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_server_name: TlsName = None,
+    allow_target: AllowTarget = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON here.", show_default=False)] = None,
+    output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.text,
+) -> None:
+    """Launch batch after batch in one process and say what leaks.
+
+    Memory, asyncio tasks, threads and descriptors are read after each round,
+    when nothing is in flight. Exit code 1 on a leak. Ctrl-C judges what is there.
+
+    Example: capacity soak --minutes 10
+    """
+    from capacity.cli.launching import check_record_path
+    from capacity.errors import InterruptedRunError, RunFailedError, UsageError
+    from capacity.experiment.soaking import Plan, Soaking
+    from capacity.launcher.settings import controller_for
+    from capacity.verdict.soak import judge
+
+    check_record_path(out)
+    controller_for(parallelism)
+    for name, limit in (("memory-limit", memory_limit), ("count-limit", count_limit)):
+        if not 0 <= limit < 1e9:
+            raise UsageError(f"{name} is {limit:g}", allowed="0 or more, per hour")
+    plan = Plan(minutes, concurrent, batch, parallelism)
+    connection = {"namespace": namespace, "profile": profile, "api_key": api_key, "tls": tls, "tls_ca": tls_ca}
+    connection |= {"tls_cert": tls_cert, "tls_key": tls_key, "tls_server_name": tls_server_name}
+    wanted = shared.wanted_of(
+        store, address, connection, allow_target, cluster_cores=cluster_cores, shards=shards, max_conns=max_conns
+    )
+    text = f"Rounds of one batch alone and {concurrent} at once, {batch:,} starts each, {shared.where(wanted)}"
+    shared.say(textwrap.fill(f"{text}: {minutes:g} min. Ctrl-C judges what is there.", 80))
+    with shared.interruptible("stopping: what is there is judged; once more to stop at once") as stop:
+        found = Soaking(wanted, plan, on_reading=_Lines().show, say=shared.say, stop=stop.is_set).run()
+    judged = judge(
+        found.readings, memory_limit=memory_limit, count_limit=count_limit, in_memory=found.store == "sqlite"
+    )
+    kept = json.dumps(judged.to_dict(), indent=1, allow_nan=False)
+    if out is not None:
+        shared.write(out, kept)
+    print(kept if output is Format.json else "\n".join(report(judged)))
+    if found.left and output is Format.text:
+        print("\n".join(shared.left_behind(found.left, wanted.target.address if wanted.target else "", found.prefix)))
+    if found.error is not None:
+        raise RunFailedError(f"the soak ended after {len(found.readings)} rounds, which are judged: {found.error}")
+    if found.stopped:
+        raise InterruptedRunError(f"interrupted after {len(found.readings)} rounds, which are judged")
+    if judged.leaks:
+        raise RunFailedError(f"leak: {', '.join(judged.leaks)}")
+
+
+def report(judged: Soak) -> list[str]:
+    """Return a soak in lines of at most 80 characters."""
+    rows = judged.rows()
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [""]
+    for row in rows:
+        cells = (c.ljust(w) if i in (0, 5) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        lines.append("  ".join(cells).rstrip())
+    lines.append("")
+    for growth in judged.growths:
+        lines += textwrap.wrap(f"{growth.name}: {growth.words}.", 80, subsequent_indent="  ")
+    if judged.failed:
+        lines.append(f"{judged.failed:,} starts failed.")
+    return [*lines, "", *textwrap.wrap(judged.summary(), 80)]
+
+
+class _Lines:
+    """A line for a round, at most one every five seconds."""
+
+    def __init__(self) -> None:
+        self._shown = -5.0
+
+    def show(self, reading: Reading) -> None:
+        if reading.at < self._shown + 5:
+            return
+        if self._shown < 0:
+            shared.say("  after    starts  memory MiB  tasks  threads  descriptors  server MiB")
+        self._shown = reading.at
+        server = f"{reading.server_rss / 2**20:,.0f}" if reading.server_rss is not None else "-"
+        shared.say(
+            f"{reading.at:>5.0f} s  {reading.starts:>8,}  {reading.rss / 2**20:>10,.1f}  {reading.tasks:>5}"
+            f"  {reading.threads:>7}  {reading.descriptors:>11}  {server:>10}"
+        )

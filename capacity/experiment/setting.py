@@ -1,0 +1,180 @@
+"""One side of a comparison: how many in flight, or how fast, and with which keys of the server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from capacity.cluster.settings import checked_config
+from capacity.errors import UsageError
+from capacity.experiment.local import LocalCluster
+from capacity.experiment.pressure import drop_unused
+from capacity.experiment.wanted import Wanted
+from capacity.launcher.controller import Controller
+from capacity.launcher.settings import controller_for
+from capacity.rules.plan import pool_plan
+
+ALLOWED: Final = "2x, 64, auto, rate=300, or a server's key=value"
+DROPPED: Final = "unused-indexes"
+"""Setting of a PostgreSQL stack of our own: ``unused-indexes=dropped``."""
+_OF_THE_STACK: Final = {"shards": "shards", "max-conns": "max_conns", "max_conns": "max_conns"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One side of a comparison.
+
+    Parameters
+    ----------
+    name : str
+        As it was asked for: ``4x``, ``auto``, ``rate=300``, ``history.shardIOConcurrency=4``.
+    parallelism : int, optional
+        Starts in flight; None where a controller finds them or a rate is due.
+    rate : float, optional
+        Starts due per second [1/s].
+    reason : str
+        Where the number comes from.
+    keys : mapping of str
+        Dynamic configuration, ``shards`` and ``max_conns`` of its own cluster.
+    on_cluster : callable, optional
+        Done to each fresh cluster before it is measured.
+    """
+
+    name: str
+    parallelism: int | None
+    rate: float | None = None
+    reason: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    on_cluster: Callable[[LocalCluster], None] | None = None
+
+    @property
+    def needs_own_cluster(self) -> bool:
+        """Whether each of its runs needs a cluster of its own."""
+        return bool(self.keys) or self.on_cluster is not None
+
+    @property
+    def label(self) -> str:
+        """Its name, and in flight what that comes to where the name does not say it."""
+        said = self.parallelism is None or str(self.parallelism) in self.name.split(",")
+        return self.name if said else f"{self.name} ({self.parallelism} in flight)"
+
+    def controller(self) -> Controller:
+        """Return what decides in its runs."""
+        if self.rate is not None:
+            return controller_for(rate=self.rate)[0]
+        return controller_for("auto" if self.parallelism is None else self.parallelism)[0]
+
+    def applied(self, wanted: Wanted) -> Wanted:
+        """Return the cluster its runs are on."""
+        own = {_OF_THE_STACK[key]: int(value) for key, value in self.keys.items() if key in _OF_THE_STACK}
+        config = {key: value for key, value in self.keys.items() if key not in _OF_THE_STACK and key != DROPPED}
+        return replace(wanted, **own, dynamic_config={**wanted.dynamic_config, **config})  # type: ignore[arg-type]
+
+    def check(self, store: str | None) -> None:
+        """Refuse keys of a server that is not ours to restart, or that the store does not have."""
+        if not self.needs_own_cluster:
+            return
+        if store is None:
+            raise UsageError(
+                f"{self.name}: an existing cluster is not restarted with other keys",
+                next_step="leave --address out: a cluster of its own is started for each run",
+            )
+        for key in self.keys:
+            if (key in _OF_THE_STACK or key == DROPPED) and store != "postgres":
+                raise UsageError(f"{self.name}: {key} is given", allowed="only with --store postgres")
+
+    def prepare(self, cluster: LocalCluster) -> None:
+        """Do to a fresh cluster what is to be done."""
+        if DROPPED in self.keys:
+            drop_unused(cluster)
+        if self.on_cluster is not None:
+            self.on_cluster(cluster)
+
+
+def setting_of(text: str, *, cpus: int | None = None, beside: str = "4x") -> Setting:
+    """Return what a word of the command line says.
+
+    Parameters
+    ----------
+    text : str
+        As in `ALLOWED`; several are joined by commas: ``64,history.shardIOConcurrency=4``.
+    cpus : int, optional
+        CPUs that ``2x`` multiplies; by default those of this machine.
+    beside : str
+        Parallelism of a setting that names only keys of the server.
+
+    Raises
+    ------
+    UsageError
+        In one line.
+
+    Examples
+    --------
+    >>> setting_of("4x", cpus=2).parallelism, setting_of("rate=300").rate
+    (8, 300.0)
+    >>> setting_of("shards=8", cpus=2).label
+    'shards=8 (8 in flight)'
+    """
+    launcher: Setting | None = None
+    keys: dict[str, str] = {}
+    for part in (part.strip() for part in text.split(",")):
+        key, equals, value = part.partition("=")
+        if key in ("processes", "process"):
+            raise UsageError(f"setting {part!r}: processes cannot be compared yet", allowed=ALLOWED)
+        if key == DROPPED:
+            if value != "dropped":
+                raise UsageError(f"{key} is {value!r}", allowed="dropped")
+            keys |= {key: value}
+            continue
+        if equals and key != "rate":
+            if key in keys:
+                raise UsageError(f"setting {text!r} has {key} twice")
+            keys |= _key(key, value)
+            continue
+        if launcher is not None:
+            raise UsageError(f"setting {text!r} says twice how many are in flight", allowed=ALLOWED)
+        launcher = _rate(part, value) if equals else _flight(part, cpus)
+    launcher = launcher or _flight(beside, cpus)
+    return replace(launcher, name=text.strip(), keys=keys)
+
+
+def _key(key: str, value: str) -> dict[str, str]:
+    if not key or not value:
+        raise UsageError(f"setting {f'{key}={value}'!r}", allowed=ALLOWED)
+    if key in _OF_THE_STACK:
+        if not re.fullmatch(r"[0-9]{1,5}", value):
+            raise UsageError(f"{key} is {value!r}", allowed="a whole number")
+        return {key: value}
+    if "." not in key:
+        raise UsageError(f"setting {f'{key}={value}'!r}: {key} is no key of a server", allowed=ALLOWED)
+    checked_config({key: value})
+    return {key: value}
+
+
+def _rate(text: str, value: str) -> Setting:
+    try:
+        rate = float(value)
+    except ValueError:
+        raise UsageError(
+            f"setting {text!r}: the rate is no number", allowed="rate=300: starts due per second"
+        ) from None
+    controller_for(rate=rate)
+    return Setting(text, None, rate, f"{rate:g} starts/s are due")
+
+
+def _flight(text: str, cpus: int | None) -> Setting:
+    word = text.lower()
+    if word == "auto":
+        return Setting(text, None, None, "auto finds the knee")
+    if match := re.fullmatch(r"([0-9]{1,6})x", word):
+        if int(match[1]) < 1:
+            raise UsageError(f"setting {text!r}: the multiplier is 0", allowed=ALLOWED)
+        # Both sides of a comparison are as named: SCHEDULER_MAX_PARALLELISM would make them one.
+        sized = pool_plan(cpus, override=0, multiplier=int(match[1])).parallelism
+        return Setting(text, sized.value, None, sized.reason)
+    if re.fullmatch(r"[0-9]{1,9}", word) and int(word) > 0:
+        sized = pool_plan(cpus, override=int(word)).parallelism
+        return Setting(text, sized.value, None, sized.reason)
+    raise UsageError(f"setting is {text[:60]!r}", allowed=ALLOWED)

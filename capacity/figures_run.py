@@ -1,0 +1,194 @@
+"""A launch and a sweep while they run, as plotly figures in plain dicts: no arithmetic, no widgets.
+
+Invariants: the traces keep their number and order whatever has come so far, so that a live figure only takes data;
+lines that share a panel differ by dash or mark, not by colour alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import log10
+from typing import Any, Final
+
+# Okabe-Ito, as in capacity.figures; the two do not import one another.
+BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#4d4d4d"
+_IN_FLIGHT: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_MILLISECONDS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000)
+
+Column = Sequence[float | None]
+
+
+def run_spec(columns: Mapping[str, Column], title: str, subtitle: str) -> dict[str, Any]:
+    """Starts per second over latency over in flight, against the time of a run.
+
+    Parameters
+    ----------
+    columns : mapping of sequences
+        ``at`` [s], ``rate`` [1/s], ``p50`` and ``p99`` [ms], ``in_flight`` and ``limit``, and ``lost``: 0 where no
+        server answered, else None. All of one length; None leaves a gap.
+    title, subtitle : str
+        The finding and the inputs.
+    """
+    at = list(columns["at"])
+    traces = [
+        _trace(at, columns["rate"], "", "starts/s", BLUE, "solid", "%{y:,.0f} starts/s", 2.5),
+        _trace(at, columns["lost"], "", "server lost", VERMILION, "solid", "no server answered", 9),
+        _trace(at, columns["p99"], "2", "p99", VERMILION, "solid", "p99 %{y:,.1f} ms", 2.5),
+        _trace(at, columns["p50"], "2", "p50", GREY, "dot", "p50 %{y:,.1f} ms", 1.75),
+        _trace(at, columns["in_flight"], "3", "in flight", GREEN, "solid", "%{y} in flight", 2.5),
+        _trace(at, columns["limit"], "3", "limit", GREY, "dash", "limit %{y}", 1.75),
+    ]
+    traces[-1]["line"]["shape"] = "hv"
+    layout = _layout(title, subtitle, 600)
+    layout["xaxis"] = _axis(anchor="y", showticklabels=False, rangemode="tozero")
+    layout["xaxis2"] = _axis(anchor="y2", matches="x", showticklabels=False)
+    layout["xaxis3"] = _axis("Seconds since the begin", anchor="y3", matches="x")
+    layout["yaxis"] = _axis("Starts per second", domain=[0.55, 1], rangemode="tozero", tickformat=",")
+    layout["yaxis2"] = _axis("Latency (ms)", domain=[0.28, 0.5], anchor="x2", rangemode="tozero", tickformat=",")
+    layout["yaxis3"] = _axis("In flight", domain=[0, 0.22], anchor="x3", rangemode="tozero", tickformat=",d")
+    return {"data": traces, "layout": layout}
+
+
+def sweep_spec(
+    points: Mapping[str, Sequence[tuple[int, float, float]]],
+    band: Mapping[str, Sequence[float]],
+    highest: int,
+    title: str,
+    subtitle: str,
+) -> dict[str, Any]:
+    """Starts per second and p99 by parallelism: measured points, and the fitted curve with its band.
+
+    Parameters
+    ----------
+    points : mapping of sequences
+        (parallelism, starts per second, p99 [ms]) under ``fitted``, ``holdout`` and ``left_out``.
+    band : mapping of sequences
+        ``parallelism``, and ``value``, ``low``, ``high`` [1/s] and ``p99``, ``p99_low``, ``p99_high`` [ms]; empty
+        before the fit.
+    highest : int
+        The highest parallelism to show.
+    title, subtitle : str
+        The finding and the inputs.
+    """
+    traces = []
+    for panel, value, low, high, unit in (
+        ("", "value", "low", "high", "%{y:,.0f} starts/s"),
+        ("2", "p99", "p99_low", "p99_high", "p99 %{y:,.1f} ms"),
+    ):
+        x = list(band.get("parallelism", ()))
+        upper = _trace(x, band.get(high, ()), panel, "", BLUE, "solid", "", 0)
+        lower = _trace(x, band.get(low, ()), panel, "90 % of fitted", BLUE, "solid", "", 0)
+        lower |= {"fill": "tonexty", "fillcolor": "rgba(0,114,178,.18)"}
+        line = _trace(
+            x, band.get(value, ()), panel, "fitted", BLUE, "solid", f"%{{x}} in flight, fitted<br>{unit}", 2.5
+        )
+        for trace in (upper, lower):
+            trace["hoverinfo"] = "skip"
+        traces += [upper, lower, line]
+        for kind, name, symbol, colour in (
+            ("fitted", "measured", "circle", VERMILION),
+            ("holdout", "measured, kept from the fit", "diamond", GREEN),
+            ("left_out", "measured, left out: flagged", "x-thin", GREY),
+        ):
+            own = points.get(kind, ())
+            marks = _trace(
+                [point[0] for point in own],
+                [point[2 if panel else 1] for point in own],
+                panel,
+                name,
+                colour,
+                "solid",
+                f"%{{x}} in flight, {name}<br>{unit}",
+                2,
+            )
+            marks |= {"mode": "markers", "marker": _mark(symbol, colour)}
+            traces.append(marks)
+    for trace in traces:
+        trace["showlegend"] = trace["yaxis"] == "y" and bool(trace["name"])
+    layout = _layout(title, subtitle, 600)
+    span = [log10(0.85), log10(1.2 * max(highest, 2))]
+    ticks: dict[str, Any] = {
+        "type": "log",
+        "tickvals": _IN_FLIGHT,
+        "ticktext": [f"{tick:,}" for tick in _IN_FLIGHT],
+        "range": span,
+    }
+    times: dict[str, Any] = {
+        "type": "log",
+        "tickvals": _MILLISECONDS,
+        "ticktext": [f"{tick:,}" for tick in _MILLISECONDS],
+    }
+    layout["xaxis"] = _axis(anchor="y", showticklabels=False, **ticks)
+    layout["xaxis2"] = _axis("Starts in flight", anchor="y2", matches="x", **ticks)
+    layout["yaxis"] = _axis("Starts per second", domain=[0.42, 1], rangemode="tozero", tickformat=",")
+    layout["yaxis2"] = _axis("p99 latency (ms)", domain=[0, 0.34], anchor="x2", **times)
+    return {"data": traces, "layout": layout}
+
+
+def _trace(
+    x: Sequence[float | None],
+    y: Column,
+    panel: str,
+    name: str,
+    colour: str,
+    dash: str,
+    hover: str,
+    width: float,
+) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": list(x),
+        "y": list(y),
+        "xaxis": f"x{panel}",
+        "yaxis": f"y{panel}",
+        "name": name,
+        "line": {"color": colour, "dash": dash, "width": width},
+        "hovertemplate": f"{hover}<extra></extra>",
+    }
+
+
+def _mark(symbol: str, colour: str) -> dict[str, Any]:
+    return {"color": "white", "size": 10, "symbol": symbol, "line": {"color": colour, "width": 2.25}}
+
+
+def _layout(title: str, subtitle: str, height: int) -> dict[str, Any]:
+    return {
+        "template": "none",
+        "height": height,
+        "autosize": True,
+        "margin": {"l": 76, "r": 20, "t": 96, "b": 54},
+        "font": {"family": "DejaVu Sans, Liberation Sans, Arial, sans-serif", "size": 13, "color": "#222"},
+        "hovermode": "closest",
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "title": {
+            "text": titled(title, subtitle),
+            "font": {"size": 17},
+            "x": 0,
+            "xref": "paper",
+            "xanchor": "left",
+            "y": 0.965,
+            "yref": "container",
+            "yanchor": "top",
+        },
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom", "font": {"size": 12}},
+    }
+
+
+def titled(title: str, subtitle: str) -> str:
+    """Return the two lines above a figure."""
+    return f'<b>{title}</b><br><span style="font-size:13px;color:#555">{subtitle}</span>'
+
+
+def _axis(title: str = "", **more: Any) -> dict[str, Any]:
+    return {
+        "title": {"text": title, "font": {"size": 13}, "standoff": 10},
+        "gridcolor": "#e6e6e6",
+        "zeroline": False,
+        "showline": True,
+        "linecolor": "#999",
+        "ticks": "outside",
+        "tickcolor": "#999",
+        **more,
+    }

@@ -1,0 +1,56 @@
+"""Where a sweep is kept: one file in the state folder, never beside the notebook."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from capacity.errors import UsageError
+
+if TYPE_CHECKING:
+    from capacity.experiment.sweep import Swept
+    from capacity.model.calibration import Calibration
+    from capacity.model.measurement import Measurements
+
+
+def keep(name: str, measured: Calibration | Measurements, before: Path | None) -> Path:
+    """Write a calibration, or measurements that fit nothing, under a name; return the file.
+
+    Raises
+    ------
+    UsageError
+        If the file is there already and is not `before`, or cannot be written.
+    """
+    from capacity.cluster import state
+    from capacity.experiment import sweep
+    from capacity.model.calibration import Calibration
+
+    path = state.made(state.folder() / "sweeps") / f"{name}.json"
+    if path.exists() and path != before:
+        raise UsageError(f"{path} exists", next_step="type another name")
+    if isinstance(measured, Calibration):
+        measured.save(path)
+    else:
+        sweep.save(measured, path)
+    return path
+
+
+def how_to_use(path: Path) -> str:
+    """Return where it is and what to do with it."""
+    where, quoted = html.escape(str(path)), html.escape(repr(str(path)))
+    return (
+        f'<p style="margin:0;line-height:1.5;overflow-wrap:anywhere"><span role="status">Saved to <code>{where}</code>'
+        f"</span><br>In 1-explore: <code>explore(calibration={quoted})</code>"
+        f"<br>In a terminal: <code>capacity score {where}</code></p>"
+    )
+
+
+def left_behind(swept: Swept) -> str:
+    """Return what stays on an existing cluster, and how to end it; empty for one of the sweep's own."""
+    if not swept.left:
+        return ""
+    return (
+        f"{swept.left:,} workflows stay open on the cluster: end them with 'temporal workflow terminate' and the query "
+        f"WorkflowId STARTS_WITH '{swept.prefix}'"
+    )

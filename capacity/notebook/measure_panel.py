@@ -1,0 +1,349 @@
+"""The measure panel: a sweep of a dev cluster with its points as they come, the fit, its score, and the file to keep.
+
+The sweep blocks, so it has a thread of its own; it ends with the kernel, and whatever ends it keeps its points.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from capacity.errors import CapacityError, UsageError
+from capacity.notebook import launch_parts as parts
+from capacity.notebook import measure_parts as shown
+from capacity.notebook.launch_field import alert
+from capacity.notebook.loop import Painter
+from capacity.notebook.measure_form import Controls
+from capacity.notebook.measure_keep import how_to_use, keep, left_behind
+
+if TYPE_CHECKING:
+    from capacity.cluster.target import Target
+    from capacity.experiment.sweep import Swept
+    from capacity.experiment.wanted import Wanted
+    from capacity.model.calibration import Calibration
+    from capacity.model.measurement import Point
+    from capacity.model.score import Score
+
+POINTS = "1, 2, 4, 8, 16, 32, 64"
+_TICK = 0.5  # seconds between two paintings of the time left
+_END = 20.0  # seconds for a sweep to end its cluster when the kernel ends
+_STYLES = {"done": "success", "failed": "danger", "cancelled": "warning", "incomplete": "warning"}
+_RUNNING = ("running", "cancelling", "fitting")
+
+
+class Measure:
+    """Controls of a sweep, its points on a figure as they come, and the calibration fitted to them.
+
+    Parameters
+    ----------
+    parallelisms : str
+        Starts in flight to measure at first.
+    target : Target, optional
+        A running dev cluster to begin with; by default a new embedded server for each round.
+    sweep : callable, optional
+        Stands in for `capacity.experiment.sweep.Sweep`, with the same signature.
+
+    Attributes
+    ----------
+    start, cancel, save : ipywidgets.Button
+        The buttons; `.click()` works from a cell.
+    controls : Controls
+        Where, which points, and the name of the calibration.
+    state : str
+        "idle", "running", "cancelling", "fitting", "done", "incomplete", "cancelled" or "failed".
+    points : list of Point
+        Those there so far.
+    calibration : Calibration, optional
+        The fit of the last sweep, for ``capacity.predict(measure.calibration, ...)``.
+    score : Score, optional
+        What part of the sweep says of the rest.
+    file : Path, optional
+        Where it was saved.
+    """
+
+    def __init__(
+        self, parallelisms: str = POINTS, target: Target | None = None, *, sweep: Callable[..., Any] | None = None
+    ) -> None:
+        self._sweep = sweep
+        self._wanted: Wanted | None = None
+        self._swept: Swept | None = None
+        self._future: Future[Calibration] | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._began = 0.0
+        self._band: dict[str, list[float]] = {}
+        self.state = "idle"
+        self.points: list[Point] = []
+        self.calibration: Calibration | None = None
+        self.score: Score | None = None
+        self.file: Path | None = None
+        self.controls = Controls(parallelisms, target)
+        self.start = widgets.Button(description="Measure", button_style="primary", icon="play")
+        self.cancel = widgets.Button(description="Cancel", icon="stop", disabled=True)
+        self.save = widgets.Button(description="Save", icon="save", disabled=True)
+        self.bar = parts.Bar("Points of the sweep", 1)
+        self.status, self.numbers, self.said, self.error = (widgets.HTML() for _ in range(4))
+        self.fitted, self.scored, self.saved, self.taken = (widgets.HTML() for _ in range(4))
+        from capacity.notebook.figure import CapacityFigure
+
+        self.figure = CapacityFigure(self._spec("Nothing measured yet"))
+        self.start.on_click(self._on_start)
+        self.cancel.on_click(self._on_cancel)
+        self.save.on_click(self._on_save)
+        self.controls.on_change = self._follow
+        self.view = self._arranged()
+        self._announce("Idle: nothing measured yet")
+        self._follow()
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return self.view._repr_mimebundle_(**options)
+
+    async def wait(self) -> Calibration:
+        """Await the end of the sweep and its fit from a cell.
+
+        Raises
+        ------
+        UsageError
+            Nothing was measured, or too little to fit.
+        CapacityError
+            What ended the sweep before its first point.
+        """
+        if self._future is None:
+            raise UsageError("nothing was measured from this panel", next_step="click Measure, or panel.start.click()")
+        try:
+            return await asyncio.shield(asyncio.wrap_future(self._future))
+        except asyncio.CancelledError:  # the cell was interrupted: end the sweep as Cancel would
+            self._on_cancel(self.cancel)
+            raise
+
+    # -- buttons ---------------------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        self._wanted = self.controls.wanted
+        self._switch()
+
+    def _switch(self) -> None:
+        busy = self.state in _RUNNING
+        self.start.disabled = busy or self._wanted is None
+        self.cancel.disabled = self.state != "running"
+        self.save.disabled = busy or self._swept is None
+        self.controls.disable(busy)
+
+    def _on_start(self, _: widgets.Button) -> None:
+        wanted = self._wanted
+        if wanted is None or self.state in _RUNNING:
+            return
+        self._stop = threading.Event()
+        self._began = time.monotonic()
+        self.points, self._band, self._swept = [], {}, None
+        self.calibration = self.score = self.file = None
+        for each in (self.numbers, self.said, self.error, self.fitted, self.scored, self.saved, self.taken):
+            each.value = ""
+        self.bar.show(0, len(wanted.points), "")
+        self.state = "running"
+        self._announce("Measuring")
+        self._switch()
+        self._draw("Measuring")
+        future = self._future = Future()
+        self._thread = threading.Thread(target=self._work, args=(wanted, future), name="capacity-sweep", daemon=True)
+        self._thread.start()
+        atexit.register(self._end)
+
+    def _on_cancel(self, _: widgets.Button) -> None:
+        if self.state != "running":
+            return
+        self.state = "cancelling"
+        self._announce("Cancelling: the points so far are kept")
+        self._switch()
+        self._stop.set()
+
+    def _end(self) -> None:
+        """End a sweep and its cluster with the kernel."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(_END)
+
+    # -- the sweep, on its thread ----------------------------------------------------------------------------------
+
+    def _work(self, wanted: Wanted, future: Future[Calibration]) -> None:
+        painter = Painter(self._tick, _TICK)
+        calibration, failed = None, None
+        try:
+            calibration = self._measured(wanted)
+        except BaseException as error:
+            failed = error
+        painter.stop()
+        if failed is not None:
+            self._failed(failed)
+        atexit.unregister(self._end)
+        self.bar.show(self.bar.value, style=_STYLES[self.state])
+        self._switch()
+        for widget in (self.status, self.numbers, self.fitted, self.bar.view):
+            widget.send_state("value")  # the last word even where a message before it was dropped
+        if calibration is None:
+            future.set_exception(_told(failed or AssertionError("no calibration and no reason")))
+        else:
+            future.set_result(calibration)
+
+    def _measured(self, wanted: Wanted) -> Calibration:
+        from capacity.experiment.sweep import Sweep
+        from capacity.model.calibration import Calibration
+
+        sweep = self._sweep or Sweep
+        swept = self._swept = sweep(wanted, on_point=self._came, say=self._say, stop=self._stop.is_set).run()
+        ended = "incomplete" if swept.error is not None else "cancelled" if swept.stopped else "done"
+        done = f"{len(self.points)} of {len(wanted.points)} points"
+        if swept.error is not None:
+            self.error.value = alert(f"The sweep ended early, the points so far are kept: {swept.error}")
+        self.state = "fitting"
+        self._announce("Fitting")
+        try:
+            calibration = Calibration.of(swept.measurements, self.controls.name.read())
+            self._band = shown.fitted(calibration, self._highest())
+        except CapacityError as error:
+            self.state = ended if ended != "done" else "incomplete"
+            self._announce(f"{self.state.capitalize()}: {done}, not fitted")
+            self.error.value += alert(f"Not fitted: {error}")
+            raise
+        self.calibration = calibration
+        self.fitted.value = shown.fit_table(calibration)
+        self._score(calibration)
+        self.numbers.value = ""
+        self.said.value = parts.plain(left_behind(swept))
+        self._draw(shown.finding(calibration, self._band))
+        self.state = ended
+        self._announce(f"{ended.capitalize()}: {done}, fitted")
+        return calibration
+
+    def _score(self, calibration: Calibration) -> None:
+        from capacity.model.score import score
+
+        try:
+            self.score = score(calibration)
+        except CapacityError as error:
+            self.scored.value = parts.plain(f"No score: {error}")
+        else:
+            self.scored.value = shown.score_table(self.score)
+
+    def _came(self, point: Point) -> None:
+        self.points = [*self.points, point]
+        self.bar.show(len(self.points))
+        self.taken.value = shown.points_table(self.points)
+        self._draw(f"Measured: {point.throughput:,.0f} starts/s at {point.parallelism} in flight")
+
+    def _say(self, sentence: str) -> None:
+        self.said.value = parts.plain(sentence)
+
+    def _tick(self) -> None:
+        wanted = self._wanted
+        if wanted is None or self.state not in _RUNNING:
+            return
+        share, elapsed = len(self.points) / len(wanted.points), time.monotonic() - self._began
+        expected = elapsed * (1 - share) / share if share else wanted.estimate()[0] - elapsed
+        words = f"{len(self.points)} of {len(wanted.points)} points · {shown.span(expected)} left"
+        self.numbers.value = parts.plain(words)
+
+    def _failed(self, error: BaseException) -> None:
+        if self.state in ("incomplete", "cancelled"):
+            return  # measured, and only not fitted: said already
+        stopped = isinstance(error, KeyboardInterrupt)
+        self.state = "cancelled" if stopped else "failed"
+        self._announce("Cancelled: before the first point" if stopped else "Failed")
+        if not stopped:
+            self.error.value = parts.failure(error)
+
+    # -- keeping it ------------------------------------------------------------------------------------------------
+
+    def _on_save(self, _: widgets.Button) -> None:
+        measured = self.calibration or (self._swept.measurements if self._swept else None)
+        if measured is None:
+            return
+        try:
+            name = self.controls.name.read()
+            if self.calibration is not None:
+                measured = self.calibration = self.calibration.model_copy(update={"name": name})
+            self.file = keep(name, measured, self.file)
+        except CapacityError as error:
+            self.saved.value = alert(f"Not saved: {error}")
+        else:
+            self.saved.value = how_to_use(self.file)
+
+    # -- figure and layout -----------------------------------------------------------------------------------------
+
+    def _highest(self) -> int:
+        return max((point.parallelism for point in self.points), default=1)
+
+    def _spec(self, title: str) -> dict[str, Any]:
+        under = "Starts per second and p99 by starts in flight"
+        if self.points and self._swept is not None and self._band:
+            conditions = self._swept.measurements.conditions
+            under = f"{conditions.store} on {conditions.cluster_cpus} CPUs, {len(self.points)} points"
+        wanted = self._wanted
+        planned = [point.parallelism for point in wanted.points] if wanted else [64]
+        return shown.spec(self.points, self._band, max(planned), title, under)
+
+    def _draw(self, title: str) -> None:
+        spec = self._spec(title)
+        parts.redraw(self.figure, spec)
+        if tuple(self.figure.layout.xaxis.range) != tuple(spec["layout"]["xaxis"]["range"]):
+            self.figure.layout.xaxis.range = spec["layout"]["xaxis"]["range"]
+
+    def _announce(self, text: str) -> None:
+        self.status.value = parts.status(text)
+
+    def _arranged(self) -> widgets.Box:
+        from capacity.notebook.page import Page
+
+        row = {"flex_flow": "row wrap", "align_items": "center", "grid_gap": "8px"}
+        left = [
+            self.controls.view,
+            widgets.HBox([self.start, self.cancel], layout=row),
+            self.bar.view,
+            self.status,
+            self.numbers,
+            self.said,
+            self.error,
+            widgets.HBox([self.controls.name.view, self.save], layout=row),
+            self.saved,
+        ]
+        column = {"flex": "1 1 30em", "min_width": "min(30em, 100%)", "max_width": "38em", "overflow": "visible"}
+        right = {"flex": "2 1 480px", "min_width": "0", "max_width": "900px", "overflow": "hidden"}
+        both = [widgets.VBox(left, layout=column), widgets.VBox([self.figure, Page()], layout=right)]
+        rows = widgets.HBox(both, layout={"flex_flow": "row wrap", "grid_gap": "24px"})
+        tables = widgets.HBox(
+            [self.fitted, self.scored, self.taken], layout={"flex_flow": "row wrap", "grid_gap": "12px 32px"}
+        )
+        return widgets.VBox([rows, tables], layout={"overflow": "visible", "grid_gap": "12px"})
+
+
+def measure(parallelisms: str = POINTS, target: Target | None = None) -> Measure:
+    """Show a sweep to fill in; run it with points as they come, then fit, score and keep it.
+
+    Parameters
+    ----------
+    parallelisms : str
+        Starts in flight to measure at first, separated by commas.
+    target : Target, optional
+        A running dev cluster to begin with; by default a new embedded server for each round.
+
+    Returns
+    -------
+    Measure
+        Shows itself; ``panel.start.click()`` and ``await panel.wait()`` work from a cell.
+    """
+    return Measure(parallelisms, target)
+
+
+def _told(error: BaseException) -> BaseException:
+    """Return what `wait` raises: a KeyboardInterrupt would end the kernel's loop, not the cell."""
+    if isinstance(error, KeyboardInterrupt):
+        return UsageError("the sweep was cancelled before its first point", next_step="press Measure again")
+    return error

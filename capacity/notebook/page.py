@@ -1,0 +1,83 @@
+"""What only the browser can do: fit the figure to its column, name the sliders, hand files to the person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anywidget
+
+
+class Page(anywidget.AnyWidget):
+    """An empty line as wide as its box.
+
+    It makes the figure beside it fit whenever that width changes: a FigureWidget measures itself before the page is
+    laid out and takes 700 pixels; a responsive one measures itself again when the window changes, but not when its
+    column does. It gives the sliders of `NumberControl` the name of their box, since ipywidgets gives them none. And
+    it saves files: text that is sent to it, and the figure as PNG or SVG by plotly's own code, which came with the
+    figure. Nothing of it needs a network.
+    """
+
+    _esm = """
+    function save(name, url) {
+      const link = document.createElement("a");
+      link.href = url; link.download = name;
+      document.body.append(link); link.click(); link.remove();
+    }
+    function nameSliders(root) {
+      for (const control of root.querySelectorAll(".cap-number")) {
+        const label = control.querySelector(".widget-label");
+        const handle = control.querySelector(".noUi-handle");
+        const name = label && `${label.textContent.trim()}, slider`;
+        if (handle && name && handle.getAttribute("aria-label") !== name) handle.setAttribute("aria-label", name);
+        if (handle) {
+          const box = control.querySelector("input");
+          if (box) handle.setAttribute("aria-valuetext", box.value);
+        }
+      }
+    }
+    export default { render({ model, el }) {
+      el.style.width = "100%";
+      let width = 0;
+      const sized = new ResizeObserver(() => {
+        if (el.clientWidth === width) return;
+        width = el.clientWidth;
+        requestAnimationFrame(() => window.dispatchEvent(new Event("resize")));
+      });
+      sized.observe(el);
+      let named, timer;
+      const root = () => el.closest(".jp-OutputArea-output") || document.body;
+      const onShown = () => {
+        nameSliders(root());
+        named = new MutationObserver(() => {
+          clearTimeout(timer);
+          timer = setTimeout(() => nameSliders(root()), 300);
+        });
+        named.observe(root(), { childList: true, subtree: true });
+      };
+      requestAnimationFrame(() => requestAnimationFrame(onShown));
+      const onMessage = async (message) => {
+        if (message.kind === "text") {
+          const url = URL.createObjectURL(new Blob([message.text], { type: message.type }));
+          save(message.name, url);
+          setTimeout(() => URL.revokeObjectURL(url), 10000);
+        } else {
+          const plot = root().querySelector(".js-plotly-plot");
+          if (!plot || !window.Plotly) return;
+          const size = { width: plot.clientWidth, height: plot.clientHeight };
+          const scale = message.format === "png" ? 2 : 1;
+          save(message.name, await window.Plotly.toImage(plot, { format: message.format, scale, ...size }));
+        }
+      };
+      model.on("msg:custom", onMessage);
+      return () => { sized.disconnect(); if (named) named.disconnect(); model.off("msg:custom", onMessage); };
+    } };
+    """
+
+    def save_text(self, name: str, text: str, kind: str) -> None:
+        """Have the browser save a text as a file."""
+        self.send({"kind": "text", "name": name, "text": text, "type": kind})
+
+    def save_image(self, name: str, format: str) -> None:
+        """Have the browser save the figure, as ``png`` or ``svg``."""
+        message: dict[str, Any] = {"kind": "image", "name": name, "format": format}
+        self.send(message)

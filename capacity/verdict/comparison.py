@@ -1,0 +1,349 @@
+"""Is the candidate better than the baseline? Ratios with intervals from blocks that have both, and a sentence.
+
+Each block gives the log of a ratio, so what drifts from block to block cancels. What drifts within a block has the sign
+of the order in it: it is taken out as an effect of its own, with the orders balanced and random,
+
+    log(candidate / baseline) = mu + tau s + e,  s = +1 where the baseline came first, else -1,
+
+and mu has a Student t interval. Invariants: a ratio above 1 says the candidate has more; an interval that the blocks
+do not give is None. Source: Box, Hunter and Hunter, "Statistics for Experimenters", 2005, ch. 3 and 4 (paired
+comparison in blocks, randomised).
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from scipy import stats
+
+from capacity.experiment.blocks import Block
+from capacity.model.measurement import Flag, Point
+from capacity.model.outlook import number, span
+
+LEVEL: Final = 0.95
+"""Coverage of the intervals."""
+MARGIN: Final = 0.02
+"""Difference of throughput that matters, as a fraction."""
+POWER: Final = 0.8
+"""Probability with which so many blocks show a difference of `MARGIN`."""
+MOST_BLOCKS: Final = 10_000
+WORTHLESS: Final = (Flag.FAILED, Flag.TOO_SHORT)
+"""A block with a run of these says nothing."""
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Candidate over baseline.
+
+    Parameters
+    ----------
+    value : float
+    interval : pair of float, optional
+        With probability `LEVEL`; None where there are too few blocks.
+    spread : float, optional
+        Standard deviation of one block's log ratio.
+    freedom : int
+        Degrees of freedom of `spread`.
+    order : float
+        By which factor a run's place in its block changed the figure: drift.
+    """
+
+    value: float
+    interval: Interval | None
+    spread: float | None
+    freedom: int
+    order: float
+
+    @property
+    def is_more(self) -> bool:
+        """Whether the candidate surely has more."""
+        return self.interval is not None and self.interval[0] > 1
+
+    @property
+    def is_less(self) -> bool:
+        """Whether the candidate surely has less."""
+        return self.interval is not None and self.interval[1] < 1
+
+    @property
+    def is_same(self) -> bool:
+        """Whether they surely differ by no more than `MARGIN`."""
+        return self.interval is not None and 1 / (1 + MARGIN) <= self.interval[0] <= self.interval[1] <= 1 + MARGIN
+
+
+@dataclass(frozen=True)
+class Side:
+    """Medians of one setting: starts per second, 99 % latency [s], CPU of server and database per start [s]."""
+
+    name: str
+    throughput: float
+    p99: float
+    cpu: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A candidate against a baseline.
+
+    Parameters
+    ----------
+    baseline, candidate : Side
+    throughput, p99 : Ratio
+    blocks : tuple of Block
+    left_out : int
+        Blocks that say nothing: failed or too few starts.
+    more_blocks : int
+        How many more would settle whether the throughput differs by `MARGIN`.
+    decision : str
+        ``take``, ``keep``, ``trade`` or ``open``.
+    verdict : str
+        In a sentence.
+    notes : tuple of str
+        What to know of it.
+    """
+
+    baseline: Side
+    candidate: Side
+    throughput: Ratio
+    p99: Ratio
+    blocks: tuple[Block, ...]
+    left_out: int
+    more_blocks: int
+    decision: str
+    verdict: str
+    notes: tuple[str, ...] = ()
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the table for people: a heading, a row per setting and the ratios."""
+        head = ("", "starts/s", "p99", "CPU a start")
+        sides = [
+            (
+                side.name,
+                number(side.throughput),
+                span(side.p99),
+                "-" if side.cpu is None else f"{side.cpu * 1e3:.2f} ms",
+            )
+            for side in (self.baseline, self.candidate)
+        ]
+        ratio = ("ratio", f"{self.throughput.value:.3f}", f"{self.p99.value:.2f}", "")
+        edges = (f"{LEVEL:.0%} interval", _edges(self.throughput, 3), _edges(self.p99, 2), "")
+        return [head, *sides, ratio, edges]
+
+    def to_frame(self) -> list[dict[str, Any]]:
+        """Return one row per block, as plain numbers."""
+        return [
+            {
+                "block": block.index,
+                "first": self.baseline.name if block.baseline_first else self.candidate.name,
+                "baseline_throughput": block.baseline.throughput,
+                "candidate_throughput": block.candidate.throughput,
+                "baseline_p99": block.baseline.p99,
+                "candidate_p99": block.candidate.p99,
+            }
+            for block in self.blocks
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "baseline": self.baseline.name,
+            "candidate": self.candidate.name,
+            "throughput_ratio": self.throughput.value,
+            "throughput_interval": self.throughput.interval and list(self.throughput.interval),
+            "p99_ratio": self.p99.value,
+            "p99_interval": self.p99.interval and list(self.p99.interval),
+            "verdict": self.verdict,
+            "decision": self.decision,
+            "level": LEVEL,
+            "more_blocks": self.more_blocks,
+            "blocks_left_out": self.left_out,
+            "notes": list(self.notes),
+            "blocks": [block.model_dump(mode="json") for block in self.blocks],
+        }
+
+    def _repr_html_(self) -> str:
+        head, *rows = self.rows()
+        top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        caption = html.escape(self.verdict)
+        return f"<table><caption>{caption}</caption><tr>{top}</tr>{body}</table>" + (
+            f"<ul>{notes}</ul>" if notes else ""
+        )
+
+
+def compare(blocks: Sequence[Block], baseline: str, candidate: str, notes: Sequence[str] = ()) -> Comparison:
+    """Judge blocks.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        At least one.
+    baseline, candidate : str
+        What the settings are called.
+    notes : sequence of str
+        What else to know of it.
+
+    Raises
+    ------
+    ValueError
+        If there is no block.
+    """
+    if not blocks:
+        raise ValueError("no block")
+    used = [b for b in blocks if b.baseline.flag not in WORTHLESS and b.candidate.flag not in WORTHLESS]
+    told = list(notes) + _notes(used or blocks, baseline, candidate)
+    left_out = len(blocks) - len(used)
+    if left_out:
+        told.append(f"{left_out} of {len(blocks)} blocks are left out: failed, or too few starts to tell")
+    throughput = ratio(used or blocks, "throughput")
+    p99 = ratio(used or blocks, "p99")
+    if not used:  # their numbers are shown and decide nothing
+        throughput, p99 = (Ratio(found.value, None, None, 0, 1.0) for found in (throughput, p99))
+    more = blocks_needed(throughput, len(used))
+    decision, advice = _decide(throughput, p99, baseline, candidate, more)
+    first = "throughput " + _percent(throughput) + ", p99 " + _times(p99)
+    return Comparison(
+        baseline=_side(baseline, [block.baseline for block in used or blocks]),
+        candidate=_side(candidate, [block.candidate for block in used or blocks]),
+        throughput=throughput,
+        p99=p99,
+        blocks=tuple(blocks),
+        left_out=left_out,
+        more_blocks=more,
+        decision=decision,
+        verdict=f"{candidate}: {first}: {advice}",
+        notes=tuple(told),
+    )
+
+
+def ratio(blocks: Sequence[Block], figure: str) -> Ratio:
+    """Return candidate over baseline of ``throughput`` or ``p99``, what drifts taken out."""
+    pairs = [(getattr(block.candidate, figure), getattr(block.baseline, figure)) for block in blocks]
+    logs = np.log([over / under for over, under in pairs])
+    signs = np.array([1.0 if block.baseline_first else -1.0 for block in blocks])
+    return estimate(logs, signs)
+
+
+def estimate(logs: Any, signs: Any) -> Ratio:
+    """Return the ratio from each block's log ratio and the sign of its order.
+
+    Parameters
+    ----------
+    logs : array of float, shape (blocks,)
+    signs : array of float, shape (blocks,)
+        +1 where the baseline came first, else -1.
+
+    Examples
+    --------
+    >>> found = estimate(np.log([1.1, 0.9 / 1.0, 1.1, 0.9]), np.array([1, -1, 1, -1]))
+    >>> round(found.value, 3), round(found.order, 2)
+    (0.995, 1.11)
+    """
+    logs, signs = np.asarray(logs, dtype=float), np.asarray(signs, dtype=float)
+    count = logs.size
+    # With one block of an order its residual is nothing: the order is told apart from four blocks on.
+    with_order = count >= 4 and min((signs > 0).sum(), (signs < 0).sum()) >= 2
+    design = np.column_stack([np.ones(count), signs]) if with_order else np.ones((count, 1))
+    beta, *_ = np.linalg.lstsq(design, logs, rcond=None)
+    freedom = count - design.shape[1]
+    value, order = math.exp(beta[0]), math.exp(beta[1]) if with_order else 1.0
+    if freedom < 1:
+        return Ratio(value, None, None, 0, order)
+    rest = logs - design @ beta
+    spread = math.sqrt(float(rest @ rest) / freedom)
+    error = spread * math.sqrt(float(np.linalg.inv(design.T @ design)[0, 0]))
+    width = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    return Ratio(value, (math.exp(beta[0] - width), math.exp(beta[0] + width)), spread, freedom, order)
+
+
+def blocks_needed(found: Ratio, done: int) -> int:
+    """Return how many more blocks settle whether the throughput differs by `MARGIN`; 0 when it is settled.
+
+    The number at which a difference of `MARGIN` is found with probability `POWER`, and at least two more.
+    Source: the power of a paired t test, n = (t_(1+L)/2 + t_POWER)^2 spread^2 / log(1 + MARGIN)^2.
+    """
+    if found.is_more or found.is_less or found.is_same:
+        return 0
+    if found.spread is None:
+        return max(2, 4 - done)
+    margin, count = math.log1p(MARGIN), 12
+    for _ in range(20):  # the quantiles depend on the number, weakly: a few turns settle it
+        quantiles = np.asarray(stats.t.ppf([(1 + LEVEL) / 2, POWER], max(count - 2, 1)))
+        before, count = count, min(MOST_BLOCKS, max(4, math.ceil((quantiles.sum() * found.spread / margin) ** 2)))
+        if count == before:
+            break
+    return max(2, count - done)
+
+
+def _decide(throughput: Ratio, p99: Ratio, baseline: str, candidate: str, more: int) -> tuple[str, str]:
+    blocks = f"about {more:,} more blocks would settle its throughput"
+    if throughput.is_more and p99.is_more:
+        return "trade", f"more starts for more latency; take {candidate} only where that p99 will do"
+    if throughput.is_more:
+        return "take", f"take {candidate}"
+    if throughput.is_less and p99.is_less:
+        return "trade", f"less latency for fewer starts; keep {baseline} unless p99 is what counts"
+    if throughput.is_less or (throughput.is_same and not p99.is_less):
+        return "keep", f"keep {baseline}"
+    if throughput.is_same:
+        return "take", f"take {candidate}: as many starts, less latency"
+    if p99.is_more:
+        return "keep", f"keep {baseline}" + ("" if throughput.value < 1 + MARGIN else f"; {blocks}")
+    return "open", f"not settled, keep {baseline} for now; {blocks}"
+
+
+def _notes(blocks: Sequence[Block], baseline: str, candidate: str) -> list[str]:
+    found = []
+    for name, runs in ((baseline, [b.baseline for b in blocks]), (candidate, [b.candidate for b in blocks])):
+        if count := sum(run.throttled > 0 for run in runs):
+            causes = {run.throttle_cause for run in runs if run.throttle_cause}
+            told = f" ({', '.join(sorted(causes))})" if causes else ""
+            found.append(f"{name}: throttled in {count} of {len(runs)} runs{told}: that cap is what was measured")
+        if count := sum(run.flag is Flag.LAUNCHER_BOUND for run in runs):
+            found.append(f"{name}: the launcher itself was what bound in {count} of {len(runs)} runs")
+        if count := sum(run.flag is Flag.FAILED for run in runs):
+            found.append(f"{name}: starts failed in {count} of {len(runs)} runs")
+    return found
+
+
+def _side(name: str, runs: Sequence[Point]) -> Side:
+    cpu = [run.server_cpu + (run.database_cpu or 0.0) for run in runs if run.server_cpu is not None]
+    rates, tails = [run.throughput for run in runs], [run.p99 for run in runs]
+    return Side(name, float(np.median(rates)), float(np.median(tails)), float(np.median(cpu)) if cpu else None)
+
+
+def _percent(found: Ratio) -> str:
+    """As "-1 % [-4, +2]"; a decimal where whole per cent would say nothing."""
+    edges = found.interval or (found.value, found.value)
+    digits = 1 if max(abs(edge - 1) for edge in edges) < 0.02 else 0
+    low, high = (_signed(edge, digits) for edge in edges)
+    interval = f"[{low}, {high}]" if found.interval else "[too few blocks]"
+    return f"{_signed(found.value, digits)} % {interval}"
+
+
+def _signed(value: float, digits: int) -> str:
+    percent = round((value - 1) * 100, digits)
+    return f"{percent + 0.0:+.{digits}f}" if percent else "0"
+
+
+def _times(found: Ratio) -> str:
+    interval = f" [{_factor(found.interval[0])}, {_factor(found.interval[1])}]" if found.interval else ""
+    return f"{_factor(found.value)} x{interval}"
+
+
+def _factor(value: float) -> str:
+    return f"{value:.2f}" if value < 2 else f"{value:.1f}" if value < 20 else f"{value:,.0f}"
+
+
+def _edges(found: Ratio, digits: int) -> str:
+    if found.interval is None:
+        return "too few blocks"
+    low, high = found.interval
+    return f"{low:.{digits}f} to {high:.{digits}f}"

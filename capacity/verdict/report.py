@@ -1,0 +1,96 @@
+"""A checklist as text of 80 columns, as Markdown and as HTML."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from typing import Final
+
+from capacity.verdict.checklist import LIMITS, REAL, Check, Checklist
+
+WIDTH: Final = 80
+HEAD: Final = ("state", "what", "value", "limit", "severity")
+_SHOWN: Final = {"pass": "pass", "fail": "FAIL", "not measured": "not measured"}
+_COLOURS: Final = {"pass": "#1b7837", "fail": "#b2182b", "not measured": "#4d4d4d"}
+
+
+def _row(check: Check) -> tuple[str, ...]:
+    return (_SHOWN[check.state], check.title, check.shown_value, check.shown_limit, check.severity)
+
+
+def _groups(checklist: Checklist) -> list[tuple[str, list[Check]]]:
+    return [(group, [c for c in checklist.checks if c.group == group]) for group in (REAL, LIMITS)]
+
+
+def _headline(checklist: Checklist) -> str:
+    beside = f", beside run {checklist.baseline_id}" if checklist.baseline_id else ""
+    return f"Checklist of run {checklist.run_id} at {checklist.address}{beside}"
+
+
+def as_text(checklist: Checklist) -> str:
+    """Return the checklist for a terminal: a line a check, what stands behind it indented below."""
+    rows = [HEAD, *map(_row, checklist.checks)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+    def columns(cells: tuple[str, ...]) -> str:
+        padded = [c.rjust(w) if i == 2 else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        return "  ".join(padded).rstrip()
+
+    lines = [*textwrap.wrap(_headline(checklist), WIDTH), "", columns(HEAD)]
+    indent = " " * (widths[0] + 2)
+    for group, checks in _groups(checklist):
+        lines += ["", group]
+        for check in checks:
+            lines.append(columns(_row(check)))
+            lines += textwrap.wrap(check.explanation, WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return "\n".join([*lines, "", *textwrap.wrap(checklist.sentence(), WIDTH)]) + "\n"
+
+
+def as_markdown(checklist: Checklist) -> str:
+    """Return the checklist as Markdown tables."""
+    lines = [f"# {_headline(checklist)}", "", f"**{_escaped(checklist.sentence())}**"]
+    for group, checks in _groups(checklist):
+        lines += [
+            "",
+            f"## {group}",
+            "",
+            "| state | what | value | limit | severity | why |",
+            "|---|---|---:|---|---|---|",
+        ]
+        lines += [
+            "| " + " | ".join(_escaped(cell) for cell in (*_row(check), check.explanation)) + " |" for check in checks
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def as_html(checklist: Checklist) -> str:
+    """Return the checklist as a piece of HTML; states are words, their colour only helps."""
+    body = []
+    for group, checks in _groups(checklist):
+        body.append(f'<tr><th colspan="6" scope="rowgroup" style="text-align:left">{html.escape(group)}</th></tr>')
+        for check in checks:
+            state, *others = _row(check)
+            cells = "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in others)
+            body.append(
+                f'<tr><td style="color:{_COLOURS[check.state]};font-weight:600;text-align:left;white-space:nowrap">'
+                f'{state}</td>{cells}<td style="text-align:left">{html.escape(check.explanation)}</td></tr>'
+            )
+    head = "".join(f'<th scope="col" style="text-align:left">{name}</th>' for name in (*HEAD, "why"))
+    return (
+        f"<table><caption>{html.escape(_headline(checklist))}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table><p><strong>{html.escape(checklist.sentence())}</strong></p>"
+    )
+
+
+def as_page(checklist: Checklist) -> str:
+    """Return the checklist as an HTML page of its own."""
+    style = "body{font-family:sans-serif;margin:2em}td,th{padding:.2em .8em .2em 0;vertical-align:top}"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f"<title>{html.escape(_headline(checklist))}</title><style>{style}</style></head>"
+        f"<body>{as_html(checklist)}</body></html>\n"
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,259 @@
+"""The way back: the exact setting for each place a scheduler is configured in, and whether a process honours it.
+
+The original's document said SCHEDULER_MAX_PARALLELISM=64; its code read SCHEDULER_BATCH_MAX_PARALLELISM, so its
+rollback did nothing. Every way printed here ends with the check that it took effect.
+
+Invariants: the number in a setting is what the rules give on the named CPU count; a variable is read when a process
+starts, so a setting without a restart changes nothing; a number given in code or on the command line wins over it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from capacity.errors import UsageError
+from capacity.rules.environment import VARIABLE
+from capacity.rules.plan import pool_plan, positive
+from capacity.rules.pool import DEFAULT_RULES, PoolRules, Sized, parallelism, whole_number
+
+ALLOWED: Final = "a number like 64, or CPUs times a multiplier like 2x"
+SERVICE: Final = "scheduler"
+"""What the unit, deployment and container are called in the printed settings."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A parallelism as it is written down: a number, or a multiplier of the CPUs.
+
+    Parameters
+    ----------
+    number : int or None
+        Starts in flight.
+    multiplier : int or None
+        Starts in flight per CPU; exactly one of both is set.
+    """
+
+    number: int | None = None
+    multiplier: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.multiplier}x" if self.multiplier is not None else str(self.number)
+
+    def on(self, cpus: int) -> Sized:
+        """Return what the rules make of it on a machine.
+
+        Examples
+        --------
+        >>> print(Setting.of("2x").on(32))
+        64 (32 CPUs x 2 = 64)
+        """
+        if self.multiplier is not None:
+            return parallelism(cpus, rules=PoolRules(multiplier=self.multiplier))
+        return parallelism(cpus, self.number, override_name="set to")
+
+    @classmethod
+    def of(cls, text: str, option: str = "--to") -> Setting:
+        """Read ``64`` or ``2x``.
+
+        Raises
+        ------
+        UsageError
+            It is neither; ``auto`` is no setting to go back to, since it is none.
+        """
+        words = text.strip().lower()
+        if found := re.fullmatch(r"([1-9][0-9]{0,5})x", words, re.ASCII):
+            return cls(multiplier=int(found[1]))
+        if re.fullmatch(r"[1-9][0-9]{0,8}", words, re.ASCII):
+            return cls(number=int(words))
+        raise UsageError(f"{option} is {text[:40]!r}", allowed=ALLOWED)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to set it in one place.
+
+    Parameters
+    ----------
+    name : str
+        ``environment``, ``systemd``, ``kubernetes``, ``go`` or ``python``.
+    where : str
+        File or place it belongs to.
+    setting : str
+        What to write there, to the letter.
+    commands : tuple of str
+        What to run for it to take effect.
+    """
+
+    name: str
+    where: str
+    setting: str
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """A way back from one parallelism to another, on a machine of so many CPUs.
+
+    Parameters
+    ----------
+    source, target : Setting
+        What holds now, and what shall hold.
+    cpus : int
+        CPUs of the scheduler's machine.
+    cpus_source : str
+        Where that number comes from.
+    before, after : Sized
+        Effective parallelism, with what sets it.
+    ways : tuple of Way
+    notes : tuple of str
+        What would make a rollback do nothing.
+    verify : tuple of str
+        Commands that show whether it took effect.
+    """
+
+    source: Setting
+    target: Setting
+    cpus: int
+    cpus_source: str
+    before: Sized
+    after: Sized
+    ways: tuple[Way, ...]
+    notes: tuple[str, ...]
+    verify: tuple[str, ...]
+
+    def way(self, name: str) -> Way:
+        """Return one of the ways by its name."""
+        return next(way for way in self.ways if way.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "from": str(self.source),
+            "to": str(self.target),
+            "cpus": self.cpus,
+            "cpus_source": self.cpus_source,
+            "parallelism_before": self.before.value,
+            "reason_before": self.before.reason,
+            "parallelism_after": self.after.value,
+            "reason_after": self.after.reason,
+            "ways": {
+                way.name: {"where": way.where, "setting": way.setting, "commands": list(way.commands)}
+                for way in self.ways
+            },
+            "notes": list(self.notes),
+            "verify": list(self.verify),
+        }
+
+
+def rollback(target: Setting, *, source: Setting | None = None, cpus: int | None = None) -> Rollback:
+    """Return the settings that take a scheduler back to a parallelism.
+
+    Parameters
+    ----------
+    target : Setting
+        What shall hold.
+    source : Setting, optional
+        What holds now; the rules' own multiplier by default.
+    cpus : int, optional
+        CPUs of the scheduler's machine; those this process may use by default.
+
+    Examples
+    --------
+    >>> print(rollback(Setting.of("2x"), cpus=32).way("environment").setting)
+    export SCHEDULER_MAX_PARALLELISM=64
+    """
+    source = source or Setting(multiplier=DEFAULT_RULES.multiplier)
+    plan = pool_plan(None if cpus is None else positive("--cpus", whole_number("--cpus", cpus)), environment={})
+    after = target.on(plan.cpus)
+    value = after.value
+    ways = (
+        Way(
+            "environment", "the shell or script that starts it", f"export {VARIABLE}={value}", ("restart the process",)
+        ),
+        _systemd(value),
+        _kubernetes(value),
+        Way("go", "where the scheduler's pool is sized", _go(target, value), ("go build, then roll it out",)),
+        Way("python", "where the batch is launched", _python(target), ("restart the process",)),
+    )
+    return Rollback(
+        source,
+        target,
+        plan.cpus,
+        plan.cpus_source,
+        source.on(plan.cpus),
+        after,
+        ways,
+        _notes(target, plan.cpus, value),
+        _verify(value),
+    )
+
+
+def _systemd(value: int) -> Way:
+    file = f"/etc/systemd/system/{SERVICE}.service.d/50-parallelism.conf"
+    setting = f"[Service]\nEnvironment={VARIABLE}={value}"
+    commands = ("systemctl daemon-reload", f"systemctl restart {SERVICE}", f"systemctl show {SERVICE} -p Environment")
+    return Way("systemd", file, setting, commands)
+
+
+def _kubernetes(value: int) -> Way:
+    patch = f"""\
+spec:
+  template:
+    spec:
+      containers:
+      - name: {SERVICE}
+        env:
+        - name: {VARIABLE}
+          value: "{value}\""""
+    commands = (
+        f"kubectl patch deployment/{SERVICE} --patch-file rollback.yaml",
+        f"kubectl rollout status deployment/{SERVICE}",
+    )
+    return Way("kubernetes", "rollback.yaml", patch, commands)
+
+
+def _go(target: Setting, value: int) -> str:
+    rules = DEFAULT_RULES
+    if target.multiplier is None:
+        rule = f"\tworkers := {value}"
+    else:
+        rule = f"\tworkers := min(max(runtime.NumCPU()*{target.multiplier}, {rules.minimum}), {rules.maximum})"
+    return "\n".join(
+        (
+            "func parallelism() int {",
+            f'\ttext := os.Getenv("{VARIABLE}")',
+            "\tif n, err := strconv.Atoi(text); err == nil && n > 0 {",
+            f"\t\treturn min(n, {rules.maximum})",
+            "\t}",
+            rule,
+            "\treturn workers",
+            "}",
+        )
+    )
+
+
+def _python(target: Setting) -> str:
+    wanted = f'"{target}"' if target.multiplier is not None else str(min(target.number or 1, DEFAULT_RULES.maximum))
+    return f"run = asyncio.run(capacity.launch(batch, target, parallelism={wanted}))"
+
+
+def _notes(target: Setting, cpus: int, value: int) -> tuple[str, ...]:
+    notes = [
+        f"The name is {VARIABLE}, to the letter: a variable that merely looks like it is not read.",
+        "A process reads it when it starts: without a restart nothing changes.",
+        f"A number in code or on the command line (--parallelism 128) wins over it; a multiplier (4x) does not. "
+        f"Only numbers from 1 to {DEFAULT_RULES.maximum} take effect as they are; 0 means no override.",
+    ]
+    if target.multiplier is not None:
+        notes.append(f"{value} is {target} on {cpus:,} CPUs: machines of another size need another number.")
+    return tuple(notes)
+
+
+def _verify(value: int) -> tuple[str, ...]:
+    return (
+        f"{VARIABLE}={value} \\\n  capacity launch --dry-run --count 1 --parallelism 4x",
+        "capacity runs show last --format json | grep '\"parallelism\"'",
+        f"capacity rollback --to {value} --pid PID",
+    )

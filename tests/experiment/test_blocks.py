@@ -1,0 +1,185 @@
+"""Comparisons of real settings on real servers, and what a setting's words mean."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from capacity.cluster.devserver import DevServer
+from capacity.cluster.target import Target
+from capacity.errors import GuardRefusalError, UsageError
+from capacity.experiment import blocks as module
+from capacity.experiment.blocks import Block, Comparing, orders
+from capacity.experiment.local import LocalCluster
+from capacity.experiment.setting import setting_of
+from capacity.experiment.subject import subject
+from capacity.experiment.wanted import Wanted
+from capacity.verdict.comparison import compare
+
+
+@pytest.fixture(autouse=True)
+def _own_state(state_folder: str) -> None:
+    """Journals and clusters go to a folder of the test's own."""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2x", (4, None, {})),
+        ("64", (64, None, {})),
+        ("9999", (512, None, {})),
+        ("auto", (None, None, {})),
+        ("rate=300", (None, 300.0, {})),
+        ("shards=8", (8, None, {"shards": "8"})),
+        ("history.shardIOConcurrency=4", (8, None, {"history.shardIOConcurrency": "4"})),
+        ("16, max-conns=5,shards=2", (16, None, {"max-conns": "5", "shards": "2"})),
+    ],
+)
+def test_a_setting(text: str, expected: tuple[int | None, float | None, dict[str, str]]) -> None:
+    """Words say how many are in flight on 2 CPUs, a rate, or keys of the server, together or alone."""
+    found = setting_of(text, cpus=2)
+    assert (found.parallelism, found.rate, dict(found.keys)) == expected
+
+
+def test_both_sides_are_as_named_whatever_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SCHEDULER_MAX_PARALLELISM, which is for launches, does not make both sides of a comparison one."""
+    monkeypatch.setenv("SCHEDULER_MAX_PARALLELISM", "7")
+    assert [setting_of(text, cpus=2).parallelism for text in ("2x", "4x")] == [4, 8]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("processes=2", "processes cannot be compared yet"),
+        ("0x", "the multiplier is 0"),
+        ("fast", "setting is 'fast'; allowed: 2x, 64, auto, rate=300"),
+        ("", "setting is ''"),
+        ("rate=fast", "the rate is no number"),
+        ("rate=0", "rate is 0"),
+        ("rate=nan", "rate is nan"),
+        ("2x,4x", "says twice how many are in flight"),
+        ("shards=many", "shards is 'many'"),
+        ("colour=blue", "colour is no key of a server"),
+        ("a.b=", "allowed"),
+        ("a.b=1,a.b=2", "has a.b twice"),
+    ],
+)
+def test_what_is_no_setting(text: str, words: str) -> None:
+    """A setting that is none is refused by what it says, in one line."""
+    with pytest.raises(UsageError) as refused:
+        setting_of(text, cpus=2)
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "words"),
+    [
+        ("shards=8", Wanted([1]), "only with --store postgres"),
+        ("frontend.rps=9", Wanted([1], store=None, target=Target("127.0.0.1:1")), "is not restarted with other keys"),
+    ],
+)
+def test_keys_that_do_not_fit_the_cluster(text: str, wanted: Wanted, words: str) -> None:
+    """Keys of a server are for a server that is ours to restart."""
+    with pytest.raises(UsageError, match=words):
+        Comparing(wanted, setting_of("2x"), setting_of(text), 2)
+
+
+@pytest.mark.parametrize("count", [0, 1, 201])
+def test_a_number_of_blocks_out_of_range(count: int) -> None:
+    """One block has no interval and 201 are more than anybody waits for."""
+    with pytest.raises(UsageError, match=f"blocks is {count}; allowed: 2 to 200"):
+        Comparing(Wanted([1]), setting_of("2x"), setting_of("4x"), count)
+
+
+@pytest.mark.devserver
+def test_the_p99_of_64x_on_a_real_server(devserver: DevServer) -> None:
+    """With 128 in flight in place of 4 the p99 is surely more than 3 times as long; the interval says so."""
+    wanted = Wanted([1], seconds=2, seed=1)
+    told: list[Block] = []
+    baseline, candidate = setting_of("2x", cpus=2), setting_of("64x", cpus=2)
+    found = Comparing(wanted, baseline, candidate, 4, on_block=told.append).run()
+    judged = compare(found.blocks, baseline.name, candidate.name)
+    assert found.blocks == tuple(told)
+    assert [block.baseline_first for block in found.blocks] == list(orders(4, 1))
+    assert {block.candidate.parallelism for block in found.blocks} == {128}
+    assert judged.p99.interval is not None
+    assert judged.p99.value > 3, judged.verdict
+    assert judged.p99.is_more
+    assert judged.throughput.interval is not None
+    assert found.left == 0
+
+
+@pytest.mark.devserver
+def test_auto_and_a_rate_on_an_existing_server(devserver: DevServer) -> None:
+    """An open loop gives the rate that is due, auto a number in flight of its own, and what is left is told."""
+    wanted = Wanted([1], seconds=2, store=None, target=Target(devserver.address))
+    found = Comparing(wanted, setting_of("rate=40"), setting_of("auto"), 2).run()
+    for block in found.blocks:
+        assert block.baseline.flag is None
+        assert block.baseline.throughput < 44
+        assert 1 <= block.candidate.parallelism < 128
+        assert block.candidate.throughput > block.baseline.throughput
+    assert found.left > sum(block.baseline.starts + block.candidate.starts for block in found.blocks)
+
+
+@pytest.mark.devserver
+def test_keys_of_the_server_get_a_fresh_cluster_for_each_run(devserver: DevServer) -> None:
+    """Each run has a server of its own, started with its keys: a cap of 40/s shows, and is named."""
+    seen: list[tuple[str, str]] = []
+
+    @contextlib.contextmanager
+    def watched(wanted: Wanted, say: object) -> Iterator[tuple[Target, LocalCluster]]:
+        with subject(wanted, lambda _: None) as (target, cluster):
+            seen.append((target.address, cluster.dynamic_config.get("frontend.namespaceRPS", "")))
+            yield target, cluster
+
+    sides = setting_of("4"), setting_of("4,frontend.namespaceRPS=40")
+    found = Comparing(Wanted([1], seconds=2, seed=2), *sides, 2, cluster=watched).run()
+    judged = compare(found.blocks, sides[0].name, sides[1].name)
+    assert len(seen) == 4
+    assert sorted(limit for _, limit in seen) == ["1000000", "1000000", "40", "40"]
+    assert all(block.candidate.throughput < 50 for block in found.blocks)
+    assert any("RPS_LIMIT" in note for note in judged.notes)
+
+
+@pytest.mark.devserver
+def test_a_server_of_our_own_is_renewed_before_it_has_filled(
+    devserver: DevServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a server holds many workflows the next block is on a new one: both halves of a block share one."""
+    monkeypatch.setattr(module, "FULL", 50)
+    found = Comparing(Wanted([1], seconds=1), setting_of("2"), setting_of("4"), 2).run()
+    firsts = [b.baseline if b.baseline_first else b.candidate for b in found.blocks]
+    seconds = [b.candidate if b.baseline_first else b.baseline for b in found.blocks]
+    assert max(point.open_workflows for point in firsts) < min(point.open_workflows for point in seconds)
+
+
+@pytest.mark.devserver
+def test_what_ends_early_keeps_whole_blocks(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop keeps whole blocks; a cap on starts is told as the reason."""
+    existing = Wanted([1], seconds=1, store=None, target=Target(devserver.address))
+    told: list[Block] = []
+    sides = setting_of("1"), setting_of("2")
+    found = Comparing(existing, *sides, 9, on_block=told.append, stop=lambda: len(told) == 2).run()
+    assert (found.stopped, found.error, len(found.blocks)) == (True, None, 2)
+
+    def cap(block: Block) -> None:
+        monkeypatch.setenv("CAPACITY_MAX_STARTS", str(block.candidate.starts + block.baseline.starts))
+
+    found = Comparing(existing, *sides, 9, on_block=cap).run()
+    assert isinstance(found.error, GuardRefusalError)
+    assert len(found.blocks) == 1
+
+
+@pytest.mark.devserver
+def test_something_done_to_each_fresh_cluster(devserver: DevServer, tmp_path: Path) -> None:
+    """A setting may do something to its clusters before they are measured, such as dropping an index."""
+    done: list[str] = []
+    candidate = replace(setting_of("4"), name="changed", on_cluster=lambda cluster: done.append(cluster.address))
+    found = Comparing(Wanted([1], seconds=1), setting_of("4"), candidate, 2).run()
+    assert len(found.blocks) == len(set(done)) == 2

@@ -1,0 +1,165 @@
+"""Levers: the arithmetic on recorded pressure, and a fresh stack whose indexes are dropped by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from capacity.cluster.state import ClusterState
+from capacity.cluster.target import Target
+from capacity.cluster.temporal_server import VISIBILITY
+from capacity.experiment import local, store
+from capacity.experiment.pressure import STOCK_QUERIES, Index, Pressure, press
+from capacity.model.calibration import Calibration
+from capacity.model.cluster import Cluster
+from capacity.model.measurement import StatementShare, Storage
+from capacity.verdict.levers import Levers, confirmation, levers, measured_here, saved_cpu
+
+INSERT = StatementShare(
+    query="INSERT INTO executions_visibility (namespace_id) VALUES ($1)",
+    calls_per_start=1.0,
+    seconds_per_start=0.9e-3,
+    share=0.7,
+)
+
+
+def pressure(unused: int = 68, **changed: Any) -> Pressure:
+    """The stack of temporal-facts.md: 74 visibility indexes, 0.9 ms for its INSERT, 3 ms of database CPU a start."""
+    stock = [Index("public", name, 10**6, 300.0, 0, False) for name in sorted(STOCK_QUERIES)]
+    key = Index("public", "executions_visibility_pkey", 10**6, 300.0, 4, True)
+    others = [Index("public", f"by_keyword_{i:02}", 10**6, 290.0, 0, False) for i in range(unused)]
+    values: dict[str, Any] = {
+        "starts": 2000, "seconds": 6.0, "throughput": 330.0, "in_flight": 8.0, "server_cpu": 2.5e-3,
+        "database_cpu": 3.0e-3, "launcher_cpu": 0.3e-3, "database_on_cpu": 0.5, "shard_wait": 0.2e-3,
+        "storage": Storage(main=3300, visibility=21_800, starts=2000, visibility_indexes=74, statements=(INSERT,)),
+        "indexes": (*others, key, *stock), "pools": {"history main": (12, 40)}, "waits": {"LWLock: WALWrite": 0.4},
+    }  # fmt: skip
+    return Pressure(**(values | changed))
+
+
+def cluster(**changed: Any) -> Cluster:
+    limits = dict.fromkeys(("frontend.rps", "frontend.namespaceRPS", "history.rps", "matching.rps"), 1_000_000)
+    limits |= {f"{name}.persistenceMaxQPS": 1_000_000 for name in ("frontend", "history", "matching")}
+    values: dict[str, Any] = {"name": "here", "cores": 2, "launcher_shares_cores": True, "shards": 64, "max_conns": 40}
+    return Cluster(**(values | changed), limits=limits)
+
+
+@pytest.fixture(scope="module")
+def calibration() -> Calibration:
+    return Calibration.named("postgres")
+
+
+def lever(found: Levers, key: str) -> Any:
+    return next(each for each in found.levers if each.key == key)
+
+
+def test_the_indexes_are_the_largest_storage_lever(calibration: Calibration) -> None:
+    """Only the unused indexes lessen the bytes of a start, by what they grew; the CPU is within half the INSERT."""
+    found = levers(pressure(), cluster(), calibration)
+    saving = lever(found, "indexes")
+    assert saving.bytes == 68 * 290
+    assert saving.bytes == max(each.bytes for each in found.levers)
+    assert 0 < saving.cpu < INSERT.seconds_per_start
+    assert 0 < saving.gain_low < saving.gain < saving.gain_high
+    assert found.levers[0].key == "cores"
+    assert found.levers[0].gain > 0.5
+
+
+def test_levers_are_sorted_by_effect(calibration: Calibration) -> None:
+    """The largest gain comes first, and what gains nothing last."""
+    gains = [round(each.gain, 3) for each in levers(pressure(), cluster(), calibration).levers]
+    assert gains == sorted(gains, reverse=True)
+    assert len(gains) == 6
+
+
+def test_what_never_may_be_dropped() -> None:
+    """A unique index, one that a query used, and those of the server's own lists are not unused."""
+    base = Index("public", "by_keyword_01", 8192, 1.0, 0, False)
+    assert base.unused
+    assert not replace(base, scans=1).unused
+    assert not replace(base, unique=True).unused
+    assert not any(replace(base, name=name).unused for name in STOCK_QUERIES)
+    assert base.drop == 'DROP INDEX CONCURRENTLY IF EXISTS "public"."by_keyword_01";'
+
+
+def test_without_unused_indexes_there_is_no_such_lever(calibration: Calibration) -> None:
+    """After they are dropped nothing is proposed any more."""
+    found = levers(pressure(unused=0), cluster(), calibration)
+    assert all(each.key != "indexes" for each in found.levers)
+    assert found.statements == ()
+
+
+def test_saved_cpu_is_only_what_is_on_a_cpu() -> None:
+    """Where database processes wait twice as long for a CPU, half as much of the same statement time is CPU."""
+    one, other = saved_cpu(pressure(database_on_cpu=0.8)), saved_cpu(pressure(database_on_cpu=0.4))
+    assert one == pytest.approx(2 * other)
+    assert saved_cpu(pressure(storage=Storage(main=1, visibility=1, starts=9))) == 0.0
+
+
+def test_the_cpu_is_that_of_this_machine(calibration: Calibration) -> None:
+    """The model's demand is what the load measured here; where nothing was measured it stays the calibration's."""
+    here = measured_here(calibration, pressure(server_cpu=4e-3, database_cpu=6e-3))
+    assert here.demands.cpu == pytest.approx(10e-3)
+    assert here.demands.background == pytest.approx(calibration.demands.background)
+    assert measured_here(calibration, pressure(server_cpu=None)) is calibration
+
+
+@pytest.mark.parametrize(
+    ("candidate", "interval", "words"),
+    [
+        ("8,unused-indexes=dropped", [1.02, 1.1], "confirmed: "),
+        ("8,unused-indexes=dropped", [0.9, 0.97], "refuted: "),
+        ("8,unused-indexes=dropped", [0.97, 1.1], "not settled: "),
+        ("8,unused-indexes=dropped", None, "too few blocks"),
+        ("shards=8", [1.02, 1.1], ""),
+    ],
+)
+def test_what_a_comparison_says_of_a_lever(candidate: str, interval: list[float] | None, words: str) -> None:
+    """A comparison whose candidate names a lever confirms it, refutes it, or leaves it open; another says nothing."""
+    told = confirmation(
+        "indexes", [{"candidate": candidate, "throughput_ratio": 1.04, "throughput_interval": interval}]
+    )
+    assert words in told
+    assert bool(told) == bool(words)
+
+
+def test_it_shows_itself(calibration: Calibration) -> None:
+    """As JSON without nan, with the statements, and in a notebook as a table."""
+    found = levers(pressure(), cluster(), calibration)
+    kept = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert len(kept["statements"]) == len(kept["unused_indexes"]) == 68
+    assert kept["pressure"]["storage"]["visibility"] == 21_800
+    assert "without 68 unused indexes" in found._repr_html_()
+    assert "79% of a start's bytes" in found.summary()
+
+
+@pytest.mark.stack
+def test_a_fresh_stack_before_and_after_its_indexes_are_dropped(
+    stack: ClusterState, state_folder: str, calibration: Calibration
+) -> None:
+    """On a fresh stack the unused visibility indexes are the largest storage lever and a large CPU lever, with figures;
+    once dropped by hand with the printed statements a start takes so many bytes less as was said (within a quarter).
+    """
+    target, here = Target(stack.address), local.of_state(stack)
+    described = cluster(cores=here.cpu_count or 1, launcher_shares_cores=here.launcher_shares_cpus)
+    before, _, made = press(target, here, 8, 6.0)
+    found = levers(before, described, calibration)
+    saving = lever(found, "indexes")
+    total = before.storage.main + before.storage.visibility
+    assert made >= before.starts > 100
+    assert saving.bytes == max(each.bytes for each in found.levers) > 0.5 * total
+    assert saving.cpu > 0.02 * ((before.server_cpu or 0) + (before.database_cpu or 0))
+    assert sorted(found.levers, key=lambda each: -each.cpu).index(saving) <= 1
+    assert 60 <= len(found.statements) <= 74
+    assert stack.postgres is not None
+    with store._connected(stack.postgres, VISIBILITY) as connection:
+        for statement in found.statements:
+            connection.execute(statement)
+    after, _, _ = press(target, here, 8, 6.0)
+    fell = total - (after.storage.main + after.storage.visibility)
+    assert fell == pytest.approx(saving.bytes, rel=0.25)
+    assert all(each.key != "indexes" for each in levers(after, described, calibration).levers)
+    assert {index.name for index in after.indexes} >= STOCK_QUERIES

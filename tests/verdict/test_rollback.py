@@ -1,0 +1,211 @@
+"""The way back: each printed setting gives the parallelism it promises, and a process is checked for it."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from capacity.errors import CapacityError, UsageError
+from capacity.rules import environment_override, parallelism, pool_plan
+from capacity.verdict import running
+from capacity.verdict.rollback import Setting, rollback
+from tests.conftest import Require
+
+CASES = [("2x", 32, 64), ("2x", 1, 2), ("64", 32, 64), ("1", 32, 1), ("1024", 8, 512), ("8x", 128, 512)]
+
+
+def variable(text: str) -> dict[str, str]:
+    """The variables that a piece of text sets, as NAME=VALUE."""
+    return dict(re.findall(r"\b(SCHEDULER\w*)=(\w+)", text))
+
+
+@pytest.mark.parametrize(("to", "cpus", "value"), CASES)
+def test_the_setting_is_what_the_rules_give(to: str, cpus: int, value: int) -> None:
+    """Environment, drop-in and patch carry the number of the rules, and reading it back gives that parallelism."""
+    found = rollback(Setting.of(to), cpus=cpus)
+    assert found.after.value == value
+    drop_in = configparser.ConfigParser()
+    drop_in.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's keys have capitals
+    drop_in.read_string(found.way("systemd").setting)
+    patch = yaml.safe_load(found.way("kubernetes").setting)
+    [container] = patch["spec"]["template"]["spec"]["containers"]
+    settings = [
+        variable(found.way("environment").setting),
+        variable(drop_in["Service"]["Environment"]),
+        {each["name"]: each["value"] for each in container["env"]},
+    ]
+    for each in settings:
+        assert all(isinstance(text, str) for text in each.values())  # Kubernetes refuses a number here
+        assert environment_override(each).warnings == ()
+        assert pool_plan(cpus, environment=each).parallelism.value == value
+
+
+@pytest.mark.parametrize(("to", "cpus", "value"), CASES)
+def test_the_python_line_is_python_and_asks_for_it(to: str, cpus: int, value: int) -> None:
+    """The printed call parses, and what it passes as parallelism comes to the promised number."""
+    call = ast.parse(rollback(Setting.of(to), cpus=cpus).way("python").setting)
+    [wanted] = [
+        k.value for n in ast.walk(call) if isinstance(n, ast.Call) for k in n.keywords if k.arg == "parallelism"
+    ]
+    passed = ast.literal_eval(wanted)
+    asked = Setting.of(str(passed)).on(cpus)
+    assert asked.value == value
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("to", ["2x", "3"])
+def test_the_go_code_compiles_and_gives_it(to: str, tmp_path: Path, require: Require) -> None:
+    """The printed function, built by a real Go, gives the rules' number, and the variable wins over it."""
+    go = shutil.which("go") or shutil.which("go", path=str(Path(sys.executable).parent))
+    require(go is not None, "Go")
+    found = rollback(Setting.of(to), cpus=os.cpu_count())
+    body = found.way("go").setting
+    imports = '"fmt"\n"os"\n"strconv"\n' + ('"runtime"\n' if "runtime." in body else "")
+    source = f"package main\nimport (\n{imports})\n{body}\nfunc main() {{ fmt.Println(parallelism()) }}\n"
+    (tmp_path / "main.go").write_text(source)
+    (tmp_path / "go.mod").write_text("module rollback\n\ngo 1.21\n")
+    program = tmp_path / "rollback"
+    subprocess.run([str(go), "build", "-o", str(program), "."], cwd=tmp_path, check=True, timeout=240)
+
+    def printed(**environment: str) -> int:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("SCHEDULER_")}
+        return int(subprocess.run([program], env=kept | environment, capture_output=True, check=True).stdout)
+
+    usable = len(os.sched_getaffinity(0))  # what Go counts as its CPUs
+    assert printed() == Setting.of(to).on(usable).value
+    assert printed(SCHEDULER_MAX_PARALLELISM="5") == 5
+    assert printed(SCHEDULER_MAX_PARALLELISM="1024") == 512
+    assert printed(SCHEDULER_BATCH_MAX_PARALLELISM="5") == Setting.of(to).on(usable).value
+
+
+def test_before_and_after_are_the_rules_on_the_named_cpus() -> None:
+    """On 32 CPUs 4x is 128 and 2x is 64, each with its reason."""
+    found = rollback(Setting.of("2x"), source=Setting.of("4x"), cpus=32)
+    assert (found.before.value, found.after.value) == (128, 64)
+    assert found.before.reason == "32 CPUs x 4 = 128"
+    assert "64 is 2x on 32 CPUs" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize("text", ["auto", "0", "0x", "-4", "2.5x", "", "x", "64 ", "٤"])
+def test_only_a_number_or_a_multiplier_is_a_way_back(text: str) -> None:
+    """What is neither is refused by value; spaces around it do not matter."""
+    if text.strip() == "64":
+        assert Setting.of(text).number == 64
+        return
+    with pytest.raises(UsageError, match="--to is"):
+        Setting.of(text)
+
+
+# -- the running process -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "uses"),
+    [
+        ({}, ["scheduler"], 128),
+        ({"SCHEDULER_MAX_PARALLELISM": "64"}, ["scheduler"], 64),
+        ({"SCHEDULER_MAX_PARALLELISM": "0"}, ["scheduler"], 128),
+        ({"SCHEDULER_MAX_PARALLELISM": "9999"}, ["scheduler"], 512),
+        ({"SCHEDULER_BATCH_MAX_PARALLELISM": "64"}, ["scheduler"], 128),
+        ({"SCHEDULER_MAX_PARALLELISM": "64"}, ["capacity", "launch", "--parallelism", "4x"], 64),
+        ({"SCHEDULER_MAX_PARALLELISM": "64"}, ["capacity", "launch", "--parallelism=100"], 100),
+        ({}, ["capacity", "launch", "--parallelism", "2x"], 64),
+        ({}, ["capacity", "launch"], None),
+        ({"SCHEDULER_MAX_PARALLELISM": "64"}, ["capacity", "launch"], 64),
+        ({"SCHEDULER_MAX_PARALLELISM": "64"}, ["capacity", "launch", "--parallelism", "auto"], None),
+        ({"SCHEDULER_MAX_PARALLELISM": "64"}, ["capacity", "launch", "--rate", "300"], None),
+    ],
+)
+def test_what_a_process_uses_on_32_cpus(environment: dict[str, str], arguments: list[str], uses: int | None) -> None:
+    """The variable by its exact name, a number on the command line over it, else the CPU rule; auto has no number."""
+    found = running.honoured(7, environment, arguments, 64, 32)
+    assert (found.parallelism.value if found.parallelism else None) == uses
+    assert found.honoured is (uses == 64)
+
+
+def test_the_originals_variable_is_caught() -> None:
+    """SCHEDULER_BATCH_MAX_PARALLELISM, which the original's code read, is named as what changes nothing."""
+    found = running.honoured(7, {"SCHEDULER_BATCH_MAX_PARALLELISM": "64"}, ["scheduler"], 64, 32)
+    assert not found.honoured
+    assert "SCHEDULER_BATCH_MAX_PARALLELISM is set" in found.warnings[0]
+    assert "NOT the 64 wanted" in found.sentence()
+
+
+@contextmanager
+def sleeping(**environment: str) -> Iterator[int]:
+    """A real process with these variables."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("SCHEDULER_")}
+    process = subprocess.Popen(["sleep", "60"], env=kept | environment)
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_real_process_is_read() -> None:
+    """The environment a process was started with is read from it, and its CPUs are those of its affinity."""
+    with sleeping(SCHEDULER_MAX_PARALLELISM="3", OTHER="a=b") as pid:
+        found = running.running(pid, 3)
+        assert running.read_environment(pid)["OTHER"] == "a=b"
+    assert (found.honoured, found.variable) == (True, "3")
+    with sleeping(SCHEDULER_MAX_PARALELISM="3") as pid:
+        found = running.running(pid, 3, cpus=32)
+    assert (found.honoured, found.parallelism, len(found.warnings)) == (False, parallelism(32), 1)
+
+
+def test_a_variable_that_is_no_number_is_named_with_its_process() -> None:
+    """A process with an unusable value is one line, not a guess."""
+    with (
+        sleeping(SCHEDULER_MAX_PARALLELISM="many") as pid,
+        pytest.raises(CapacityError, match=f"process {pid}: .*many"),
+    ):
+        running.running(pid, 3)
+
+
+def test_a_process_that_is_gone_is_one_line() -> None:
+    """A pid without a process is misuse, by its number."""
+    with sleeping() as pid:
+        pass
+    with pytest.raises(UsageError, match=f"--pid is {pid}: no such process"):
+        running.running(pid, 3)
+
+
+def test_a_process_that_has_ended_but_is_still_listed_is_one_line() -> None:
+    """A process that ended and was not waited for has no environment, which is not one without the variable."""
+    process = subprocess.Popen(["true"], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read()  # until it has ended
+    try:
+        with pytest.raises(UsageError, match="has ended, or belongs to the kernel"):
+            running.running(process.pid, 3, cpus=2)
+    finally:
+        process.wait()
+        process.stdout.close()
+
+
+def test_without_proc_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where there is no /proc the refusal names it."""
+    monkeypatch.setattr(running, "PROC", tmp_path / "proc")
+    with pytest.raises(UsageError, match="needs /proc"):
+        running.running(1, 3)
+
+
+def test_what_may_not_be_read_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An environment that cannot be read says why, and as whom to ask."""
+    (tmp_path / "7" / "environ").mkdir(parents=True)
+    (tmp_path / "7" / "cmdline").write_text("scheduler")
+    monkeypatch.setattr(running, "PROC", tmp_path)
+    with pytest.raises(CapacityError, match=r"cannot read the environment of process 7: .*as root"):
+        running.running(7, 3, cpus=2)
