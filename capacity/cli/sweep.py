@@ -256,14 +256,17 @@ def _finish(swept: Swept, wanted: Wanted, path: Path) -> None:
         fitted = Calibration.of(swept.measurements, path.stem)
     except UsageError as error:
         save(swept.measurements, path)
-        print(f"\nnot fitted: {error}\nwritten to {path}")
+        print()
+        print_notes([("not fitted", str(error))])
+        print(f"\nwritten to {path}")
     else:
         fitted.save(path)
         print("\nFitted:")
         print_notes(fitted.rows())
-        print(f"\nwritten to {path}\nuse it: capacity plan --cluster postgres-dev --calibration {path}")
-        if any(point.holdout for point in swept.measurements.points):
-            print(f"predicted against the points held out: capacity score {path}")
+        print_notes(
+            [("use it", "capacity plan --cluster NAME --calibration FILE"), ("its errors", "capacity score FILE")]
+        )
+        print(f"\nwritten to {path}")
     done = f"{len(swept.measurements.points)} of {len(wanted.points)} points"
     if swept.error is not None:
         raise RunFailedError(f"the sweep ended after {done}, which are kept: {swept.error}")
