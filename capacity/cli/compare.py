@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from capacity.verdict.comparison import Comparison
 
 BLOCKS, CLUSTER, TARGET = "Blocks", "Cluster", "Target"
+NAME = 28
+"""Characters of a setting's name that a line has room for."""
 OwnStore = Annotated[
     Store | None,
     typer.Option("--store", help="A cluster of its own.", rich_help_panel=CLUSTER, show_default="sqlite"),
@@ -239,7 +241,7 @@ def left_behind(left: int, address: str, prefix: str) -> list[str]:
 
 def report(judged: Comparison) -> list[str]:
     """Return a comparison in lines of at most 80 characters."""
-    rows = judged.rows()
+    rows = [(name if len(name) <= NAME else f"{name[: NAME - 3]}...", *rest) for name, *rest in judged.rows()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [""]
     for row in rows:

@@ -84,8 +84,6 @@ class Pressure:
         Mean number.
     server_cpu, database_cpu, launcher_cpu : float, optional
         CPU seconds per start [s].
-    database_on_cpu : float, optional
-        Share of the time in which a database process that wants a CPU has one.
     storage : Storage
         Bytes per start and statements.
     indexes : tuple of Index
@@ -107,7 +105,6 @@ class Pressure:
     server_cpu: float | None
     database_cpu: float | None
     launcher_cpu: float | None
-    database_on_cpu: float | None
     storage: Storage
     indexes: tuple[Index, ...]
     shard_wait: float | None
@@ -204,7 +201,6 @@ def press(
         server_cpu=server_cpu,
         database_cpu=database_cpu,
         launcher_cpu=point.launcher_cpu if point is not None else None,
-        database_on_cpu=_on_cpu(vitals),
         storage=store.storage_between(before, after, starts),
         indexes=_indexes(sizes, grown, starts),
         shard_wait=vitals.server.shard_wait_mean if vitals.server is not None else None,
@@ -239,13 +235,6 @@ def _indexes(before: _Sizes, after: _Sizes, starts: int) -> tuple[Index, ...]:
         Index(schema, name, size, (size - small.get((schema, name), size)) / starts, scans, unique)
         for schema, name, size, scans, unique in after
     )
-
-
-def _on_cpu(vitals: VitalsSample) -> float | None:
-    database = vitals.postgres
-    if database is None or not database.cpus_used or database.cpus_waiting is None:
-        return None
-    return database.cpus_used / (database.cpus_used + database.cpus_waiting)
 
 
 def _pools(vitals: VitalsSample) -> dict[str, tuple[int, int]]:

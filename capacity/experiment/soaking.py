@@ -1,13 +1,14 @@
 """A soak: the same batches again and again in one process, and what that process and the server hold after each round.
 
-A round is one batch alone and then several at once. A reading is taken when nothing is in flight, so that whatever it
-shows more than the last one was kept. Invariants: launches go the way a user's do, journals and records included, into
-a folder of the soak's own that ends with it; no start is made beyond ``CAPACITY_MAX_STARTS``.
+A round is one batch alone and then several at once. A reading is taken when nothing is in flight and Python's collector
+has run, so that whatever it shows more than the last one was kept. Invariants: launches go the way a user's do, journals
+and records included, into a folder of the soak's own that ends with it; no start is made beyond ``CAPACITY_MAX_STARTS``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import tempfile
@@ -232,6 +233,7 @@ class Soaking:
             raise CapacityError(f"a batch ended early: {run.error}")
 
     def _read(self, cluster: LocalCluster) -> None:
+        gc.collect()  # a finished launch leaves circles of objects, which the collector by itself lets lie for long
         process = psutil.Process()
         known = cluster.server is not None and processes.alive(*cluster.server)
         reading = Reading(

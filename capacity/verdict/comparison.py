@@ -95,6 +95,8 @@ class Comparison:
     ----------
     baseline, candidate : Side
     throughput, p99 : Ratio
+    cpu : Ratio, optional
+        Of the CPU of server and database per start; None where it was not measured.
     blocks : tuple of Block
     left_out : int
         Blocks that say nothing: failed or too few starts.
@@ -112,6 +114,7 @@ class Comparison:
     candidate: Side
     throughput: Ratio
     p99: Ratio
+    cpu: Ratio | None
     blocks: tuple[Block, ...]
     left_out: int
     more_blocks: int
@@ -131,8 +134,18 @@ class Comparison:
             )
             for side in (self.baseline, self.candidate)
         ]
-        ratio = ("ratio", f"{self.throughput.value:.3f}", f"{self.p99.value:.2f}", "")
-        edges = (f"{LEVEL:.0%} interval", _edges(self.throughput, 3), _edges(self.p99, 2), "")
+        ratio = (
+            "ratio",
+            f"{self.throughput.value:.3f}",
+            f"{self.p99.value:.2f}",
+            f"{self.cpu.value:.3f}" if self.cpu else "",
+        )
+        edges = (
+            f"{LEVEL:.0%} interval",
+            _edges(self.throughput, 3),
+            _edges(self.p99, 2),
+            _edges(self.cpu, 3) if self.cpu else "",
+        )
         return [head, *sides, ratio, edges]
 
     def to_frame(self) -> list[dict[str, Any]]:
@@ -158,6 +171,8 @@ class Comparison:
             "throughput_interval": self.throughput.interval and list(self.throughput.interval),
             "p99_ratio": self.p99.value,
             "p99_interval": self.p99.interval and list(self.p99.interval),
+            "cpu_ratio": self.cpu and self.cpu.value,
+            "cpu_interval": self.cpu and self.cpu.interval and list(self.cpu.interval),
             "verdict": self.verdict,
             "decision": self.decision,
             "level": LEVEL,
@@ -214,6 +229,7 @@ def compare(blocks: Sequence[Block], baseline: str, candidate: str, notes: Seque
         candidate=_side(candidate, [block.candidate for block in used or blocks]),
         throughput=throughput,
         p99=p99,
+        cpu=ratio(used, "cpu") if used and all(_cpu(p) for b in used for p in (b.baseline, b.candidate)) else None,
         blocks=tuple(blocks),
         left_out=left_out,
         more_blocks=more,
@@ -224,8 +240,12 @@ def compare(blocks: Sequence[Block], baseline: str, candidate: str, notes: Seque
 
 
 def ratio(blocks: Sequence[Block], figure: str) -> Ratio:
-    """Return candidate over baseline of ``throughput`` or ``p99``, what drifts taken out."""
-    pairs = [(getattr(block.candidate, figure), getattr(block.baseline, figure)) for block in blocks]
+    """Return candidate over baseline of ``throughput``, ``p99`` or ``cpu``, what drifts taken out."""
+
+    def of(point: Point) -> float:
+        return _cpu(point) or math.nan if figure == "cpu" else float(getattr(point, figure))
+
+    pairs = [(of(block.candidate), of(block.baseline)) for block in blocks]
     logs = np.log([over / under for over, under in pairs])
     signs = np.array([1.0 if block.baseline_first else -1.0 for block in blocks])
     return estimate(logs, signs)
@@ -314,9 +334,13 @@ def _notes(blocks: Sequence[Block], baseline: str, candidate: str) -> list[str]:
 
 
 def _side(name: str, runs: Sequence[Point]) -> Side:
-    cpu = [run.server_cpu + (run.database_cpu or 0.0) for run in runs if run.server_cpu is not None]
+    cpu = [each for run in runs if (each := _cpu(run)) is not None]
     rates, tails = [run.throughput for run in runs], [run.p99 for run in runs]
     return Side(name, float(np.median(rates)), float(np.median(tails)), float(np.median(cpu)) if cpu else None)
+
+
+def _cpu(point: Point) -> float | None:
+    return None if point.server_cpu is None else point.server_cpu + (point.database_cpu or 0.0)
 
 
 def _percent(found: Ratio) -> str:

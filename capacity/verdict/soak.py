@@ -27,6 +27,8 @@ WARM_UP: Final = 0.25
 """Share of the time left out at the beginning."""
 FEWEST: Final = 8
 """Readings without which nothing is said."""
+SHORTEST: Final = 20.0
+"""Seconds after the warm-up without which nothing is said: a process finds its size in its first ones."""
 BLOCKS: Final = 12
 CACHE: Final = 128_000
 """Workflows a history host keeps in memory by default (``history.hostLevelCacheMaxSize``)."""
@@ -217,8 +219,12 @@ def _growth(figure: Figure, readings: Sequence[Reading], limit: float, keeps: bo
     values = [getattr(reading, figure.key) / figure.scale for reading in counted]
     edges = values[0], values[-1]
     found = slope([reading.at / 3600 for reading in counted], values, figure.quantum / figure.scale)
-    if found is None:
-        words = f"too short to tell: {len(counted)} rounds after the warm-up, {FEWEST} are needed"
+    lasted = counted[-1].at - counted[0].at
+    if found is None or lasted < SHORTEST:
+        words = (
+            f"too short to tell: {len(counted)} rounds in {lasted:.0f} s after the warm-up; {FEWEST} in "
+            f"{SHORTEST:.0f} s are the least"
+        )
         return Growth(figure.name, figure.unit, *edges, None, None, None, None, limit, SHORT, words)
     starts = (counted[-1].starts - counted[0].starts) / ((counted[-1].at - counted[0].at) / 3600)
     per_start = found.value * figure.scale / starts if starts else None

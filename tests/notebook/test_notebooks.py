@@ -68,17 +68,33 @@ def test_it_runs_and_its_checks_hold(
     assert done.returncode == 0, done.stdout[-4000:]
 
 
+BROKEN = [
+    ("tuning_table()", '"384"', '"385"'),
+    ("to_frame()", ">= 0.95 * max", ">= 1.05 * max"),
+    ("cores.value = 200", "> 3 * few", "> 300 * few"),
+]
+"""A part of a cell of 1-explore, a number in it, and a wrong one."""
+
+
+@pytest.mark.parametrize(("cell", "right", "wrong"), BROKEN, ids=["table", "prediction", "controls"])
 def test_a_wrong_number_would_be_seen(
-    tmp_path: Path, environment: dict[str, str], require: Callable[[bool, str], None]
+    tmp_path: Path,
+    environment: dict[str, str],
+    require: Callable[[bool, str], None],
+    cell: str,
+    right: str,
+    wrong: str,
 ) -> None:
-    """A copy that expects another number in its table fails, so the check above can fail."""
+    """A copy that expects another number fails in that cell and no other, so the check above can fail."""
     require(importlib.util.find_spec("nbval") is not None, "nbval")
     (source,) = (path for path in NOTEBOOKS if path.stem == "1-explore")
     notebook = json.loads(source.read_text())
-    kept = [cell for cell in notebook["cells"] if "tuning_table()" in "".join(cell["source"])]
-    assert len(kept) == 1
-    kept[0]["source"] = [line.replace('"384"', '"385"') for line in kept[0]["source"]]
+    kept = [each for each in notebook["cells"] if each["cell_type"] == "code"]
+    (changed,) = (each for each in kept if cell in "".join(each["source"]))
+    assert right in "".join(changed["source"])
+    changed["source"] = [line.replace(right, wrong) for line in changed["source"]]
     broken = tmp_path / "broken.ipynb"
-    broken.write_text(json.dumps(notebook | {"cells": kept}))
+    broken.write_text(json.dumps(notebook | {"cells": kept[: kept.index(changed) + 1]}))
     done = nbval(broken, environment)
     assert (done.returncode, "1 failed" in done.stdout) == (1, True), done.stdout[-4000:]
+    assert wrong.strip(">") in done.stdout

@@ -235,3 +235,13 @@ def test_orders_are_balanced(seed: int) -> None:
     found = orders(12, seed)
     assert all(found[i] != found[i + 1] for i in range(0, 12, 2))
     assert len({orders(12, each) for each in range(20)}) > 10
+
+
+def test_the_cpu_of_a_start_is_compared_too() -> None:
+    """Where server and database were measured their CPU per start has a ratio; where not it is null."""
+    less = blocks_of([(300.0, 0.05)] * 4, [(300.0, 0.05)] * 4, database_cpu=2.0e-3)
+    found = compare(less, "8", "8,unused-indexes=dropped")
+    assert found.cpu is not None
+    assert found.cpu.value == pytest.approx(5.0 / 5.5)
+    unknown = compare(blocks_of([(300.0, 0.05)] * 4, [(300.0, 0.05)] * 4, server_cpu=None), "2x", "4x")
+    assert (unknown.cpu, unknown.to_dict()["cpu_ratio"]) == (None, None)

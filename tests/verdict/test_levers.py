@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from capacity.cluster import stack as real
+from capacity.cluster.settings import Settings
 from capacity.cluster.state import ClusterState
 from capacity.cluster.target import Target
 from capacity.cluster.temporal_server import VISIBILITY
@@ -16,7 +19,7 @@ from capacity.experiment.pressure import STOCK_QUERIES, Index, Pressure, press
 from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
 from capacity.model.measurement import StatementShare, Storage
-from capacity.verdict.levers import Levers, confirmation, levers, measured_here, saved_cpu
+from capacity.verdict.levers import DOUBT, Levers, confirmation, levers, measured_here, saved_cpu
 
 INSERT = StatementShare(
     query="INSERT INTO executions_visibility (namespace_id) VALUES ($1)",
@@ -33,7 +36,7 @@ def pressure(unused: int = 68, **changed: Any) -> Pressure:
     others = [Index("public", f"by_keyword_{i:02}", 10**6, 290.0, 0, False) for i in range(unused)]
     values: dict[str, Any] = {
         "starts": 2000, "seconds": 6.0, "throughput": 330.0, "in_flight": 8.0, "server_cpu": 2.5e-3,
-        "database_cpu": 3.0e-3, "launcher_cpu": 0.3e-3, "database_on_cpu": 0.5, "shard_wait": 0.2e-3,
+        "database_cpu": 3.0e-3, "launcher_cpu": 0.3e-3, "shard_wait": 0.2e-3,
         "storage": Storage(main=3300, visibility=21_800, starts=2000, visibility_indexes=74, statements=(INSERT,)),
         "indexes": (*others, key, *stock), "pools": {"history main": (12, 40)}, "waits": {"LWLock: WALWrite": 0.4},
     }  # fmt: skip
@@ -57,7 +60,7 @@ def lever(found: Levers, key: str) -> Any:
 
 
 def test_the_indexes_are_the_largest_storage_lever(calibration: Calibration) -> None:
-    """Only the unused indexes lessen the bytes of a start, by what they grew; the CPU is within half the INSERT."""
+    """Only the unused indexes lessen the bytes of a start, by what they grew; they save less CPU than the INSERT."""
     found = levers(pressure(), cluster(), calibration)
     saving = lever(found, "indexes")
     assert saving.bytes == 68 * 290
@@ -92,10 +95,12 @@ def test_without_unused_indexes_there_is_no_such_lever(calibration: Calibration)
     assert found.statements == ()
 
 
-def test_saved_cpu_is_only_what_is_on_a_cpu() -> None:
-    """Where database processes wait twice as long for a CPU, half as much of the same statement time is CPU."""
-    one, other = saved_cpu(pressure(database_on_cpu=0.8)), saved_cpu(pressure(database_on_cpu=0.4))
-    assert one == pytest.approx(2 * other)
+def test_saved_cpu_is_what_was_measured() -> None:
+    """For the stack of temporal-facts.md, which lost 10 to 15 % of its database CPU, the estimate's range has that."""
+    low, high = (saved_cpu(pressure()) * factor / 3.0e-3 for factor in DOUBT)
+    assert low < 0.15
+    assert high > 0.10
+    assert saved_cpu(pressure(unused=34)) < saved_cpu(pressure())
     assert saved_cpu(pressure(storage=Storage(main=1, visibility=1, starts=9))) == 0.0
 
 
@@ -136,14 +141,20 @@ def test_it_shows_itself(calibration: Calibration) -> None:
     assert "79% of a start's bytes" in found.summary()
 
 
+@pytest.fixture
+def fresh(stack_programs: None, state_folder: str) -> Iterator[ClusterState]:
+    """A stack of this test's own: its indexes are dropped."""
+    limits = {key: str(value) for key, value in cluster().limits.items()}
+    with real.running(Settings(store="postgres", port=0, dynamic_config=limits)) as running:
+        yield running
+
+
 @pytest.mark.stack
-def test_a_fresh_stack_before_and_after_its_indexes_are_dropped(
-    stack: ClusterState, state_folder: str, calibration: Calibration
-) -> None:
+def test_a_fresh_stack_before_and_after_its_indexes_are_dropped(fresh: ClusterState, calibration: Calibration) -> None:
     """On a fresh stack the unused visibility indexes are the largest storage lever and a large CPU lever, with figures;
     once dropped by hand with the printed statements a start takes so many bytes less as was said (within a quarter).
     """
-    target, here = Target(stack.address), local.of_state(stack)
+    target, here = Target(fresh.address), local.of_state(fresh)
     described = cluster(cores=here.cpu_count or 1, launcher_shares_cores=here.launcher_shares_cpus)
     before, _, made = press(target, here, 8, 6.0)
     found = levers(before, described, calibration)
@@ -154,8 +165,8 @@ def test_a_fresh_stack_before_and_after_its_indexes_are_dropped(
     assert saving.cpu > 0.02 * ((before.server_cpu or 0) + (before.database_cpu or 0))
     assert sorted(found.levers, key=lambda each: -each.cpu).index(saving) <= 1
     assert 60 <= len(found.statements) <= 74
-    assert stack.postgres is not None
-    with store._connected(stack.postgres, VISIBILITY) as connection:
+    assert fresh.postgres is not None
+    with store._connected(fresh.postgres, VISIBILITY) as connection:
         for statement in found.statements:
             connection.execute(statement)
     after, _, _ = press(target, here, 8, 6.0)

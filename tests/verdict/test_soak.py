@@ -102,6 +102,8 @@ def test_a_short_soak_is_too_short_to_tell() -> None:
     noisy = growth(judge(readings(noise(np.random.default_rng(2), 40, MIB), minutes=1)))
     assert noisy.verdict == "too short"
     assert "min would tell" in noisy.words
+    quick = growth(judge(readings(np.linspace(0, 50 * MIB, 40), minutes=0.3)))
+    assert quick.verdict == "too short"
     json.dumps(judge(readings(np.zeros(2))).to_dict(), allow_nan=False)
 
 

@@ -1,0 +1,63 @@
+"""`capacity levers` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Command
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "no cluster is running"),
+        (("--store", "sqlite"), "allowed: postgres"),
+        (("--store", "postgres", "--no-load"), "--no-load and --store exclude each other"),
+        (("--store", "postgres", "--seconds", "0"), "seconds is 0"),
+        (("--store", "postgres", "--parallelism", "0"), "--parallelism"),
+        (("--address", "127.0.0.1:1"), "the database of the cluster at 127.0.0.1:1 is not known here"),
+        (("--calibration", "nothing"), "no calibration 'nothing' is shipped"),
+        (("--comparison", "/nowhere.json"), "comparison /nowhere.json"),
+    ],
+)
+def test_misuse_is_one_line(capacity: Command, words: tuple[str, ...], expected: str) -> None:
+    """What is wrong with a request is said before anything is started, with exit code 2."""
+    done = capacity("levers", *words)
+    assert done.code == 2
+    assert expected in done.error
+    assert done.out == ""
+
+
+def test_a_file_that_is_no_comparison(capacity: Command, tmp_path: Path) -> None:
+    """A file of something else is refused by its name."""
+    (tmp_path / "c.json").write_text("[]")
+    done = capacity("levers", "--store", "postgres", "--comparison", tmp_path / "c.json")
+    assert (done.code, "is not the JSON of a comparison" in done.error) == (2, True)
+
+
+@pytest.mark.stack
+def test_a_running_stack(capacity: Command, stack_programs: None, tmp_path: Path) -> None:
+    """The running stack is measured, what takes a start's time and what would lessen it is told within 80 columns, and
+    nothing is dropped: a second call finds the same indexes.
+    """
+    compared = {"candidate": "8,unused-indexes=dropped", "throughput_ratio": 1.08, "throughput_interval": [1.02, 1.14]}
+    (tmp_path / "c.json").write_text(json.dumps(compared))
+    up = capacity("cluster", "up", "--store", "postgres", "--port", 0)
+    assert up.code == 0, up.err
+    try:
+        done = capacity("levers", "--seconds", 3, "--comparison", tmp_path / "c.json")
+        sql = capacity("levers", "--seconds", 3, "--sql")
+        still = capacity("levers", "--seconds", 3, "--format", "json")
+    finally:
+        capacity("cluster", "down")
+    assert done.code == 0, done.err
+    assert max(map(len, done.out.splitlines())) <= 80
+    for words in ("Where a start's time goes", "INSERT INTO", "unused indexes", "DROP INDEX CONCURRENTLY"):
+        assert words in done.out
+    assert "confirmed: 8,unused-indexes=dropped +8% [+2, +14]" in " ".join(done.out.split())
+    statements = sql.out.splitlines()
+    assert all(line.startswith("DROP INDEX CONCURRENTLY IF EXISTS") and line.endswith(";") for line in statements)
+    assert sorted(json.loads(still.out)["statements"]) == sorted(statements)
