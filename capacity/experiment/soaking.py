@@ -1,8 +1,8 @@
 """A soak: the same batches again and again in one process, and what that process and the server hold after each round.
 
 A round is one batch alone and then several at once. A reading is taken when nothing is in flight and Python's collector
-has run, so that whatever it shows more than the last one was kept. Invariants: launches go the way a user's do, journals
-and records included, into a folder of the soak's own that ends with it; no start is made beyond ``CAPACITY_MAX_STARTS``.
+has run, so that whatever it shows more than the last one was kept. Invariants: launches go the way a user's do, with
+journal and record, in a folder of the soak's own that ends with it; no start goes beyond ``CAPACITY_MAX_STARTS``.
 """
 
 from __future__ import annotations
