@@ -34,8 +34,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def stub(*flags: str) -> Iterator[str]:
-    """A stub frontend on a free port; its address."""
+def stub(*flags: str, said: list[str] | None = None) -> Iterator[str]:
+    """A stub frontend on a free port; its address. What it says at its end joins `said`."""
     port = free_port()
     process = subprocess.Popen([PEERS / "stub", "-port", str(port), *flags], stdout=subprocess.PIPE, text=True)
     try:
@@ -45,6 +45,8 @@ def stub(*flags: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+        if said is not None and process.stdout is not None:
+            said.append(process.stdout.read().strip())
 
 
 def go(address: str, in_flight: int, count: int, run: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from capacity.cli import (
     check,
     cluster,
     compare,
+    fleet,
     launch,
     levers,
     limits,
@@ -42,6 +44,7 @@ app.command("size")(size.size)
 app.command("what-if")(what_if.what_if)
 app.add_typer(cluster.app, name="cluster")
 app.command("launch")(launch.launch)
+app.add_typer(fleet.app, name="fleet")
 app.command("watch")(watch.watch)
 app.command("sweep")(sweep.sweep)
 app.command("score")(score.score)
@@ -56,7 +59,13 @@ app.command("check")(check.check)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 1 failed run or verdict, 2 misuse, 130 interrupted."""
-    sys.exit(run(arguments))
+    code = run(arguments)
+    if "temporalio.bridge.temporal_sdk_bridge" in sys.modules:
+        # The SDK's runtime can crash in the interpreter's own exit (temporalio/sdk-python#300).
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

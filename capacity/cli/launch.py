@@ -65,6 +65,13 @@ def launch(
     patience: Annotated[
         float, typer.Option(help="Seconds to wait for a lost server.", rich_help_panel=CONTROL)
     ] = 300.0,
+    processes: Annotated[int, typer.Option(help="Launcher processes here.", rich_help_panel=CONTROL)] = 1,
+    fleet: Annotated[
+        bool, typer.Option("--fleet", help="Let a fleet's workers launch it.", rich_help_panel=CONTROL)
+    ] = False,
+    fleet_queue: Annotated[
+        str, typer.Option(help="Task queue of that fleet.", rich_help_panel=CONTROL)
+    ] = "capacity-fleet",
     with_worker: Annotated[
         bool, typer.Option("--worker", help="Also run a worker; wait for completion.", rich_help_panel=CONTROL)
     ] = False,
@@ -150,6 +157,8 @@ def launch(
         target,
         **control,
         journaling=Journaling(journal, resume),
+        processes=processes,
+        fleet=fleet_queue if fleet else None,
         with_worker=with_worker,
         verify=verify,
         allowed=allow_target or (),

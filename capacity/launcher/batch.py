@@ -129,8 +129,13 @@ class Batch(Protocol):
     def workflow_id(self, index: int) -> str:
         """Return the workflow id of one item."""
 
-    def bodies(self, run_id: str, skip: Callable[[int], bool], first: int = 0) -> Iterator[tuple[int, bytes | None]]:
-        """Yield (index, own part of the request) from `first` on, without the items `skip` names; None: a bad item."""
+    def bodies(
+        self, run_id: str, skip: Callable[[int], bool], first: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, bytes | None]]:
+        """Yield (index, own part of the request) of the items [first, stop) but for those `skip` names.
+
+        None for the own part: a bad item.
+        """
 
 
 @dataclass(frozen=True)
@@ -181,11 +186,13 @@ class HeightRange:
     def workflow_id(self, index: int) -> str:
         return f"{self.id_prefix}{self.from_height + index}"
 
-    def bodies(self, run_id: str, skip: Callable[[int], bool], first: int = 0) -> Iterator[tuple[int, bytes | None]]:
+    def bodies(
+        self, run_id: str, skip: Callable[[int], bool], first: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, bytes | None]]:
         prefix, low, template = self.id_prefix, self.from_height, self.template
         constant = b'{"chain_id":%b,"height":' % json.dumps(self.chain_id).encode()
         body = BodyWriter()
-        for index in range(first, self.count):
+        for index in range(first, self.count if stop is None else min(stop, self.count)):
             if skip(index):
                 continue
             height = low + index

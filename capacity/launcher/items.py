@@ -108,9 +108,13 @@ class ItemsFile:
     def workflow_id(self, index: int) -> str:
         return str(self.columns(index)["id"])
 
-    def bodies(self, run_id: str, skip: Callable[[int], bool], first: int = 0) -> Iterator[tuple[int, bytes | None]]:
+    def bodies(
+        self, run_id: str, skip: Callable[[int], bool], first: int = 0, stop: int | None = None
+    ) -> Iterator[tuple[int, bytes | None]]:
         body = BodyWriter()
         for index, record in self._from(first):
+            if stop is not None and index >= stop:
+                return
             if skip(index):
                 continue
             try:

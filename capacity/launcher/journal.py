@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +86,27 @@ class Header:
         return cls(**json.loads(text))
 
 
+class Notes(Protocol):
+    """Where outcomes are noted: a journal, or a part of one."""
+
+    @property
+    def header(self) -> Header:
+        """Of the journal."""
+
+    @property
+    def is_done(self) -> Callable[[int], bool]:
+        """Tell whether item i has an outcome."""
+
+    def note(self, indices: npt.NDArray[np.int64], code: int) -> None:
+        """Note one outcome for items, shape (n,)."""
+
+    def tally(self) -> dict[int, int]:
+        """Return how many items have which outcome code."""
+
+    def sync(self) -> None:
+        """Force the notes to the disk."""
+
+
 class Journal:
     """An open journal.
 
@@ -98,7 +119,7 @@ class Journal:
 
     def __init__(self, path: Path | None, header: Header, fd: int, buffer: mmap.mmap, damaged: int = 0) -> None:
         self.path = path
-        self.header = header
+        self.header: Header = header
         self.damaged = damaged
         self._fd = fd
         self._buffer = buffer
@@ -158,6 +179,17 @@ class Journal:
         journal._repair(missing)
         return journal
 
+    @property
+    def descriptor(self) -> int:
+        """File descriptor; a process that inherits it shares the lock, until the last one of them ends."""
+        return self._fd
+
+    @classmethod
+    def inherited(cls, descriptor: int) -> Journal:
+        """Return the open journal behind a descriptor that this process got from its parent."""
+        header = Header.unpack(Path(f"descriptor {descriptor}"), os.pread(descriptor, HEADER_BYTES, 0))
+        return cls(None, header, descriptor, mmap.mmap(descriptor, HEADER_BYTES + header.count))
+
     @staticmethod
     def peek_codes(path: Path) -> npt.NDArray[np.uint8]:
         """Return the outcome codes of a journal, shape (count,), without opening it for a launch; it may be in use."""
@@ -184,6 +216,10 @@ class Journal:
     def is_done(self) -> Callable[[int], bool]:
         """Tell whether item i has an outcome: the cheapest way to ask."""
         return self._view.__getitem__  # type: ignore[return-value]
+
+    def all_done(self, first: int, stop: int) -> bool:
+        """Tell whether every item of [first, stop) has an outcome."""
+        return bool(self._notes[first:stop].all())
 
     def note(self, indices: npt.NDArray[np.int64], code: int) -> None:
         """Note one outcome for items, shape (n,)."""

@@ -85,6 +85,28 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class ProcessUse:
+    """What launcher processes cost, besides the one that shows their progress.
+
+    Parameters
+    ----------
+    processes : int
+        How many work at a time.
+    cpu_seconds : float
+        CPU time of all of them [s].
+    rss_bytes_max : tuple of int
+        Highest resident set of each that there was [bytes].
+    lost : int
+        How many died.
+    """
+
+    processes: int = 1
+    cpu_seconds: float = 0.0
+    rss_bytes_max: tuple[int, ...] = ()
+    lost: int = 0
+
+
+@dataclass(frozen=True)
 class Sample:
     """One line of a run's time series.
 
@@ -176,8 +198,8 @@ class Result:
         RPCs sent, and those refused for their rate.
     retries : dict
         Attempts that had to be repeated, by kind.
-    throttle_cause, throttle_scope : str, optional
-        Of the most frequent refusal.
+    throttles : dict
+        Attempts refused for their rate, by cause and scope.
     latencies : Latencies
         Of this session's starts.
     ramp_seconds : float
@@ -196,8 +218,7 @@ class Result:
     attempts: int
     throttled: int
     retries: dict[str, int]
-    throttle_cause: str | None
-    throttle_scope: str | None
+    throttles: dict[tuple[str, str], int]
     latencies: Latencies
     series: Series
     limit: int
@@ -207,3 +228,16 @@ class Result:
     stopped: str = ""
     error: CapacityError | None = None
     first_start: tuple[int, float] | None = None
+
+    @property
+    def throttle_cause(self) -> str | None:
+        """Of the most frequent refusal."""
+        return self._most_frequent()[0]
+
+    @property
+    def throttle_scope(self) -> str | None:
+        """Of the most frequent refusal."""
+        return self._most_frequent()[1]
+
+    def _most_frequent(self) -> tuple[str | None, str | None]:
+        return max(self.throttles, key=self.throttles.__getitem__) if self.throttles else (None, None)

@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from capacity.errors import CapacityError, ClusterError, RunFailedError
@@ -18,7 +18,7 @@ from capacity.launcher import outcome
 from capacity.launcher.batch import Batch
 from capacity.launcher.controller import Controller, Setting, Window
 from capacity.launcher.http2 import Refusal
-from capacity.launcher.journal import Journal
+from capacity.launcher.journal import Notes
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import Progress, Result
 from capacity.launcher.retries import Outage, Pending, RetryPolicy, Waiting
@@ -36,6 +36,8 @@ class Scheduler:
     ----------
     batch, connection, controller, journal
         What, where, how many at once, and where it is noted.
+    bodies : iterator, optional
+        The items to start, as `Batch.bodies` yields them; all that the journal does not note by default.
     policy : RetryPolicy
     seed : int
         Of the jitter.
@@ -48,8 +50,9 @@ class Scheduler:
         batch: Batch,
         connection: Connection,
         controller: Controller,
-        journal: Journal,
+        journal: Notes,
         *,
+        bodies: Iterator[tuple[int, bytes | None]] | None = None,
         policy: RetryPolicy | None = None,
         seed: int = 0,
         on_progress: Callable[[Progress], None] | None = None,
@@ -64,7 +67,7 @@ class Scheduler:
         self._run_id = journal.header.run_id
         self._on_existing = batch.options.on_existing
         self._template = batch.options.request_template(connection.target.namespace, self._run_id)
-        self._bodies = batch.bodies(self._run_id, journal.is_done)
+        self._bodies = batch.bodies(self._run_id, journal.is_done) if bodies is None else bodies
         self._exhausted = False
 
         self._tally = Tally(journal, batch.count)
@@ -107,7 +110,7 @@ class Scheduler:
             no server answered for `policy.patience` seconds, the disk refuses the notes.
         """
         self._began = self._ticked = self._schedule_next = time.perf_counter()
-        self._tally.begin(self._began)
+        self._tally.seconds.begin(self._began)
         self._apply(self._controller.step(None, self._began))
         writer = ThreadPoolExecutor(1, thread_name_prefix="capacity-journal")
         tasks = [asyncio.create_task(self._tick_forever()), asyncio.create_task(self._sync_forever(writer))]
@@ -132,10 +135,10 @@ class Scheduler:
             self._workers.clear()
             writer.shutdown()
             self._tick(last=True)
-        return self._result()
+        return self.result()
 
-    def _result(self) -> Result:
-        cause, scope = self._throttles.most_common(1)[0][0] if self._throttles else (None, None)
+    def result(self) -> Result:
+        """Return what became of the batch up to the last tick."""
         return Result(
             counts=self._tally.counts,
             session_started=self._tally.started,
@@ -143,10 +146,9 @@ class Scheduler:
             attempts=self._attempts,
             throttled=self._throttled,
             retries=dict(self._retries),
-            throttle_cause=cause,
-            throttle_scope=scope,
+            throttles=dict(self._throttles),
             latencies=self._tally.histogram,
-            series=self._tally.series,
+            series=self._tally.seconds.series,
             limit=self._setting.limit,
             pace=self._setting.pace,
             ramp_seconds=self._ramp_seconds,
@@ -364,8 +366,9 @@ class Scheduler:
     def _apply(self, setting: Setting) -> None:
         raised = setting.limit > self._setting.limit
         self._setting = setting
-        for slot in range(len(self._workers), setting.limit) if not self._stopping and not self._exhausted else ():
-            self._workers.append(asyncio.create_task(self._worker(slot)))
+        if not self._stopping and not self._exhausted:
+            for slot in range(len(self._workers), max(setting.limit, 1)):  # with a limit of 0 one waits for another
+                self._workers.append(asyncio.create_task(self._worker(slot)))
         if raised:
             self._wake()
 
@@ -376,9 +379,9 @@ class Scheduler:
         answered = self._tally.note()
         throttled = self._throttled - self._throttled_at_tick
         self._throttled_at_tick = self._throttled
-        self._tally.throttled(throttled)
-        if self._tally.second_lasted(now) >= 1 - TICK / 2 or last:
-            self._tally.close_second(now, self._in_flight, self._setting.limit)
+        self._tally.seconds.throttled(throttled)
+        if self._tally.seconds.lasted(now) >= 1 - TICK / 2 or last:
+            self._tally.seconds.close(now, self._in_flight, self._setting.limit)
         if not last:
             window = Window(seconds, answered, self._in_flight, throttled, self._outage.active)
             setting = self._controller.step(window, now)
@@ -399,6 +402,16 @@ class Scheduler:
             self._on_progress(self.progress())
 
     @property
+    def in_flight(self) -> int:
+        """Attempts in flight."""
+        return self._in_flight
+
+    @property
+    def away(self) -> bool:
+        """Whether no server answers."""
+        return self._outage.active
+
+    @property
     def latencies(self) -> Latencies:
         """Latencies of the starts of this session, up to the last tick."""
         return self._tally.histogram
@@ -410,7 +423,7 @@ class Scheduler:
             state = "draining"
         elif self._outage.active:
             state = "waiting for the server"
-        rate, p50, p99 = self._tally.last_second
+        rate, p50, p99 = self._tally.seconds.last
         counts = self._tally.counts
         return Progress(
             state=state,

@@ -7,11 +7,54 @@ import time
 from collections import Counter
 
 import numpy as np
+import numpy.typing as npt
 
 from capacity.launcher import outcome
-from capacity.launcher.journal import Journal
+from capacity.launcher.journal import Notes
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import Counts, Sample, Series
+
+
+class Seconds:
+    """A run second by second: the series, and the last second for whoever looks on."""
+
+    def __init__(self) -> None:
+        self.series = Series()
+        self.last: tuple[float, float, float] = (0.0, math.nan, math.nan)
+        """Starts [1/s], p50 and p99 [s] of the last whole second."""
+        self._began = self._second_began = 0.0
+        self._latencies = Latencies()
+        self._starts = self._throttled = 0
+
+    def begin(self, now: float) -> None:
+        """Start the clock."""
+        self._began = self._second_began = now
+
+    def add(self, starts: int, latencies: Latencies | npt.NDArray[np.float64]) -> None:
+        """Count starts and their latencies [s] into the second under way."""
+        self._starts += starts
+        if isinstance(latencies, Latencies):
+            self._latencies.merge(latencies)
+        else:
+            self._latencies.add(latencies)
+
+    def throttled(self, attempts: int) -> None:
+        """Count attempts refused for their rate into the second under way."""
+        self._throttled += attempts
+
+    def lasted(self, now: float) -> float:
+        """Return how long the second under way has lasted [s]."""
+        return now - self._second_began
+
+    def close(self, now: float, in_flight: int, limit: int) -> None:
+        """End the second under way: its sample joins the series."""
+        seconds = max(self.lasted(now), 1e-9)
+        p50, p99 = self._latencies.quantile(0.5), self._latencies.quantile(0.99)
+        self.series.add(Sample(now - self._began, seconds, self._starts, self._throttled, in_flight, limit, p50, p99))
+        self.last = (self._starts / seconds, p50, p99)
+        self._latencies = Latencies()
+        self._starts = self._throttled = 0
+        self._second_began = now
 
 
 class Tally:
@@ -20,7 +63,7 @@ class Tally:
     The hot path appends to `indices`, `latencies` and `others`; `note` empties them. The three stay the same lists.
     """
 
-    def __init__(self, journal: Journal, count: int) -> None:
+    def __init__(self, journal: Notes, count: int) -> None:
         self._journal = journal
         self.counts = Counts(count, Counter({c: n for c, n in journal.tally().items() if c != outcome.TO_DO}))
         self.started = 0
@@ -28,17 +71,8 @@ class Tally:
         self.latencies: list[float] = []
         self.others: list[tuple[int, int]] = []
         self.histogram = Latencies()
-        self.series = Series()
+        self.seconds = Seconds()
         self.first_start: tuple[int, float] | None = None
-        self.last_second: tuple[float, float, float] = (0.0, math.nan, math.nan)
-        self._began = self._second_began = 0.0
-        self._second = Latencies()
-        self._second_starts = 0
-        self._second_throttled = 0
-
-    def begin(self, now: float) -> None:
-        """Start the clock of the series."""
-        self._began = self._second_began = now
 
     def note(self) -> int:
         """Write down what was answered since the last call; return how many items that are."""
@@ -49,10 +83,9 @@ class Tally:
             self.latencies.clear()
             self._journal.note(indices, outcome.STARTED)
             self.histogram.add(latencies)
-            self._second.add(latencies)
+            self.seconds.add(indices.size, latencies)
             self.counts.codes[outcome.STARTED] += indices.size
             self.started += indices.size
-            self._second_starts += indices.size
             if self.first_start is None:
                 self.first_start = (int(indices[0]), time.time())
         if self.others:
@@ -62,22 +95,3 @@ class Tally:
                 self.counts.codes[code] += count
             self.others.clear()
         return answered
-
-    def throttled(self, attempts: int) -> None:
-        """Count attempts refused for their rate into the second under way."""
-        self._second_throttled += attempts
-
-    def second_lasted(self, now: float) -> float:
-        """Return how long the second under way has lasted [s]."""
-        return now - self._second_began
-
-    def close_second(self, now: float, in_flight: int, limit: int) -> None:
-        """End the second under way: its sample joins the series."""
-        seconds = max(self.second_lasted(now), 1e-9)
-        starts, throttled = self._second_starts, self._second_throttled
-        p50, p99 = self._second.quantile(0.5), self._second.quantile(0.99)
-        self.series.add(Sample(now - self._began, seconds, starts, throttled, in_flight, limit, p50, p99))
-        self.last_second = (starts / seconds, p50, p99)
-        self._second = Latencies()
-        self._second_starts = self._second_throttled = 0
-        self._second_began = now

@@ -13,10 +13,13 @@ import os
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capacity.cluster.target import TLS, Target
 from capacity.errors import ClusterError
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
 
 
 def pack(target: Target, task_queue: str) -> bytes:
@@ -91,14 +94,11 @@ async def running(target: Target, task_queue: str) -> AsyncIterator[None]:
         await asyncio.gather(errors, return_exceptions=True)
 
 
-async def _serve(line: bytes) -> None:
+async def sdk_client(target: Target) -> Client:
+    """Return the SDK's client for a target."""
     from temporalio.client import Client
     from temporalio.service import TLSConfig
-    from temporalio.worker import Worker
 
-    from capacity.launcher.workflows import IndexBlockWorkflow, index_block
-
-    target, task_queue = unpack(line)
     tls: TLSConfig | bool = False
     if target.tls:
         tls = TLSConfig(
@@ -107,13 +107,22 @@ async def _serve(line: bytes) -> None:
             client_private_key=target.tls.client_private_key,
             domain=target.tls.server_name,
         )
-    client = await Client.connect(
+    return await Client.connect(
         target.address,
         namespace=target.namespace,
         tls=tls,
         api_key=target.api_key,
         rpc_metadata=dict(target.metadata),
     )
+
+
+async def _serve(line: bytes) -> None:
+    from temporalio.worker import Worker
+
+    from capacity.launcher.workflows import IndexBlockWorkflow, index_block
+
+    target, task_queue = unpack(line)
+    client = await sdk_client(target)
     async with Worker(client, task_queue=task_queue, workflows=[IndexBlockWorkflow], activities=[index_block]):
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.buffer.read)

@@ -68,7 +68,8 @@ class Run(BaseModel):
     """What became of a batch; the outcomes add up to `count`.
 
     ``scheduled`` counts starts of all sessions of the run's journal, ``session_scheduled`` those of this one; rates,
-    latencies, attempts, CPU and memory are of this session. Times in seconds, sizes in bytes.
+    latencies, attempts, CPU and memory are of this session. Times in seconds, sizes in bytes. With several launcher
+    ``processes`` CPU and memory are those of all together, ``process_rss_bytes_max`` is what each of them had.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,6 +104,8 @@ class Run(BaseModel):
     errors: dict[str, int]
     cpu_seconds: float
     rss_bytes_max: int
+    processes: int = 1
+    process_rss_bytes_max: list[int] = []
     journal: str | None
     stopped: str = ""
     error: str | None = None

@@ -9,11 +9,14 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from capacity.cluster.guard import check_count, check_target
 from capacity.cluster.profile import load_target
 from capacity.cluster.target import Target
-from capacity.errors import CapacityError, JournalError
+from capacity.errors import CapacityError, JournalError, UsageError
+from capacity.fleet.client import FleetBatch
+from capacity.fleet.processes import Processes, check_processes
 from capacity.launcher import service, worker
 from capacity.launcher.batch import Batch, fingerprint
 from capacity.launcher.journal import Header, Journal
@@ -89,6 +92,8 @@ async def launch(
     verify: bool = True,
     allowed: Collection[str] = (),
     policy: RetryPolicy | None = None,
+    processes: int = 1,
+    fleet: str | None = None,
     metrics_port: int | None = None,
     vitals: Places | bool = True,
     on_progress: OnProgress | None = None,
@@ -120,6 +125,11 @@ async def launch(
         Addresses beyond loopback that may be launched at.
     policy : RetryPolicy, optional
         Deadlines, retries and patience.
+    processes : int
+        Launcher processes on this machine; they share one controller and one journal.
+    fleet : str, optional
+        Task queue of a fleet (`capacity fleet worker`) that launches it in place of this process; ``"capacity-fleet"``
+        unless its workers were given another.
     metrics_port : int, optional
         Port on loopback for Prometheus metrics of the run.
     vitals : Places or bool
@@ -145,6 +155,9 @@ async def launch(
     target = target or load_target()
     check_target(target, allowed)
     check_count(batch.count)
+    check_processes(processes)
+    if fleet is not None and processes > 1:
+        raise UsageError(f"--processes {processes} and --fleet exclude each other: its workers say how many they are")
     controller, asked = controller_for(parallelism, rate=rate, max_in_flight=max_in_flight)
     async with connect(target) as connection, contextlib.AsyncExitStack() as stack:
         server_version = await service.check(connection)
@@ -160,30 +173,40 @@ async def launch(
 
         def show(progress: Progress) -> None:
             meter.sample()
-            watch.tick()
+            watch.tick(() if isinstance(launchers, Scheduler) else launchers.pids)
             if metrics_port is not None:
-                metrics.update(progress, scheduler.latencies)
+                metrics.update(progress, launchers.latencies)
             if on_progress:
                 on_progress(progress)
 
-        scheduler = Scheduler(batch, connection, controller, journal, policy=policy, on_progress=show)
+        launchers: Scheduler | Processes | FleetBatch
+        if fleet is not None:
+            control = {"parallelism": parallelism, "rate": rate, "max_in_flight": max_in_flight}
+            launchers = FleetBatch(batch, target, journal, control, task_queue=fleet, policy=policy, on_progress=show)
+            asked = f"{asked}; shared by the launchers of fleet {fleet!r}"
+        elif processes == 1:
+            launchers = Scheduler(batch, connection, controller, journal, policy=policy, on_progress=show)
+        else:
+            launchers = Processes(
+                batch, target, controller, journal, processes=processes, policy=policy, on_progress=show
+            )
         watch = await stack.enter_async_context(LaunchWatch(sources, on_vitals))
         started_at = datetime.datetime.now(datetime.UTC)
-        result = await scheduler.run(stop, abort)
+        result = await launchers.run(stop, abort)
         run = _record(journal, target, batch, server_version, started_at, asked, result, meter)
-        run = run.model_copy(update={"vitals": await watch.end()})
+        run = run.model_copy(update={"vitals": await watch.end(), **_of_processes(run, launchers)})
         record = runs_folder() / f"{run.run_id}.json"
         run.save(record)
         hurry = abort is not None and abort.is_set()
         if (verify or with_worker) and not hurry and result.error is None:
-            show(replace(scheduler.progress(), state="verifying"))
+            show(replace(launchers.progress(), state="verifying"))
 
             def waiting(running: int) -> None:
-                show(replace(scheduler.progress(), state=f"waiting for {running:,} workflows to complete"))
+                show(replace(launchers.progress(), state=f"waiting for {running:,} workflows to complete"))
 
             run = await _checked(connection, batch, journal, result, run, waiting if with_worker else None)
             run.save(record)
-        show(replace(scheduler.progress(), state="ended early" if run.not_attempted else "done"))
+        show(replace(launchers.progress(), state="ended early" if run.not_attempted else "done"))
     return run
 
 
@@ -247,6 +270,23 @@ def _record(
             for sample in result.series.samples
         ],
     )
+
+
+def _of_processes(run: Run, launchers: Scheduler | Processes | FleetBatch) -> dict[str, Any]:
+    """Return what the record of a run says of its launcher processes."""
+    if isinstance(launchers, Scheduler):
+        return {}
+    use = launchers.use
+    update: dict[str, Any] = {
+        "processes": use.processes,
+        "process_rss_bytes_max": list(use.rss_bytes_max),
+        "cpu_seconds": run.cpu_seconds + use.cpu_seconds,
+        "rss_bytes_max": run.rss_bytes_max + sum(sorted(use.rss_bytes_max)[use.lost :]),
+    }
+    if use.lost:
+        words = f"{use.lost} launcher processes died; what they had not noted was sent again by others"
+        update["warnings"] = [*run.warnings, words]
+    return update
 
 
 async def _checked(

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 import psutil
 
 from capacity.launcher.progress import SERIES_LENGTH
-from capacity.observe.process import CpuMeter
+from capacity.observe.process import CpuMeter, rss_bytes
 from capacity.observe.vitals import FIRST_READING, NO_ANSWER, LauncherVitals, NotMeasuredError, VitalsSample, joined
 
 INTERVAL: Final = 1.0
@@ -57,7 +57,7 @@ class Source(Protocol):
 
 
 class LauncherSource:
-    """This process; `tasks` is handed over by its event loop."""
+    """This process and the launcher processes it started; `tasks` and `pids` are handed over by its event loop."""
 
     component = "launcher"
 
@@ -66,12 +66,14 @@ class LauncherSource:
         self._meter = CpuMeter()
         self._machine: tuple[float, float] | None = None
         self.tasks: int | None = None
+        self.pids: Sequence[int] = ()
 
     def read(self) -> Reading:
-        use = self._meter.read([os.getpid()])
+        pids = self.pids
+        use = self._meter.read([os.getpid(), *pids])
         with self._process.oneshot():
             vitals = LauncherVitals(
-                rss_bytes=self._process.memory_info().rss,
+                rss_bytes=self._process.memory_info().rss + sum(rss_bytes(pid) or 0 for pid in pids),
                 cpus_used=use.used,
                 threads=self._process.num_threads(),
                 tasks=self.tasks,
@@ -236,8 +238,9 @@ class LaunchWatch:
     async def __aexit__(self, *_: object) -> None:
         await self.end()
 
-    def tick(self) -> None:
-        """Hand over the number of tasks, and pass on a sample that is new."""
+    def tick(self, pids: Sequence[int] = ()) -> None:
+        """Hand over the number of tasks and further launcher processes, and pass on a sample that is new."""
+        self._launcher.pids = pids
         if self._watcher is None or self._watcher.latest is self._shown:
             return
         self._shown = self._watcher.latest

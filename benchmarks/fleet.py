@@ -1,0 +1,130 @@
+"""Many launchers against one: what they cost on a stub, and whether they are exact on a real server.
+
+    python benchmarks/fleet.py cost [--pairs 5] [--count 200000] [--in-flight 64]
+    python benchmarks/fleet.py large [--count 750000]      # two processes; the stub counts distinct ids
+    python benchmarks/fleet.py killed [--count 20000]      # three fleet workers, one killed every 5 s
+    python benchmarks/fleet.py scale [--count 6000]        # fleets of 1, 2 and 4 against the simulation
+
+`cost`: a launch by one process and one by two on the same stub, in turns; quoted is the median of the pairwise ratios
+of throughput per CPU second, two processes over one, with lowest and highest. Needs the peers: benchmarks/peer/build.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from launcher import ours, stub
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fleet"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "launcher"))
+from fleet_server import worker
+from real_server import runs_by_id
+
+from capacity.cluster import devserver
+from capacity.cluster.target import Target
+from capacity.launcher.batch import HeightRange
+from capacity.observe.run import Run
+from capacity.observe.session import launch
+
+LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.rps": "100000"}
+
+
+def cost(pairs: int, count: int, in_flight: int) -> None:
+    ratios = []
+    for pair in range(pairs):
+        each = {}
+        for processes in (1, 2) if pair % 2 else (2, 1):
+            with stub() as address:
+                words = ["--count", str(count), "--parallelism", str(in_flight), "--processes", str(processes)]
+                each[processes] = ours(address, *words)
+        per_cpu = {n: run["scheduled"] / run["cpu_seconds"] for n, run in each.items()}
+        ratios.append(per_cpu[2] / per_cpu[1])
+        print(
+            f"pair {pair + 1}: {per_cpu[1]:,.0f} and {per_cpu[2]:,.0f} starts per CPU second, ratio {ratios[-1]:.2f}; "
+            f"{each[1]['starts_per_second']:,.0f} and {each[2]['starts_per_second']:,.0f} starts/s",
+            flush=True,
+        )
+    print(f"median {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def large(count: int) -> None:
+    for size in (count // 10, count):
+        said: list[str] = []
+        with stub("-track", said=said) as address:
+            run = ours(address, "--count", str(size), "--parallelism", "64", "--processes", "2")
+        rss = ", ".join(f"{value / 2**20:.1f}" for value in run["process_rss_bytes_max"])
+        print(f"{size:,} items: {run['scheduled']:,} started, {run['failed']} failed;", end=" ")
+        print(f"peak RSS of each {rss} MiB; stub: {said[0]}")
+
+
+def fleet_run(address: str, count: int, name: str, parallelism: str, task_queue: str = "capacity-fleet") -> Run:
+    return asyncio.run(
+        launch(HeightRange(count, name), Target(address), parallelism=parallelism, fleet=task_queue, verify=False)
+    )
+
+
+def killed(count: int) -> None:
+    over, victims = threading.Event(), []
+
+    with devserver.running(dynamic_config=LIMITS) as server, worker(server.address, 3) as fleet:
+        fleet.wait_ready(3)
+
+        def kill() -> None:
+            while not over.wait(5.0):
+                for victim in fleet.launchers()[:1]:
+                    victim.kill()
+                    victims.append(victim.pid)
+
+        killing = threading.Thread(target=kill)
+        killing.start()
+        try:
+            run = fleet_run(server.address, count, "killed", "9")
+        finally:
+            over.set()
+            killing.join()
+        held = runs_by_id(server.address, "killed:index-block:", count)
+        print(
+            f"{len(victims)} launchers killed; {run.scheduled:,} started, {run.failed} failed, {run.not_attempted} not "
+            f"attempted; the server holds {len(held):,} ids with {sum(held.values()):,} runs"
+        )
+
+
+def scale(count: int) -> None:
+    for launchers in (1, 2, 4):
+        with devserver.running(dynamic_config=LIMITS) as server, worker(server.address, launchers) as fleet:
+            fleet.wait_ready(launchers)
+            run = fleet_run(server.address, count, "scale", "8")
+            print(
+                f"{launchers} launchers: {run.scheduled:,} started in {run.duration_seconds:.1f} s, "
+                f"{run.starts_per_second:.0f}/s, sustained {run.sustained_starts_per_second or 0:.0f}/s"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["cost", "large", "killed", "scale"])
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--count", type=int)
+    parser.add_argument("--in-flight", type=int, default=64)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as state:
+        os.environ["CAPACITY_STATE_DIR"] = state
+        if chosen.what == "cost":
+            cost(chosen.pairs, chosen.count or 200_000, chosen.in_flight)
+        elif chosen.what == "large":
+            large(chosen.count or 750_000)
+        elif chosen.what == "killed":
+            killed(chosen.count or 20_000)
+        else:
+            scale(chosen.count or 6_000)
+
+
+if __name__ == "__main__":
+    main()

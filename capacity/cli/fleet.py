@@ -1,0 +1,248 @@
+"""`capacity fleet`: launchers on any number of machines, and the batches they work on."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from capacity.cli.cluster import Format
+from capacity.cli.connection import (
+    Address,
+    AllowTarget,
+    ApiKey,
+    Namespace,
+    Profile,
+    Tls,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TlsName,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from temporalio.client import Client
+
+    from capacity.cluster.target import Target
+    from capacity.fleet.client import Seen
+
+app = typer.Typer(help="Launch one batch from many machines.", no_args_is_help=True)
+QUEUE = "capacity-fleet"
+Batch = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="Run id of the batch; the one ordered last by default.")
+]
+TaskQueue = Annotated[str, typer.Option("--fleet-queue", help="Task queue of the fleet.")]
+
+
+@app.command("worker")
+def worker(
+    processes: Annotated[int, typer.Option(help="Launcher processes on this machine.")] = 1,
+    task_queue: TaskQueue = QUEUE,
+    address: Address = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+    api_key: ApiKey = None,
+    tls: Tls = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_server_name: TlsName = None,
+    allow_target: AllowTarget = None,
+) -> None:
+    """Take ranges of batches and launch them, until Ctrl-C.
+
+    Run it on any number of machines. What is in flight is drained at the end; the rest of its
+    range goes to others. A worker that is lost is replaced after 5 s.
+
+    Example: capacity fleet worker --address 127.0.0.1:7233 --processes 2
+    """
+    import asyncio
+    import signal
+    import sys
+
+    from capacity.cluster.guard import check_target
+    from capacity.fleet import workers
+    from capacity.launcher import service
+    from capacity.launcher.transport import connect
+
+    target = _target(address, namespace, profile, api_key, tls, tls_ca, tls_cert, tls_key, tls_server_name)
+    check_target(target, allow_target or ())
+
+    def say(words: str) -> None:
+        print(words, file=sys.stderr, flush=True)
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        async with connect(target) as connection:
+            await service.check(connection)
+        say(f"fleet {task_queue!r} on {target.address}, namespace {target.namespace}; Ctrl-C drains and ends")
+        await workers.serve(target, processes, task_queue=task_queue, stop=stop, say=say)
+
+    asyncio.run(serve())
+
+
+@app.command("status")
+def status(
+    batch: Batch = None,
+    task_queue: TaskQueue = QUEUE,
+    address: Address = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+    output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.text,
+) -> None:
+    """Show how a batch of the fleet stands, and which launchers are at work.
+
+    Example: capacity fleet status
+    """
+    target = _target(address, namespace, profile)
+    found = _ask(target, lambda client: _status(client, batch, task_queue))
+    if output is Format.json:
+        print(json.dumps(found, indent=1))
+        return
+    from capacity.cli.plan import print_columns
+
+    print(f"batch      {found['run_id']}, {found['state']}")
+    done = f"{found['done']:,} of {found['count']:,} items ({found['done'] / max(found['count'], 1):.1%})"
+    print(f"done       {done}, {found['failed']:,} of them failed")
+    if found["state"] in ("running", "paused", "stopping"):
+        print(f"now        {found['starts_per_second']:,.0f} starts/s, {found['in_flight']} in flight")
+    print(f"launchers  {len(found['launchers'])} at work, {found['pollers']} ask for ranges")
+    if found["launchers"]:
+        head = ("", "range", "done of it", "in flight", "throttled")
+        rows = [
+            (one["who"], one["range"], f"{one['answered']:,}", f"{one['in_flight']}", f"{one['throttled']:,}")
+            for one in found["launchers"]
+        ]
+        print()
+        print_columns([head, *rows], left=(0, 1))
+
+
+async def _status(client: Client, batch: str | None, task_queue: str) -> dict[str, Any]:
+    import asyncio
+
+    from capacity.fleet import client as fleets
+    from capacity.launcher import outcome
+
+    handle = await fleets.find(client, batch)
+    described = await handle.describe()
+    state = (described.status.name if described.status else "unknown").lower()
+    memo = (await described.memo()).get("capacity", {})
+    first = await fleets.look(client, handle) if state == "running" else None
+    await asyncio.sleep(1 if first else 0)
+    seen: Seen | None = await fleets.look(client, handle)
+    total = seen.total if seen else None
+    failed = sum(n for code, n in total.codes.items() if outcome.is_failure(code)) if total else 0
+    started = total.since(first.total).codes.get(outcome.STARTED, 0) if total and first else 0
+    return {
+        "run_id": handle.id.removeprefix("capacity-batch:"),
+        "state": seen.standing.state if seen and state == "running" else state,
+        "count": memo.get("count", 0),
+        "done": memo.get("before", 0) + (total.answered if total else 0),
+        "failed": failed,
+        "starts_per_second": float(started),
+        "in_flight": seen.in_flight if seen else 0,
+        "pollers": await fleets.pollers(client, task_queue),
+        "launchers": [
+            {"range": name.partition(".")[0], **{k: getattr(beat, k) for k in vars(beat)}}
+            for name, beat in (seen.launchers if seen else [])
+        ],
+    }
+
+
+def _signal(batch: str | None, name: str, said: str, target: Target) -> None:
+    async def send(client: Client) -> str:
+        from temporalio.service import RPCError, RPCStatusCode
+
+        from capacity.errors import UsageError
+        from capacity.fleet import client as fleets
+
+        handle = await fleets.find(client, batch)
+        try:
+            await handle.signal(name)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            raise UsageError(
+                f"batch {handle.id.removeprefix('capacity-batch:')} has ended", next_step="see 'capacity fleet status'"
+            ) from None
+        return handle.id.removeprefix("capacity-batch:")
+
+    print(f"batch {_ask(target, send)} {said}")
+
+
+@app.command("pause")
+def pause(batch: Batch = None, address: Address = None, namespace: Namespace = None, profile: Profile = None) -> None:
+    """Have the launchers of a batch drain and wait.
+
+    Example: capacity fleet pause
+    """
+    _signal(batch, "pause", "pauses: what is in flight is drained", _target(address, namespace, profile))
+
+
+@app.command("resume")
+def resume(batch: Batch = None, address: Address = None, namespace: Namespace = None, profile: Profile = None) -> None:
+    """Go on with a paused batch.
+
+    Example: capacity fleet resume
+    """
+    _signal(batch, "resume", "goes on", _target(address, namespace, profile))
+
+
+@app.command("cancel")
+def cancel(batch: Batch = None, address: Address = None, namespace: Namespace = None, profile: Profile = None) -> None:
+    """End a batch once what is in flight is answered; its launch says how to go on with it.
+
+    Example: capacity fleet cancel
+    """
+    _signal(batch, "stop", "ends: what is in flight is drained", _target(address, namespace, profile))
+
+
+def _target(
+    address: str | None = None,
+    namespace: str | None = None,
+    profile: str | None = None,
+    api_key: str | None = None,
+    tls: bool | None = None,
+    tls_ca: Any = None,
+    tls_cert: Any = None,
+    tls_key: Any = None,
+    tls_server_name: str | None = None,
+) -> Target:
+    from capacity.cluster.profile import load_target
+
+    return load_target(
+        address,
+        namespace,
+        profile=profile,
+        api_key=api_key,
+        tls=tls,
+        tls_ca=tls_ca,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_server_name=tls_server_name,
+    )
+
+
+def _ask(target: Target, question: Callable[[Client], Coroutine[Any, Any, Any]]) -> Any:
+    """Ask something of the server; what goes wrong becomes one clear line."""
+    import asyncio
+
+    from temporalio.service import RPCError
+
+    from capacity.errors import ClusterError
+    from capacity.fleet.client import connected
+
+    async def ask() -> Any:
+        client = await connected(target)
+        try:
+            return await question(client)
+        except RPCError as error:
+            raise ClusterError(f"{target.address} refuses: {error.message}", next_step="see the server's log") from None
+
+    return asyncio.run(ask())

@@ -1,0 +1,169 @@
+"""A launcher process of a batch: started fresh, told its ranges on standard input, it reports on standard output.
+
+It notes outcomes in the batch's own journal, whose descriptor it inherits; so whatever becomes of it, what it noted
+stays, and what it did not is to do. It ends with its standard input, at once: nobody is there to report to.
+
+Lines in, each a JSON object: first the batch and the target, then ``{"range": [first, stop]}``, ``{"share": [limit,
+schedule]}``, ``{"drain": true}``. Lines out: ``{"ready": true}``, then ten times a second ``{"report": ..., "waiting":
+ranges not begun}``, with ``"idle": true`` when it has nothing to do, and ``{"error": ..., "code": ...}`` when no item
+can succeed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from capacity.errors import CapacityError
+from capacity.fleet.notes import SharedNotes
+from capacity.fleet.report import Reporter
+from capacity.fleet.sharing import Share, Told
+from capacity.launcher import worker
+from capacity.launcher.batch import Batch
+from capacity.launcher.journal import Journal
+from capacity.launcher.progress import Progress
+from capacity.launcher.rebuild import rebuild
+from capacity.launcher.retries import RetryPolicy
+from capacity.launcher.scheduler import Scheduler
+from capacity.launcher.transport import Connection, connect
+
+
+class Child:
+    """Launches the ranges it is given, one after the other as one stream, until it is told to drain."""
+
+    def __init__(
+        self, batch: Batch, connection: Connection, journal: Journal, policy: RetryPolicy, maximum: int, seed: int
+    ) -> None:
+        self._batch, self._connection, self._policy, self._seed = batch, connection, policy, seed
+        self._notes = SharedNotes(journal)
+        self._controller = Told(maximum)
+        self._ranges: deque[tuple[int, int]] = deque()
+        self._cpu_seconds = time.process_time()
+        self._more = asyncio.Event()
+        self._drain = asyncio.Event()
+
+    def told(self, line: bytes) -> None:
+        """Take one line of standard input."""
+        order = json.loads(line)
+        if "range" in order:
+            first, stop = order["range"]
+            self._ranges.append((first, stop))
+            self._more.set()
+        elif "share" in order:
+            self._controller.share = Share(*order["share"])
+        elif "drain" in order:
+            self._drain.set()
+            self._more.set()
+
+    async def run(self) -> None:
+        """Launch until told to drain, or until no item can succeed."""
+        while not self._drain.is_set():
+            if not self._ranges:
+                self._more.clear()
+                await self._more.wait()
+                continue
+            reporter = Reporter({}, time.perf_counter())
+
+            def show(_: Progress) -> None:
+                report = reporter.report(scheduler, time.perf_counter())  # noqa: B023 - called within this turn
+                cpu_seconds = time.process_time()
+                report.cpu_seconds, report.rss_bytes = cpu_seconds - self._cpu_seconds, rss_bytes()
+                self._cpu_seconds = cpu_seconds
+                say({"report": report.to_json(), "waiting": len(self._ranges)})
+
+            scheduler = Scheduler(
+                self._batch,
+                self._connection,
+                self._controller,
+                self._notes,
+                bodies=self._bodies(),
+                policy=self._policy,
+                seed=self._seed,
+                on_progress=show,
+            )
+            result = await scheduler.run(self._drain)
+            if result.error is not None:
+                say({"error": str(result.error), "code": result.error.exit_code, "why": result.stopped})
+                return
+            if not self._drain.is_set():
+                say({"idle": True})
+
+    def _bodies(self) -> Iterator[tuple[int, bytes | None]]:
+        notes = self._notes
+        while self._ranges:
+            first, stop = self._ranges.popleft()
+            yield from self._batch.bodies(notes.header.run_id, notes.is_done, first, stop)
+
+
+def say(message: dict[str, Any]) -> None:
+    """Write one line; a reader that is gone ends this process."""
+    sys.stdout.buffer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def rss_bytes() -> int:
+    """Return the resident set of this process [bytes]."""
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def hello(batch: Batch, target: bytes, descriptor: int, policy: RetryPolicy, maximum: int, seed: int) -> bytes:
+    """Return the first two lines of a child's standard input."""
+    fields = {
+        "batch": batch.describe(),
+        "journal": descriptor,
+        "policy": asdict(policy),
+        "maximum": maximum,
+        "seed": seed,
+    }
+    return target + json.dumps(fields).encode() + b"\n"
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    lines = asyncio.StreamReader(limit=1 << 20)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    target, _ = worker.unpack(await lines.readline())
+    fields = json.loads(await lines.readline())
+    batch = await asyncio.to_thread(rebuild, fields["batch"])
+    policy = RetryPolicy(**fields["policy"])
+    with Journal.inherited(fields["journal"]) as journal:
+        async with connect(target) as connection:
+            child = Child(batch, connection, journal, policy, fields["maximum"], fields["seed"])
+            say({"ready": True})
+            running = asyncio.create_task(child.run())
+
+            async def listen() -> None:
+                while line := await lines.readline():
+                    child.told(line)
+
+            listening = asyncio.create_task(listen())
+            await asyncio.wait([running, listening], return_when=asyncio.FIRST_COMPLETED)
+            for task in (running, listening):
+                if not task.done():
+                    task.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+
+def main() -> None:
+    """Serve until drained, or until standard input ends."""
+    try:
+        asyncio.run(_serve())
+    except CapacityError as error:
+        say({"error": str(error), "code": error.exit_code, "why": "a launcher process could not begin"})
+    except (BrokenPipeError, KeyboardInterrupt):
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

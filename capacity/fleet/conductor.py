@@ -1,0 +1,189 @@
+"""The one controller of a fleet: it reads what the launchers say in heartbeats and shares its setting out.
+
+Invariants: a window is made only of seconds in which every launcher kept to the share it was given, so that the
+controller sees what its own setting did; what it says stands in its own heartbeat, where the launchers read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from temporalio import activity
+from temporalio.api.common.v1 import Payloads, WorkflowExecution
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from capacity.fleet.sharing import Share, shares, together
+from capacity.launcher.controller import Auto, Controller, Setting, Window
+from capacity.launcher.settings import controller_for
+
+INTERVAL: Final = 0.5
+"""Seconds between two looks at the launchers."""
+GONE_AFTER: Final = 2.5
+"""Seconds without a range after which a launcher gets no share: between two ranges it keeps its own."""
+RUNNING: Final = 1
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a launcher says of itself once a second.
+
+    Parameters
+    ----------
+    who : str
+        Its host and process.
+    at : float
+        Its own clock [s].
+    answered, throttled : int
+        Since it began its range.
+    in_flight, limit : int
+    away : bool
+    share : int
+        The limit it was told last.
+    """
+
+    who: str
+    at: float
+    answered: int
+    throttled: int
+    in_flight: int
+    limit: int
+    away: bool
+    share: int
+
+
+def window_between(before: Beat, after: Beat) -> Window | None:
+    """Return what a launcher did between two of its heartbeats; None when they are not of one range and one share."""
+    seconds = after.at - before.at
+    if seconds <= 0 or after.answered < before.answered or before.share != after.share:
+        return None
+    in_flight = (before.in_flight + after.in_flight) / 2
+    return Window(seconds, after.answered - before.answered, in_flight, after.throttled - before.throttled, after.away)
+
+
+class Conductor:
+    """Turns heartbeats into shares.
+
+    Parameters
+    ----------
+    controller : Controller
+    now : float
+        When it begins [s].
+    """
+
+    def __init__(self, controller: Controller, now: float) -> None:
+        self._controller = controller
+        self._beats: dict[str, Beat] = {}
+        self._windows: dict[str, Window] = {}
+        self._last_seen: dict[str, float] = {}
+        self.setting: Setting = controller.step(None, now)
+        self.shares: dict[str, Share] = {}
+
+    def look(self, beats: list[Beat], now: float) -> dict[str, Share]:
+        """Take the newest heartbeat of every launcher; return who gets what."""
+        for beat in beats:
+            before = self._beats.get(beat.who)
+            if before is None or before.at != beat.at:
+                window = window_between(before, beat) if before else None
+                told = self.shares.get(beat.who)
+                if window and told is not None and beat.share == told.limit:
+                    self._windows[beat.who] = window
+                self._beats[beat.who] = beat
+            self._last_seen[beat.who] = now
+        there = sorted(who for who, seen in self._last_seen.items() if now - seen < GONE_AFTER)
+        for who in set(self._beats) - set(there):
+            self._beats.pop(who)
+            self._last_seen.pop(who, None)
+            self._windows.pop(who, None)
+        idle = {who for who in there if who in self.shares and self.shares[who].limit == 0}
+        if there and all(who in self._windows for who in there if who not in idle):
+            self._step(now)
+        if [*self.shares] != there:
+            self._share(there)
+        return self.shares
+
+    def _step(self, now: float) -> None:
+        per_second = [
+            Window(1.0, round(w.answered / w.seconds), w.in_flight, round(w.throttled / w.seconds), w.away)
+            for w in self._windows.values()
+        ]
+        self._windows.clear()
+        setting = self._controller.step(together(per_second, 1.0), now)
+        changed = (setting.limit, setting.schedule) != (self.setting.limit, self.setting.schedule)
+        self.setting = setting
+        if changed:
+            self._share([*self.shares])
+
+    def _share(self, there: list[str]) -> None:
+        self.shares = dict(zip(there, shares(self.setting, len(there)), strict=True))
+
+
+def controller_of(control: dict[str, Any]) -> Controller:
+    """Return the controller of a fleet, which sees a window a second and its own changes a second or two later."""
+    controller, _ = controller_for(
+        control.get("parallelism"), rate=control.get("rate"), max_in_flight=control.get("max_in_flight", 512)
+    )
+    if isinstance(controller, Auto):
+        return Auto(controller.maximum, dwell=1.0, interval=10.0)
+    return controller
+
+
+async def conduct(client: Client, workflow_id: str, control: dict[str, Any]) -> None:
+    """Share out the controller of a batch until its workflow has ended."""
+    conductor = Conductor(controller_of(control), time.monotonic())
+    while True:
+        found = await describe(client, workflow_id)
+        if found is not None:
+            if found.workflow_execution_info.status != RUNNING:
+                return
+            there = conductor.look([beat for _, beat in beats_of(found)], time.monotonic())
+            told = {who: [share.limit, share.schedule] for who, share in there.items()}
+            setting = conductor.setting
+            activity.heartbeat({"shares": told, "limit": setting.limit, "reason": setting.reason})
+        await asyncio.sleep(INTERVAL)
+
+
+async def describe(client: Client, workflow_id: str) -> DescribeWorkflowExecutionResponse | None:
+    """Return a workflow with its pending activities; None when the server does not answer now."""
+    request = DescribeWorkflowExecutionRequest(
+        namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
+    )
+    try:
+        return await client.workflow_service.describe_workflow_execution(request)
+    except RPCError:
+        return None
+
+
+def details(pending: PendingActivityInfo) -> list[Any]:
+    """Return what an activity said in its last heartbeat."""
+    return decoded(pending.heartbeat_details)
+
+
+def decoded(payloads: Payloads) -> list[Any]:
+    """Return JSON payloads as values."""
+    from temporalio.converter import DataConverter
+
+    return DataConverter.default.payload_converter.from_payloads(payloads.payloads) if payloads.payloads else []
+
+
+def beats_of(found: DescribeWorkflowExecutionResponse) -> list[tuple[str, Beat]]:
+    """Return (activity id, newest heartbeat) of the ranges under way."""
+    started = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+    under_way = [one for one in found.pending_activities if one.state == started]
+    said = [(one.activity_id, details(one)) for one in under_way]
+    return [(name, Beat(**values[0])) for name, values in said if values]
+
+
+async def told_shares(client: Client, conductor: str) -> dict[str, Share] | None:
+    """Return the shares a conductor has given out last; None when it cannot be asked or has said nothing yet."""
+    found = await describe(client, conductor)
+    for one in found.pending_activities if found else ():
+        if values := details(one):
+            return {who: Share(*share) for who, share in values[0]["shares"].items()}
+    return None

@@ -1,0 +1,189 @@
+"""A launcher of a fleet: a worker process that takes ranges of batches, and its share of the work of the workflows.
+
+It is started fresh, takes its target from standard input, so that no secret stands on a command line, and ends with
+its standard input: what it has in flight is drained then and its range goes back unfinished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+import time
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import Worker
+
+from capacity.errors import CapacityError
+from capacity.fleet.child import rss_bytes
+from capacity.fleet.conductor import INTERVAL, Beat, conduct, told_shares
+from capacity.fleet.notes import RangeNotes
+from capacity.fleet.report import Report, Reporter
+from capacity.fleet.sharing import Share, Told
+from capacity.fleet.workflow import ConductBatch, LaunchBatch, RangeDone, RangeOrder
+from capacity.launcher import worker
+from capacity.launcher.batch import Batch
+from capacity.launcher.journal import Header
+from capacity.launcher.progress import Progress
+from capacity.launcher.rebuild import rebuild
+from capacity.launcher.retries import RetryPolicy
+from capacity.launcher.scheduler import Scheduler
+from capacity.launcher.transport import Connection, connect
+
+BEAT = 1.0
+"""Seconds between heartbeats."""
+ASK = 0.5
+"""Seconds between looks at its share."""
+DRAIN_WITHIN = timedelta(seconds=20)
+
+
+class Member:
+    """The activities of one launcher process."""
+
+    def __init__(self, client: Client, connection: Connection) -> None:
+        self._client, self._connection = client, connection
+        self._who = f"{socket.gethostname()}:{os.getpid()}"
+        self._batches: dict[str, Batch] = {}
+        self._shares: dict[str, Share] = {}
+
+    @activity.defn(name="conduct_batch")
+    async def conduct_batch(self, workflow_id: str, control: dict[str, Any]) -> None:
+        """Share out a batch's controller."""
+        await conduct(self._client, workflow_id, control)
+
+    @activity.defn(name="launch_range")
+    async def launch_range(self, order: RangeOrder) -> RangeDone:
+        """Launch one range; recalled, it drains and returns what it did."""
+        batch = await self._batch(order.batch)
+        packed, total = order.range.done, Report()
+        if said := activity.info().heartbeat_details:  # another launcher was lost with it
+            _, packed, before = said
+            total = Report.from_json(before)
+        header = Header("", order.run_id, batch.count)
+        notes = RangeNotes(header, order.range.first, order.range.stop, packed)
+        controller = Told(share=self._shares.get(order.conductor, Share(1)))
+        reporter = Reporter(notes.tally(), time.perf_counter())
+        began = beat_at = time.monotonic()
+        cpu = time.process_time()
+
+        def show(_: Progress) -> None:
+            nonlocal beat_at, cpu
+            report = reporter.report(scheduler, time.perf_counter())
+            report.cpu_seconds, report.rss_bytes = time.process_time() - cpu, rss_bytes()
+            cpu = time.process_time()
+            total.add(report)
+            if time.monotonic() - beat_at >= BEAT:
+                beat_at = time.monotonic()
+                beat = Beat(
+                    self._who,
+                    beat_at - began,
+                    total.answered,
+                    total.throttled,
+                    total.in_flight,
+                    total.limit,
+                    total.away,
+                    controller.share.limit,
+                )
+                activity.heartbeat(asdict(beat), notes.pack(), total.to_json())
+
+        scheduler = Scheduler(
+            batch,
+            self._connection,
+            controller,
+            notes,
+            bodies=batch.bodies(order.run_id, notes.is_done, order.range.first, order.range.stop),
+            policy=RetryPolicy(**order.policy),
+            seed=order.range.first,
+            on_progress=show,
+        )
+        drain = asyncio.Event()
+        launching = asyncio.create_task(scheduler.run(drain))
+        others = [
+            asyncio.create_task(self._follow(order.conductor, controller)),
+            asyncio.create_task(_drain_at_shutdown(drain)),
+        ]
+        try:
+            try:
+                result = await asyncio.shield(launching)
+            except asyncio.CancelledError:
+                drain.set()
+                result = await launching
+        finally:
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+        error = str(result.error) if result.error and result.stopped != "no server answered" else ""
+        return RangeDone(notes.pack(), notes.left, total.to_json(), error)
+
+    async def _batch(self, description: dict[str, Any]) -> Batch:
+        key = json.dumps(description, sort_keys=True)
+        if key not in self._batches:
+            try:
+                self._batches = {key: await asyncio.to_thread(rebuild, description)}
+            except CapacityError as error:
+                raise ApplicationError(f"{self._who}: {error}", non_retryable=True) from None
+        return self._batches[key]
+
+    async def _follow(self, conductor: str, controller: Told) -> None:
+        """Keep to the share the conductor gives this launcher."""
+        while True:
+            given = await told_shares(self._client, conductor)
+            if given is not None and self._who in given:
+                controller.share = given[self._who]
+                self._shares = {conductor: controller.share}
+            await asyncio.sleep(ASK)
+
+
+async def _drain_at_shutdown(drain: asyncio.Event) -> None:
+    await activity.wait_for_worker_shutdown()
+    drain.set()
+
+
+async def serve() -> None:
+    """Take ranges until standard input ends."""
+    target, task_queue = worker.unpack(sys.stdin.buffer.readline())
+    client = await worker.sdk_client(target)
+    async with connect(target) as connection:
+        member = Member(client, connection)
+        batches = Worker(
+            client,
+            task_queue=task_queue,
+            workflows=[LaunchBatch, ConductBatch],
+            activities=[member.conduct_batch],
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
+            max_heartbeat_throttle_interval=timedelta(seconds=INTERVAL),
+            default_heartbeat_throttle_interval=timedelta(seconds=INTERVAL),
+        )
+        ranges = Worker(
+            client,
+            task_queue=f"{task_queue}-ranges",
+            activities=[member.launch_range],
+            max_concurrent_activities=1,
+            max_heartbeat_throttle_interval=timedelta(seconds=BEAT),
+            default_heartbeat_throttle_interval=timedelta(seconds=BEAT),
+            graceful_shutdown_timeout=DRAIN_WITHIN,
+            disable_eager_activity_execution=True,
+        )
+        async with batches, ranges:
+            print("ready", flush=True)
+            await asyncio.to_thread(sys.stdin.buffer.read)
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve())
+    sys.stdout.flush()
+    os._exit(0)  # the SDK's runtime can crash in the interpreter's own exit (temporalio/sdk-python#300)
+
+
+if __name__ == "__main__":
+    main()

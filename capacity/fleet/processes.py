@@ -1,0 +1,396 @@
+"""A batch launched by several processes of this machine: one controller, one journal, one result.
+
+Invariants: the journal says what is to do, so a process that dies takes nothing along: what it had not noted goes to
+another. The parent alone runs the controller, on what all of them saw together, and shares its setting out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from capacity.cluster.target import Target
+from capacity.errors import CapacityError, ClusterError, RunFailedError, UsageError
+from capacity.fleet.child import hello
+from capacity.fleet.merged import Merged
+from capacity.fleet.report import Report
+from capacity.fleet.sharing import Share, shares, together
+from capacity.launcher import worker
+from capacity.launcher.batch import Batch
+from capacity.launcher.controller import Controller, Setting, Window
+from capacity.launcher.journal import Journal
+from capacity.launcher.latency import Latencies
+from capacity.launcher.progress import ProcessUse, Progress, Result
+from capacity.launcher.retries import RetryPolicy
+from capacity.launcher.scheduler import TICK
+
+MOST = 64
+"""Processes at most on one machine."""
+LOST_AT_MOST = 3
+"""Processes that may die in a row without anything being started in between."""
+READY_WITHIN = 60.0
+"""Seconds a process may take to be ready."""
+NOTHING = Share(0)
+
+
+def check_processes(processes: int) -> None:
+    """Refuse a number of launcher processes that makes no sense."""
+    if not 1 <= processes <= MOST:
+        raise UsageError(
+            f"processes is {processes}", allowed=f"1 to {MOST}", next_step="pass for example --processes 2"
+        )
+
+
+@dataclass
+class _Launcher:
+    """A launcher process, as its parent sees it."""
+
+    process: asyncio.subprocess.Process
+    reading: asyncio.Task[None] | None = None
+    errors: asyncio.Task[bytes] | None = None
+    ranges: deque[tuple[int, int]] = field(default_factory=deque)
+    waiting: int = 0
+    idle: bool = True
+    share: Share = NOTHING
+    seen: Report | None = None
+    """What it reported since the last tick."""
+    in_flight: int = 0
+    cpu_seconds: float = 0.0
+    rss_bytes_max: int = 0
+
+    def tell(self, order: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        if not self.process.stdin.is_closing():
+            self.process.stdin.write(json.dumps(order).encode() + b"\n")
+
+
+class Processes:
+    """Starts the items of a batch that its journal does not yet note, by several processes.
+
+    Parameters
+    ----------
+    batch, target, controller, journal
+        As for `Scheduler`; the journal has to be a file.
+    processes : int
+        How many.
+    policy : RetryPolicy
+    on_progress : callable, optional
+        Called at every tick with a `Progress`, on the event loop.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        target: Target,
+        controller: Controller,
+        journal: Journal,
+        *,
+        processes: int,
+        policy: RetryPolicy | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        check_processes(processes)
+        self._batch, self._target, self._journal = batch, target, journal
+        self._controller = controller
+        self._processes = processes
+        self._policy = policy or RetryPolicy()
+        self._on_progress = on_progress
+        self._before = journal.tally()
+        self._merged = Merged(batch.count, self._before)
+        self._launchers: list[_Launcher] = []
+        self._ended: list[_Launcher] = []
+        self._seeds = itertools.count()
+        size = min(max(batch.count // (20 * processes), 500), 50_000)
+        self._todo = deque((first, min(first + size, batch.count)) for first in range(0, batch.count, size))
+        self._setting = Setting(0)
+        self._began = self._ticked = 0.0
+        self._ramp_seconds = 0.0
+        self._stopping = ""
+        self._error: CapacityError | None = None
+        self._lost_in_a_row = 0
+        self._lost = 0
+        self._changed = asyncio.Event()
+
+    # -- what the session asks ---------------------------------------------------------------------------------
+
+    @property
+    def latencies(self) -> Latencies:
+        """Latencies of the starts of this session, up to the last tick."""
+        return self._merged.latencies
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that run now."""
+        return [launcher.process.pid for launcher in self._launchers]
+
+    @property
+    def use(self) -> ProcessUse:
+        """What the processes cost so far, this one left out."""
+        every = [*self._launchers, *self._ended]
+        rss = tuple(launcher.rss_bytes_max for launcher in every)
+        return ProcessUse(self._processes, sum(launcher.cpu_seconds for launcher in every), rss, self._lost)
+
+    def progress(self) -> Progress:
+        """Return the batch as it stands at the last tick."""
+        in_flight = sum(launcher.in_flight for launcher in self._launchers)
+        away = any(launcher.seen is not None and launcher.seen.away for launcher in self._launchers)
+        state = "draining" if self._stopping else "waiting for the server" if away else "running"
+        return self._merged.progress(state, self._ticked - self._began, in_flight, self._setting)
+
+    async def run(self, drain: asyncio.Event | None = None, abort: asyncio.Event | None = None) -> Result:
+        """Start everything there is to start and return what became of it; as `Scheduler.run`."""
+        await self._start_all()
+        self._began = self._ticked = time.perf_counter()
+        self._merged.seconds.begin(self._began)
+        self._apply(self._controller.step(None, self._began))
+        for launcher in self._launchers:
+            self._feed(launcher)
+        tasks = [asyncio.create_task(self._sync_forever())]
+        tasks += [asyncio.create_task(self._stop_when(drain, "stopped by the user"))] if drain else []
+        tasks += [asyncio.create_task(self._abort_when(abort))] if abort else []
+        try:
+            while self._launchers and not self._all_done():
+                await self._look()
+            await self._drain()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._end_all()
+            self._tick(time.perf_counter(), last=True)
+        self._merged.recount(self._journal.tally(), self._before)
+        seconds = max(self._ticked - self._began, 0.0)
+        return self._merged.result(
+            seconds, self._setting, self._setting.pace, self._ramp_seconds, self._stopping, self._error
+        )
+
+    # -- processes ---------------------------------------------------------------------------------------------
+
+    async def _start_all(self) -> None:
+        started = await asyncio.gather(*(self._start() for _ in range(self._processes)), return_exceptions=True)
+        self._launchers = [launcher for launcher in started if isinstance(launcher, _Launcher)]
+        for failed in started:
+            if isinstance(failed, BaseException):
+                await self._end_all()
+                raise failed
+
+    async def _start(self) -> _Launcher:
+        descriptor = self._journal.descriptor
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "capacity.fleet.child",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C is the parent's to handle
+            pass_fds=(descriptor,),
+            limit=1 << 24,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        launcher = _Launcher(process, errors=asyncio.create_task(process.stderr.read()))
+        target = worker.pack(self._target, "")
+        seed = next(self._seeds)
+        process.stdin.write(hello(self._batch, target, descriptor, self._policy, self._controller.maximum, seed))
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), READY_WITHIN)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            await self._end(launcher)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise ClusterError(f"a launcher process was not ready within {READY_WITHIN:g} s") from None
+        message = json.loads(line) if line else {}
+        if not message.get("ready"):
+            words = message.get("error") or await _last_words(launcher)
+            await self._end(launcher)
+            raise ClusterError(f"a launcher process did not begin: {words}")
+        launcher.reading = asyncio.create_task(self._read(launcher))
+        return launcher
+
+    async def _read(self, launcher: _Launcher) -> None:
+        assert launcher.process.stdout is not None
+        while line := await launcher.process.stdout.readline():
+            if not line.endswith(b"\n"):
+                break  # killed in the middle of it
+            self._heard(launcher, json.loads(line))
+
+    def _heard(self, launcher: _Launcher, message: dict[str, Any]) -> None:
+        if "report" in message:
+            report = Report.from_json(message["report"])
+            launcher.cpu_seconds += report.cpu_seconds
+            launcher.rss_bytes_max = max(launcher.rss_bytes_max, report.rss_bytes)
+            launcher.in_flight, launcher.waiting = report.in_flight, message["waiting"]
+            self._merged.add(report)
+            if report.answered:
+                self._lost_in_a_row = 0
+            seen = launcher.seen
+            if seen is not None:  # it reported twice since the last tick
+                report.codes = {0: report.answered + seen.answered}
+                report.throttled += seen.throttled
+            launcher.seen = report
+            if launcher.waiting == 0:
+                self._feed(launcher)
+        elif "idle" in message:
+            launcher.idle, launcher.in_flight = True, 0
+            self._feed(launcher)
+        elif "error" in message:
+            kind: type[CapacityError] = RunFailedError
+            self._give_up(message["why"], kind(message["error"]))
+        self._changed.set()
+
+    def _feed(self, launcher: _Launcher) -> None:
+        """Give a launcher its next range, so that it has one more than the one it is at."""
+        while self._todo and not self._stopping:
+            first, stop = self._todo.popleft()
+            if self._journal.all_done(first, stop):
+                continue
+            launcher.ranges.append((first, stop))
+            launcher.tell({"range": [first, stop]})
+            launcher.waiting += 1
+            if launcher.idle:
+                launcher.idle = False
+                continue  # the first one it takes up at once
+            return
+
+    async def _look(self) -> None:
+        """Wait for news of every launcher, then tick; see to launchers that died."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5 * TICK):
+                while not self._all_heard() and not self._all_done():
+                    self._changed.clear()
+                    await self._changed.wait()
+        for launcher in [one for one in self._launchers if one.reading is None or one.reading.done()]:
+            await self._died(launcher)
+        self._tick(time.perf_counter())
+
+    def _all_heard(self) -> bool:
+        gone = any(one.reading is None or one.reading.done() for one in self._launchers)
+        return gone or bool(self._stopping) or all(one.seen is not None or one.idle for one in self._launchers)
+
+    def _all_done(self) -> bool:
+        return bool(self._stopping) or (not self._todo and all(launcher.idle for launcher in self._launchers))
+
+    async def _died(self, launcher: _Launcher) -> None:
+        self._launchers.remove(launcher)
+        self._ended.append(launcher)
+        words = await _last_words(launcher)
+        await self._end(launcher)
+        if self._stopping:
+            return
+        self._lost += 1
+        self._lost_in_a_row += 1
+        self._todo.extendleft(reversed(launcher.ranges))  # what of them is done is passed over
+        if self._lost_in_a_row > LOST_AT_MOST:
+            self._give_up("launcher processes die", RunFailedError(f"launcher processes die: {words}"))
+            return
+        fresh = await self._start()
+        self._launchers.append(fresh)
+        self._apply(self._setting)
+        self._feed(fresh)
+        for other in self._launchers:
+            if other.idle:
+                self._feed(other)
+
+    async def _drain(self) -> None:
+        for launcher in self._launchers:
+            launcher.tell({"drain": True})
+        readers = [launcher.reading for launcher in self._launchers if launcher.reading]
+        while any(not reader.done() for reader in readers):
+            await asyncio.wait(readers, timeout=TICK)
+            self._tick(time.perf_counter())
+
+    async def _end_all(self) -> None:
+        for launcher in self._launchers:
+            await self._end(launcher)
+        self._ended += self._launchers
+        self._launchers = []
+
+    async def _end(self, launcher: _Launcher) -> None:
+        assert launcher.process.stdin is not None
+        launcher.process.stdin.close()
+        try:
+            await asyncio.wait_for(launcher.process.wait(), 10)
+        except TimeoutError:
+            launcher.process.kill()
+            await launcher.process.wait()
+        for task in (launcher.reading, launcher.errors):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    # -- ticks -------------------------------------------------------------------------------------------------
+
+    def _tick(self, now: float, last: bool = False) -> None:
+        seconds = max(now - self._ticked, 1e-9)
+        self._ticked = now
+        reports = [launcher.seen for launcher in self._launchers if launcher.seen is not None]
+        for launcher in self._launchers:
+            launcher.seen = None
+        in_flight = sum(launcher.in_flight for launcher in self._launchers)
+        if self._merged.seconds.lasted(now) >= 1 - TICK / 2 or last:
+            self._merged.seconds.close(now, in_flight, self._setting.limit)
+        if not last and not self._stopping:
+            windows = [Window(r.seconds, r.answered, r.in_flight, r.throttled, r.away) for r in reports]
+            setting = self._controller.step(together(windows, seconds), now)
+            if setting.reason == "finding the knee":
+                self._ramp_seconds = now - self._began
+            self._apply(setting)
+        if self._on_progress:
+            self._on_progress(self.progress())
+
+    def _apply(self, setting: Setting) -> None:
+        self._setting = setting
+        busy = [one for one in self._launchers if not one.idle or self._todo]
+        for launcher, share in zip(busy, shares(setting, len(busy)), strict=True):
+            if share != launcher.share:
+                launcher.share = share
+                launcher.tell({"share": [share.limit, share.schedule]})
+
+    async def _sync_forever(self) -> None:
+        while True:
+            await asyncio.sleep(10 * TICK)
+            try:
+                await asyncio.to_thread(self._journal.sync)
+            except CapacityError as error:
+                self._give_up("the journal cannot be written", error)
+                return
+
+    def _give_up(self, why: str, error: CapacityError | None = None) -> None:
+        self._error = self._error or error
+        self._stopping = self._stopping or why
+        self._changed.set()
+
+    async def _stop_when(self, event: asyncio.Event, why: str) -> None:
+        await event.wait()
+        self._give_up(why)
+
+    async def _abort_when(self, abort: asyncio.Event) -> None:
+        await abort.wait()
+        self._give_up("stopped at once by the user")
+        for launcher in self._launchers:
+            with contextlib.suppress(ProcessLookupError):
+                launcher.process.kill()
+
+
+async def _last_words(launcher: _Launcher) -> str:
+    """Return why a process died, from its standard error or its exit code."""
+    if launcher.process.stdin is not None:
+        launcher.process.stdin.close()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(launcher.process.wait(), 5)
+    lines: list[str] = []
+    if launcher.errors is not None:
+        with contextlib.suppress(TimeoutError):
+            lines = (await asyncio.wait_for(launcher.errors, 5)).decode(errors="replace").strip().splitlines()
+    code = launcher.process.returncode
+    return lines[-1] if lines else f"it was killed by signal {-code}" if code and code < 0 else f"exit code {code}"

@@ -1,0 +1,104 @@
+"""Launcher processes of a fleet on this machine: started, watched, started again when one dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable
+
+from capacity.cluster.target import Target
+from capacity.errors import ClusterError
+from capacity.fleet.processes import READY_WITHIN, check_processes
+from capacity.fleet.workflow import TASK_QUEUE
+from capacity.launcher import worker
+
+SHORT = 10.0
+"""A process that lives for less than this did not begin well [s]."""
+SHORT_LIVES = 3
+"""So many of them in a row end it all."""
+
+
+async def serve(
+    target: Target,
+    processes: int = 1,
+    *,
+    task_queue: str = TASK_QUEUE,
+    stop: asyncio.Event,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Keep so many launcher processes at work until told to stop; then they drain.
+
+    Raises
+    ------
+    ClusterError
+        When a process cannot begin.
+    """
+    check_processes(processes)
+    tasks = [asyncio.create_task(_keep(target, task_queue, stop, say)) for _ in range(processes)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _keep(target: Target, task_queue: str, stop: asyncio.Event, say: Callable[[str], None]) -> None:
+    loop = asyncio.get_running_loop()
+    short_lives = 0
+    while not stop.is_set():
+        began = loop.time()
+        words = await _once(target, task_queue, stop, say)
+        if stop.is_set():
+            return
+        short_lives = short_lives + 1 if loop.time() - began < SHORT else 0
+        if short_lives >= SHORT_LIVES:
+            raise ClusterError(f"a launcher process does not stay: {words}", next_step="check --address and namespace")
+        say(f"a launcher process ended ({words}); another takes its place")
+
+
+async def _once(target: Target, task_queue: str, stop: asyncio.Event, say: Callable[[str], None]) -> str:
+    """Run one process until it ends or is told to; return its last words."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "capacity.fleet.member",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # a Ctrl-C is the parent's to handle
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    errors = asyncio.create_task(_last_line(process.stderr))
+    stopping = asyncio.create_task(stop.wait())
+    ended = asyncio.create_task(process.wait())
+    try:
+        process.stdin.write(worker.pack(target, task_queue))
+        with contextlib.suppress(ConnectionError):
+            await process.stdin.drain()
+        with contextlib.suppress(TimeoutError):
+            line = await asyncio.wait_for(process.stdout.readline(), READY_WITHIN)
+            if line.strip() == b"ready":
+                say(f"launcher process {process.pid} is ready")
+        await asyncio.wait([stopping, ended], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        process.stdin.close()  # it drains what it has in flight
+        try:
+            await asyncio.wait_for(asyncio.shield(ended), 30)
+        except (TimeoutError, asyncio.CancelledError):
+            process.kill()
+            await ended
+    code = process.returncode or 0
+    return await errors or (f"killed by signal {-code}" if code < 0 else f"exit code {code}")
+
+
+async def _last_line(stream: asyncio.StreamReader) -> str:
+    """Return the last line that is not empty."""
+    last = ""
+    while line := await stream.readline():
+        last = line.decode(errors="replace").strip() or last
+    return last

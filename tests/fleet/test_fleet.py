@@ -1,0 +1,239 @@
+"""A fleet on a real dev server: exact whoever is lost, in step with the cluster, and steered by signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fleet_server import Worker, worker
+from real_server import HASTY, runs_by_id
+
+from capacity.cluster import devserver as embedded
+from capacity.cluster.devserver import DevServer
+from capacity.cluster.target import Target
+from capacity.launcher import outcome
+from capacity.launcher.batch import HeightRange
+from capacity.launcher.journal import Journal
+from capacity.launcher.progress import Progress
+from capacity.observe.run import Run
+from capacity.observe.session import Journaling, launch
+
+pytestmark = pytest.mark.devserver
+LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.rps": "100000"}
+QUEUE = "capacity-fleet"
+
+
+@pytest.fixture(scope="module")
+def fleet(devserver: DevServer) -> Iterator[Worker]:
+    """Two launchers on the shared dev server."""
+    with worker(devserver.address, 2) as running:
+        running.wait_ready(2)
+        yield running
+
+
+def named() -> str:
+    return f"g{uuid.uuid4().hex[:8]}"
+
+
+def ordered(batch: HeightRange, address: str, journal: Path | None = None, **options: object) -> Run:
+    """Have a fleet launch a batch."""
+    resume = bool(options.pop("resume", False))
+    given = {"parallelism": 8, "policy": HASTY, "fleet": QUEUE, "journaling": Journaling(journal, resume)} | options
+    return asyncio.run(asyncio.wait_for(launch(batch, Target(address), **given), 240))  # type: ignore[arg-type]
+
+
+def capacity(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "capacity", *words], capture_output=True, text=True)
+
+
+def exactly(address: str, name: str, count: int) -> None:
+    held = runs_by_id(address, f"{name}:index-block:", count)
+    assert (len(held), set(held.values())) == (count, {1})
+
+
+def test_a_fleet_launches_a_batch_and_the_record_is_that_of_one_launcher(
+    devserver: DevServer, fleet: Worker, tmp_path: Path
+) -> None:
+    """Counts, latencies, series and journal add up over ranges and launchers; finished ids are not run again."""
+    name = named()
+    run = ordered(HeightRange(1600, name), devserver.address, tmp_path / "j")
+    assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (1600, 0, 0, 1600)
+    assert run.attempts == run.latencies().count == sum(sample.starts for sample in run.series) == 1600
+    assert run.processes == 2
+    assert Journal.peek(tmp_path / "j") == {outcome.STARTED: 1600}
+    exactly(devserver.address, name, 1600)
+    again = ordered(HeightRange(1600, name), devserver.address)
+    assert (again.scheduled, again.already_running, again.failed) == (0, 1600, 0)
+
+
+def test_a_fleet_is_paused_goes_on_and_is_cancelled(devserver: DevServer, fleet: Worker, tmp_path: Path) -> None:
+    """Paused nothing is started; the status says so; cancelled it ends drained, and resumed it is complete."""
+    name, journal = named(), tmp_path / "j"
+    at: list[int] = []
+    seen: list[str] = []
+    done: list[Run] = []
+
+    def watch(progress: Progress) -> None:
+        at.append(progress.done)
+        seen.append(progress.state)
+
+    def go() -> None:
+        done.append(ordered(HeightRange(4000, name), devserver.address, journal, on_progress=watch))
+
+    where = ("--address", devserver.address)
+    launching = threading.Thread(target=go)
+    launching.start()
+    _until(lambda: at and at[-1] > 300)
+    assert capacity("fleet", "pause", *where).returncode == 0
+    _until(lambda: "paused" in seen)
+    _until(lambda: json.loads(capacity("fleet", "status", *where, "--format", "json").stdout)["in_flight"] == 0)
+    status = json.loads(capacity("fleet", "status", *where, "--format", "json").stdout)
+    time.sleep(1.5)
+    still = json.loads(capacity("fleet", "status", *where, "--format", "json").stdout)
+    assert (status["state"], still["done"]) == ("paused", status["done"])
+    assert 300 < status["done"] < 4000
+    assert capacity("fleet", "resume", *where).returncode == 0
+    _until(lambda: at[-1] > status["done"] + 200)
+    assert capacity("fleet", "cancel", *where).returncode == 0
+    launching.join(120)
+    (run,) = done
+    assert run.stopped == "stopped by another"
+    assert 0 < run.not_attempted < 4000
+    assert run.attempts == run.scheduled
+    refused = capacity("fleet", "pause", *where)
+    assert (refused.returncode, "has ended" in refused.stderr) == (2, True)
+    second = ordered(HeightRange(4000, name), devserver.address, journal, resume=True, parallelism=16)
+    assert (second.scheduled, second.verified, second.session_scheduled) == (4000, 4000, run.not_attempted)
+    exactly(devserver.address, name, 4000)
+
+
+def test_whoever_ordered_a_batch_may_die_and_come_back(devserver: DevServer, fleet: Worker, tmp_path: Path) -> None:
+    """SIGKILL for the launch that ordered it: the fleet goes on, and a resumed launch gets the whole result."""
+    name, journal = named(), tmp_path / "j"
+    command = [sys.executable, "-m", "capacity", "launch", "--fleet", "--count", "1500", "--chain-id", name]
+    command += ["--parallelism", "8", "--address", devserver.address, "--journal", str(journal), "--json"]
+    ordering = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert ordering.stderr is not None
+    for line in ordering.stderr:
+        if " of 1,500" in line and not line.startswith("0 "):
+            break
+    ordering.kill()
+    ordering.wait()
+    ordering.stderr.close()
+    assert Journal.peek(journal) == {outcome.TO_DO: 1500}
+    back = subprocess.run([*command, "--resume"], capture_output=True, text=True)
+    run = json.loads(back.stdout)
+    assert (run["scheduled"], run["failed"], run["not_attempted"], run["verified"]) == (1500, 0, 0, 1500)
+    exactly(devserver.address, name, 1500)
+
+
+def test_without_a_worker_the_launch_says_so_and_goes_on_when_one_comes(devserver: DevServer) -> None:
+    """Within 10 s it tells which command starts one; the batch then runs without being ordered again."""
+    name, queue, said = named(), f"q-{uuid.uuid4().hex[:8]}", threading.Event()
+    states: list[tuple[float, str]] = []
+    began = time.monotonic()
+
+    def watch(progress: Progress) -> None:
+        states.append((time.monotonic() - began, progress.state))
+        if "capacity fleet worker" in progress.state:
+            said.set()
+
+    done: list[Run] = []
+    launching = threading.Thread(
+        target=lambda: done.append(ordered(HeightRange(300, name), devserver.address, fleet=queue, on_progress=watch))
+    )
+    launching.start()
+    assert said.wait(10)
+    with worker(devserver.address, 1, "--fleet-queue", queue):
+        launching.join(120)
+    assert (done[0].scheduled, done[0].verified) == (300, 300)
+
+
+def test_launchers_that_are_killed_lose_nothing(devserver: DevServer) -> None:
+    """A launcher is killed every few seconds and its worker starts another: every id has exactly one run."""
+    name, queue, over = named(), f"q-{uuid.uuid4().hex[:8]}", threading.Event()
+    killed: list[int] = []
+
+    def kill(fleet: Worker) -> None:
+        while not over.wait(4.0):
+            with contextlib.suppress(IndexError):
+                victim = fleet.launchers()[0]
+                victim.kill()
+                killed.append(victim.pid)
+
+    with worker(devserver.address, 3, "--fleet-queue", queue) as fleet:
+        fleet.wait_ready(3)
+        killing = threading.Thread(target=kill, args=(fleet,))
+        killing.start()
+        try:
+            run = ordered(HeightRange(3000, name), devserver.address, fleet=queue, parallelism=9)
+        finally:
+            over.set()
+            killing.join()
+    assert killed
+    assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (3000, 0, 0, 3000)
+    assert run.processes > 3
+    exactly(devserver.address, name, 3000)
+
+
+def test_a_server_that_restarts_in_mid_batch_costs_no_item(devserver: DevServer, tmp_path: Path) -> None:
+    """Killed and started again on the same file, the server gets the rest of the batch; no id has two runs."""
+    name, database, went_on = named(), tmp_path / "temporal.db", threading.Event()
+    done: list[Run] = []
+    at: list[int] = [0]
+
+    def watch(progress: Progress) -> None:
+        at[0] = progress.done
+        if progress.done > 200:
+            went_on.set()
+
+    with contextlib.ExitStack() as servers:
+        server = servers.enter_context(embedded.running(dynamic_config=LIMITS, database=database))
+        with worker(server.address, 2) as fleet:
+            fleet.wait_ready(2)
+            launching = threading.Thread(
+                target=lambda: done.append(ordered(HeightRange(1200, name), server.address, on_progress=watch))
+            )
+            launching.start()
+            assert went_on.wait(90)
+            servers.close()
+            time.sleep(2)
+            port = int(server.address.rpartition(":")[2])
+            again = servers.enter_context(embedded.running(port=port, dynamic_config=LIMITS, database=database))
+            assert again.address == server.address
+            launching.join(200)
+        assert done, f"stands at {at[0]}"
+        assert (done[0].scheduled, done[0].failed, done[0].not_attempted) == (1200, 0, 0)
+        exactly(again.address, name, 1200)
+
+
+def test_a_throttled_namespace_gets_its_rate_from_the_whole_fleet(tmp_path: Path) -> None:
+    """Four launchers in auto against 40/s keep together to it, with few refusals once they know it."""
+    name = named()
+    limits = {**LIMITS, "frontend.namespaceRPS": "40"}
+    with embedded.running(dynamic_config=limits) as server, worker(server.address, 4) as fleet:
+        fleet.wait_ready(4)
+        run = ordered(HeightRange(1400, name), server.address, parallelism="auto")
+        assert (run.scheduled, run.failed, run.not_attempted) == (1400, 0, 0)
+        assert (run.throttle_cause, run.throttle_scope) == ("RPS_LIMIT", "NAMESPACE")
+        steady = [sample for sample in run.series if sample.at > 12][:-2]
+        rate = sum(sample.starts for sample in steady) / sum(sample.seconds for sample in steady)
+        throttled = sum(sample.throttled for sample in steady)
+        assert rate == pytest.approx(40, rel=0.08)
+        assert throttled <= 0.10 * sum(sample.starts for sample in steady)
+
+
+def _until(holds: object, seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.05)

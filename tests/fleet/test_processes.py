@@ -1,0 +1,152 @@
+"""Several launcher processes of one machine on a real dev server: exact whatever happens to one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+import pytest
+from real_server import HASTY, launched, runs_by_id, wait_for
+
+from capacity.cluster.devserver import DevServer
+from capacity.cluster.target import Target
+from capacity.errors import UsageError
+from capacity.launcher import outcome
+from capacity.launcher.batch import HeightRange
+from capacity.launcher.journal import Journal
+from capacity.launcher.progress import Progress
+from capacity.observe.run import Run
+from capacity.observe.session import launch
+
+pytestmark = pytest.mark.devserver
+CHILD = "capacity.fleet.child"
+
+
+def named() -> str:
+    return f"f{uuid.uuid4().hex[:8]}"
+
+
+def launchers(parent: int) -> list[psutil.Process]:
+    """The launcher processes that a process has started and that are still there."""
+    found = []
+    for child in psutil.Process(parent).children():
+        with contextlib.suppress(psutil.Error):
+            if CHILD in child.cmdline():
+                found.append(child)
+    return found
+
+
+def test_two_processes_launch_one_batch(devserver: DevServer, tmp_path: Path) -> None:
+    """One result, one journal: counts, latencies and the record are those of a batch, costs those of all processes."""
+    name = named()
+    run = launched(HeightRange(1500, name), devserver.address, tmp_path / "j", processes=2, parallelism=6)
+    assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (1500, 0, 0, 1500)
+    assert run.attempts == 1500
+    assert run.latencies().count == 1500
+    assert sum(sample.starts for sample in run.series) == 1500
+    assert (run.processes, len(run.process_rss_bytes_max), run.parallelism) == (2, 2, 6)
+    assert min(run.process_rss_bytes_max) > 20 * 2**20
+    assert run.rss_bytes_max > sum(run.process_rss_bytes_max)
+    assert Journal.peek(tmp_path / "j") == {outcome.STARTED: 1500}
+    vitals = [sample.launcher for sample in run.vitals if sample.launcher]
+    assert max(one.rss_bytes for one in vitals) > run.process_rss_bytes_max[0] * 2
+    assert launchers(os.getpid()) == []
+
+
+def test_a_killed_process_is_replaced_and_its_items_are_started_once(devserver: DevServer) -> None:
+    """SIGKILL for one launcher process after the other, in mid-batch: every id has one run, and the record says so."""
+    name, killed = named(), []
+
+    def watch(progress: Progress) -> None:
+        for nth, share in enumerate((0.2, 0.5)):
+            if progress.done > share * progress.count and len(killed) == nth:
+                killed.append(launchers(os.getpid())[0])
+                killed[-1].kill()
+
+    batch = HeightRange(2000, name)
+    run = launched(batch, devserver.address, processes=2, on_progress=watch)
+    assert len(killed) == 2
+    assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (2000, 0, 0, 2000)
+    assert any("2 launcher processes died" in warning for warning in run.warnings)
+    held = runs_by_id(devserver.address, f"{name}:index-block:", 2000)
+    assert (len(held), set(held.values())) == (2000, {1})
+
+
+def test_an_interrupted_batch_is_drained_and_goes_on_with_another_number(devserver: DevServer, tmp_path: Path) -> None:
+    """Stopped with three processes, resumed with one: the journal is the same, nothing is started twice."""
+    name = named()
+
+    async def interrupted() -> Run:
+        stop = asyncio.Event()
+
+        def watch(progress: Progress) -> None:
+            if progress.done > 200:
+                stop.set()
+
+        options = {"parallelism": 6, "processes": 3, "policy": HASTY, "stop": stop, "on_progress": watch}
+        from capacity.observe.session import Journaling
+
+        journaling = Journaling(tmp_path / "j")
+        return await launch(HeightRange(5000, name), Target(devserver.address), journaling=journaling, **options)
+
+    first = asyncio.run(interrupted())
+    assert first.interrupted
+    assert 200 < first.scheduled < 5000
+    assert first.attempts == first.scheduled, "what was in flight was answered and noted"
+    second = launched(HeightRange(5000, name), devserver.address, tmp_path / "j", resume=True, parallelism=16)
+    assert (second.scheduled, second.verified) == (5000, 5000)
+    assert second.session_scheduled == 5000 - first.scheduled
+
+
+def test_children_of_a_killed_launch_end_and_what_they_noted_stays(devserver: DevServer, tmp_path: Path) -> None:
+    """After SIGKILL for the parent no launcher process goes on; resumed, the batch is complete and exact."""
+    name, journal = named(), tmp_path / "j"
+    command = [sys.executable, "-m", "capacity", "launch", "--count", "2000", "--chain-id", name, "--parallelism", "6"]
+    command += ["--processes", "2", "--address", devserver.address, "--journal", str(journal)]
+    parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: journal.exists() and Journal.peek(journal).get(outcome.STARTED, 0) > 100)
+    children = launchers(parent.pid)
+    assert len(children) == 2
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+    time.sleep(0.2)
+    noted = Journal.peek(journal)[outcome.STARTED]
+    done = subprocess.run([*command, "--resume", "--json"], capture_output=True, check=True)
+    run = json.loads(done.stdout)
+    assert (run["scheduled"], run["verified"], run["session_scheduled"]) == (2000, 2000, 2000 - noted)
+    held = runs_by_id(devserver.address, f"{name}:index-block:", 2000)
+    assert (len(held), set(held.values())) == (2000, {1})
+
+
+def test_a_batch_no_item_of_which_can_succeed_ends_in_one_line(devserver: DevServer) -> None:
+    """What one process finds hopeless ends the launch of all, with the server's reason."""
+    from capacity.errors import CapacityError
+
+    with pytest.raises(CapacityError, match="namespace 'nowhere' does not exist"):
+        asyncio.run(launch(HeightRange(10), Target(devserver.address, "nowhere"), processes=2))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"processes": 0}, "processes is 0; allowed: 1 to 64"),
+        ({"processes": 65}, "processes is 65; allowed: 1 to 64"),
+        ({"processes": 2, "fleet": "x"}, "--processes 2 and --fleet exclude each other"),
+    ],
+)
+def test_numbers_of_processes_that_make_no_sense_are_refused(options: dict[str, object], words: str) -> None:
+    """Refused before anything is dialled: nothing listens at port 1."""
+    with pytest.raises(UsageError) as refused:
+        asyncio.run(launch(HeightRange(10), Target("127.0.0.1:1"), **options))  # type: ignore[arg-type]
+    assert words in str(refused.value)

@@ -1,0 +1,54 @@
+"""One setting shared out to many launchers, and what they saw put together again."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capacity.fleet.sharing import Share, Told, shares, together
+from capacity.launcher.controller import Setting, Window
+
+limits = st.integers(0, 2000)
+launchers = st.integers(1, 64)
+
+
+@given(limits, launchers)
+def test_shares_of_a_limit_add_up_and_differ_by_at_most_one(limit: int, count: int) -> None:
+    """Nothing of the limit is lost or invented, and nobody gets more than one above another."""
+    got = [share.limit for share in shares(Setting(limit), count)]
+    assert (len(got), sum(got)) == (count, limit)
+    assert max(got) - min(got) <= 1
+
+
+@given(st.integers(1, 2000), launchers, st.floats(0.1, 1e6))
+def test_shares_of_a_schedule_add_up_and_go_to_those_who_may_start(limit: int, count: int, rate: float) -> None:
+    """Starts are due only from launchers that may have one in flight, and all of them are due from somebody."""
+    got = shares(Setting(limit, schedule=rate), count)
+    assert sum(share.schedule or 0.0 for share in got) == pytest.approx(rate)
+    assert all((share.schedule or 0.0) == 0.0 for share in got if share.limit == 0)
+
+
+def test_nobody_to_share_with_gets_nothing() -> None:
+    """A batch whose launchers are all gone has no shares, and no division by their number."""
+    assert shares(Setting(8, schedule=3.0), 0) == []
+
+
+def test_windows_of_launchers_add_up() -> None:
+    """Answers, refusals and attempts in flight are summed; one launcher without a server is enough to say away."""
+    seen = together([Window(0.1, 3, 2.0, 1), Window(0.1, 4, 1.5, 0, away=True)], 0.1)
+    assert (seen.answered, seen.in_flight, seen.throttled, seen.away) == (7, 3.5, 1, True)
+
+
+def test_a_launcher_keeps_to_its_share_and_paces_itself() -> None:
+    """The limit is the share's; refusals of its own set a pace below what it was admitted."""
+    told = Told(share=Share(4))
+    assert told.step(None, 0.0).limit == 4
+    told.share = Share(7, 20.0)
+    assert (told.step(Window(0.1, 5, 7.0), 0.1).limit, told.step(Window(0.1, 5, 7.0), 0.2).schedule) == (7, 20.0)
+    setting = Setting(0)
+    for tick in range(100):
+        setting = told.step(Window(0.1, 10, 7.0, throttled=5), 0.3 + tick / 10)
+    assert setting.limit == 7
+    assert setting.pace is not None
+    assert 80 <= setting.pace <= 100
