@@ -22,11 +22,13 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" CAPACITY_STATE_DIR="$(CURDIR)/$(VENV)/demo" sh benchmarks/demo
 
+# The tests that need no server share the cores; the others have the machine to themselves, one at a time.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 -m "$(FAST)"
+	$(BIN)/python -m pytest -m "not ($(FAST))"
 
 test-fast: setup
-	$(BIN)/python -m pytest -m "$(FAST)"
+	$(BIN)/python -m pytest -n auto -m "$(FAST) and not slow"
 
 lab: setup
 	$(BIN)/jupyter lab --LabApp.news_url= notebooks

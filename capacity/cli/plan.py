@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from capacity.model.claim import Claim
     from capacity.model.cluster import Cluster
     from capacity.model.outlook import Outlook
+
+
+FLEET = "Fleet"
 
 
 class Format(StrEnum):
@@ -55,7 +58,9 @@ def plan(
             "0 says no override, whatever the environment says.",
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(metavar="N", parser=whole, help="Starts in one batch.")] = BATCH,
+    batch: Annotated[
+        int, typer.Option("--batch", "--count", metavar="N", parser=whole, help="Starts in one batch.")
+    ] = BATCH,
     cluster: Annotated[
         str | None,
         typer.Option(
@@ -75,6 +80,29 @@ def plan(
     claim: Annotated[
         bool, typer.Option("--claim", help="Also set the original's 200,000/s against that cluster.")
     ] = False,
+    fleet: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            parser=whole,
+            help="Simulate the batch by K launcher processes on that cluster, in place of one pool.",
+            rich_help_panel=FLEET,
+        ),
+    ] = None,
+    parallelism: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P|auto", help="Starts in flight of the whole fleet.", rich_help_panel=FLEET, show_default="auto"
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", help="Starts due per second, of the whole fleet.", rich_help_panel=FLEET),
+    ] = None,
+    lose_every: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Lose a process so often; another replaces it.", rich_help_panel=FLEET),
+    ] = None,
     format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TEXT,
 ) -> None:
     """Size a scheduler's pool: starts in flight and queue, and what set each.
@@ -83,16 +111,33 @@ def plan(
     quotas (2.5 CPUs count as 3).
 
     Example: capacity plan --cpus 32 --batch 750000 --cluster postgres-dev
+
+    Example: capacity plan --count 100000000 --fleet 40 --cluster postgres-dev
     """
+    given = {"--fleet": fleet, "--claim": claim or None, "--calibration": calibration, "--set": settings or None}
+    if cluster is None:
+        _refuse(given, "needs a cluster", "pass --cluster postgres-dev, or a file of your own")
+    if fleet is not None:
+        of_a_pool = {"--cpus": cpus, "--override": override, "--claim": claim or None}
+        of_a_pool["--multiplier"] = None if multiplier == DEFAULT_RULES.multiplier else multiplier
+        _refuse(of_a_pool, "does not go with --fleet", "a fleet's starts in flight are its --parallelism")
+        from capacity.cli.plan_fleet import fleet_of, print_fleet
+
+        assert cluster is not None
+        on = described_and_measured(cluster, calibration, settings or ())
+        outlook_of_fleet = fleet_of(batch, fleet, on, parallelism, rate, lose_every)
+        if format is Format.JSON:
+            print(json.dumps(outlook_of_fleet.to_dict(), indent=2, allow_nan=False))
+        else:
+            print_fleet(outlook_of_fleet)
+        return
+    _refuse({"--parallelism": parallelism, "--rate": rate, "--lose-every": lose_every}, "needs --fleet", "pass it too")
     result = pool_plan(
         None if cpus is None else positive("--cpus", cpus),
         override=override,
-        batch=positive("--batch", batch),
+        batch=positive("--batch (--count)", batch),
         multiplier=positive("--multiplier", multiplier),
     )
-    if cluster is None and (calibration is not None or claim or settings):
-        option = "--claim" if claim else "--calibration" if calibration else "--set"
-        raise UsageError(f"{option} needs a cluster", next_step="pass --cluster postgres-dev, or a file of your own")
     if cluster is None:
         if format is Format.JSON:
             print(json.dumps(result.to_dict(), indent=2))
@@ -114,6 +159,13 @@ def plan(
         _print_claim(asked)
 
 
+def _refuse(options: Mapping[str, object], why: str, next_step: str) -> None:
+    """Refuse the first of these options that was given."""
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option} {why}", next_step=next_step)
+
+
 def described_and_measured(
     cluster: str, calibration: str | None, settings: Sequence[str] = ()
 ) -> tuple[Cluster, Calibration]:
@@ -128,6 +180,11 @@ def described_and_measured(
         raise UsageError(
             f"cluster {described.name} names no calibration, and what a start costs there is not known",
             next_step="pass --calibration, or see its limits with 'capacity limits'",
+        )
+    if described.store == "cloud":
+        raise UsageError(
+            f"cluster {described.name}: its CPUs are not known, and so not what it gives",
+            next_step=f"see its limits with 'capacity limits {cluster}'",
         )
     return described, Calibration.named(name)
 

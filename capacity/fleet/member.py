@@ -39,7 +39,9 @@ from capacity.launcher.scheduler import Scheduler
 from capacity.launcher.transport import Connection, connect
 
 BEAT = 1.0
-"""Seconds between heartbeats."""
+"""Seconds between heartbeats; more in a large fleet, since each is a write to the one workflow of the batch."""
+BEATS_A_SECOND = 20
+SLOWEST_BEAT = 2.5
 ASK = 0.5
 """Seconds between looks at its share."""
 DRAIN_WITHIN = timedelta(seconds=20)
@@ -53,6 +55,7 @@ class Member:
         self._who = f"{socket.gethostname()}:{os.getpid()}"
         self._batches: dict[str, Batch] = {}
         self._shares: dict[str, Share] = {}
+        self._beat = BEAT
 
     @activity.defn(name="conduct_batch")
     async def conduct_batch(self, workflow_id: str, control: dict[str, Any]) -> None:
@@ -69,9 +72,9 @@ class Member:
             total = Report.from_json(before)
         header = Header("", order.run_id, batch.count)
         notes = RangeNotes(header, order.range.first, order.range.stop, packed)
-        controller = Told(share=self._shares.get(order.conductor, Share(1)))
+        controller = Told(share=self._shares.get(order.conductor, Share(0)))  # nothing before it is told how much
         reporter = Reporter(notes.tally(), time.perf_counter())
-        began = beat_at = time.monotonic()
+        began, beat_at = time.monotonic(), 0.0
         cpu = time.process_time()
 
         def show(_: Progress) -> None:
@@ -80,7 +83,7 @@ class Member:
             report.cpu_seconds, report.rss_bytes = time.process_time() - cpu, rss_bytes()
             cpu = time.process_time()
             total.add(report)
-            if time.monotonic() - beat_at >= BEAT:
+            if time.monotonic() - beat_at >= self._beat:
                 beat_at = time.monotonic()
                 beat = Beat(
                     self._who,
@@ -138,6 +141,7 @@ class Member:
             given = await told_shares(self._client, conductor)
             if given is not None and self._who in given:
                 controller.share = given[self._who]
+                self._beat = min(max(BEAT, len(given) / BEATS_A_SECOND), SLOWEST_BEAT)
                 self._shares = {conductor: controller.share}
             await asyncio.sleep(ASK)
 

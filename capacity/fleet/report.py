@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from capacity.fleet.workflow import pack_buckets, unpack_buckets
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import Result
 from capacity.launcher.scheduler import Scheduler
@@ -114,7 +115,7 @@ class Report:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"buckets": pack_buckets(self.buckets)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Report:
@@ -123,7 +124,7 @@ class Report:
             **value
             | {
                 "codes": {int(code): n for code, n in value["codes"].items()},
-                "buckets": {int(index): n for index, n in value["buckets"].items()},
+                "buckets": unpack_buckets(value.get("buckets", "")),
                 "first_start": (int(first[0]), float(first[1])) if first else None,
             }
         )

@@ -11,8 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import zlib
+from array import array
+from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import accumulate
 from typing import Any
 
 from temporalio import workflow
@@ -136,6 +140,30 @@ class Standing:
     ranges_done: int
 
 
+def pack_buckets(buckets: dict[int, int]) -> str:
+    """Return the counts of a histogram as text: about two bytes for each bucket in use.
+
+    >>> unpack_buckets(pack_buckets({70: 1, 3: 200})), pack_buckets({})
+    ({3: 200, 70: 1}, '')
+    """
+    if not buckets:
+        return ""
+    indices = sorted(buckets)
+    steps = array("I", [later - earlier for earlier, later in zip([0, *indices], indices, strict=False)])
+    counts = array("Q", [buckets[index] for index in indices])
+    return b64encode(zlib.compress(steps.tobytes() + counts.tobytes())).decode()
+
+
+def unpack_buckets(packed: str) -> dict[int, int]:
+    """Return the histogram that `pack_buckets` packed."""
+    data = zlib.decompress(b64decode(packed)) if packed else b""
+    steps, counts = array("I"), array("Q")
+    used = len(data) // (steps.itemsize + counts.itemsize)
+    steps.frombytes(data[: used * steps.itemsize])
+    counts.frombytes(data[used * steps.itemsize :])
+    return dict(zip(accumulate(steps), counts, strict=True))
+
+
 def add_reports(total: dict[str, Any], more: dict[str, Any]) -> None:
     """Add one report to another, as `Report.add` does, without numpy.
 
@@ -145,7 +173,12 @@ def add_reports(total: dict[str, Any], more: dict[str, Any]) -> None:
     {'attempts': 3, 'codes': {'1': 3, '3': 4}}
     """
     for key, value in more.items():
-        if isinstance(value, dict):
+        if key == "buckets":
+            buckets = unpack_buckets(total.get(key, ""))
+            for index, n in unpack_buckets(value).items():
+                buckets[index] = buckets.get(index, 0) + n
+            total[key] = pack_buckets(buckets)
+        elif isinstance(value, dict):
             mine = total.setdefault(key, {})
             for name, n in value.items():
                 mine[name] = mine.get(name, 0) + n

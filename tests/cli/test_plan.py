@@ -156,6 +156,7 @@ def test_json_holds_the_prediction_and_the_claim(calibration: str, capsys: Captu
         (["--cluster", "temporal-cloud"], "names no calibration"),
         (["--cluster", "postgres-dev", "--calibration", "no-such"], "no calibration 'no-such' is shipped"),
         (["--cluster", "postgres-dev", "--calibration", "no/such.json"], "cannot read calibration no/such.json"),
+        (["--cluster", "temporal-cloud", "--calibration", "postgres"], "its CPUs are not known"),
     ],
 )
 def test_a_cluster_that_is_not_there_is_one_line(arguments: list[str], said: str, capsys: Capture) -> None:
@@ -164,3 +165,88 @@ def test_a_cluster_that_is_not_there_is_one_line(arguments: list[str], said: str
     error = capsys.readouterr().err
     assert said in error
     assert len(error.splitlines()) == 1
+
+
+# A fleet.
+
+FLEET = ["--count", "100000000", "--fleet", "40", "--cluster", "postgres-dev"]
+
+
+def test_count_is_another_name_of_batch(capsys: Capture) -> None:
+    """Both options set the starts of the batch."""
+    assert plan_json(capsys, "--cpus", "4", "--count", "77") == plan_json(capsys, "--cpus", "4", "--batch", "77")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["--parallelism", "1024", "--lose-every", "600"],
+        ["--rate", "100"],
+        ["--set", "cores=100000", "--set", "shards=131072", "--set", "max_conns=100000", "--parallelism", "1500"],
+    ],
+)
+def test_a_fleet_is_one_screen(more: list[str], calibration: str, capsys: Capture) -> None:
+    """It fits 80 columns and 40 lines, and says who binds, how long, memory, history and visibility."""
+    assert run(["plan", *FLEET, "--calibration", calibration, *more]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 40
+    assert lines[0] == "100,000,000 starts by 40 launcher processes on PostgreSQL dev stack"
+    for head in ("takes", "starts/s", "launcher CPU", "memory", "ranges", "history", "visibility", "Binds", "Enough"):
+        assert sum(line.startswith(f"{head} ") for line in lines) == 1
+
+
+def test_a_fleet_says_what_it_assumes(calibration: str, capsys: Capture) -> None:
+    """The hand-over that nobody has measured is said to be to be measured."""
+    assert run(["plan", *FLEET, "--calibration", calibration]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "a hand-over between ranges takes 50 ms (to be measured)" in words
+    assert "2 CPUs, to 256 in flight" in words
+
+
+def test_a_fleet_is_json_too(calibration: str, capsys: Capture) -> None:
+    """The same figures for programs, and the same twice."""
+    words = [*FLEET, "--calibration", calibration, "--parallelism", "auto", "--rate", "100"]
+    plan = plan_json(capsys, *words)
+    assert (plan["count"], plan["fleet"], plan["ranges"], plan["binds"]) == (100_000_000, 40, 1000, "rate")
+    assert plan["seconds"] == pytest.approx(1e6, rel=1e-3)
+    assert plan == plan_json(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--fleet", "0"], "fleet is 0; allowed: 1 to 100,000"),
+        (["--fleet", "100001"], "fleet is 100001; allowed: 1 to 100,000"),
+        (["--fleet", "2.5"], "'2.5' is not a whole number"),
+        (["--fleet", "2", "--count", "0"], "count is 0; allowed: 1 to 999,999,999"),
+        (["--fleet", "2", "--rate", "nan"], "rate is nan; allowed: more than 0 starts per second"),
+        (["--fleet", "2", "--rate", "inf"], "rate is inf"),
+        (["--fleet", "2", "--rate", "-1"], "rate is -1"),
+        (["--fleet", "2", "--rate", "fast"], "'fast'"),
+        (["--fleet", "2", "--parallelism", "4x"], "--parallelism is '4x'; allowed: auto, or a whole number"),
+        (["--fleet", "2", "--parallelism", "0"], "parallelism is 0; allowed: auto, or 1 to 1,024"),
+        (["--fleet", "2", "--parallelism", "9999"], "parallelism is 9999; allowed: auto, or 1 to 1,024"),
+        (["--fleet", "2", "--lose-every", "0.1"], "lose-every is 0.1; allowed: 1 second or more"),
+        (["--fleet", "2", "--cpus", "4"], "--cpus does not go with --fleet"),
+        (["--fleet", "2", "--multiplier", "8"], "--multiplier does not go with --fleet"),
+        (["--fleet", "2", "--claim"], "--claim does not go with --fleet"),
+        (["--rate", "5"], "--rate needs --fleet"),
+        (["--parallelism", "5"], "--parallelism needs --fleet"),
+        (["--lose-every", "5"], "--lose-every needs --fleet"),
+    ],
+)
+def test_a_fleet_that_makes_no_sense_is_one_line(arguments: list[str], said: str, capsys: Capture) -> None:
+    """Each mistake is refused in one line with its value and what is allowed."""
+    count = [] if "--count" in arguments else ["--count", "2000"]
+    assert run(["plan", "--cluster", "postgres-dev", *count, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_fleet_needs_a_cluster(capsys: Capture) -> None:
+    """Without one there is nothing to simulate: one line, as for the claim."""
+    assert run(["plan", "--fleet", "4"]) == 2
+    assert "--fleet needs a cluster; pass --cluster postgres-dev" in capsys.readouterr().err

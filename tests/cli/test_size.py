@@ -188,7 +188,7 @@ def test_what_if_sets_each_and_all(files: dict[str, str], capsys: Capture) -> No
         (["--set", "core=4"], "did you mean cores?"),
         (["--parallelism", "0"], "--parallelism is 0"),
         (["--parallelism", "513"], "parallelism is 513; allowed: 1 to 512"),
-        (["temporal-cloud"], "Temporal Cloud has no cores"),
+        (["temporal-cloud"], "Temporal Cloud, default limits: its CPUs are not known"),
     ],
 )
 def test_what_if_misuse_gets_one_line(arguments: list[str], said: str, files: dict[str, str], capsys: Capture) -> None:

@@ -1,0 +1,41 @@
+"""`capacity plan --fleet`: a batch by many launcher processes, simulated and printed."""
+
+from __future__ import annotations
+
+import textwrap
+
+from capacity.cli.plan import print_columns, print_notes
+from capacity.errors import UsageError
+from capacity.model.calibration import Calibration
+from capacity.model.cluster import Cluster
+from capacity.model.fleet import FleetOutlook, fleet_outlook
+from capacity.model.fleet_text import title
+
+
+def fleet_of(
+    count: int,
+    processes: int,
+    on: tuple[Cluster, Calibration],
+    parallelism: str | None,
+    rate: float | None,
+    lose_every: float | None,
+) -> FleetOutlook:
+    """Simulate what was asked for on the command line."""
+    return fleet_outlook(count, processes, *on, parallelism=_flight(parallelism), rate=rate, lose_every=lose_every)
+
+
+def print_fleet(found: FleetOutlook) -> None:
+    """Print the screen."""
+    print(textwrap.fill(title(found), 80))
+    print_columns(found.rows(), left=(0, 2))
+    print()
+    print_notes(found.sentences())
+
+
+def _flight(typed: str | None) -> int | None:
+    text = "auto" if typed is None else typed.strip()
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise UsageError(f"--parallelism is {typed!r}", allowed="auto, or a whole number from 1 on")
+    return int(text)
