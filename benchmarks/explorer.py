@@ -10,16 +10,15 @@ the page, with nothing cached, to an explorer whose figure is drawn.
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
-CONFTEST = Path(__file__).parents[1] / "tests" / "notebook" / "conftest.py"
+ROOT = Path(__file__).parents[1]
 
 STEP = """([name, key]) => new Promise(resolve => {
   const handle = [...document.querySelectorAll('.jp-OutputArea .noUi-handle')]
@@ -62,12 +61,12 @@ FLOOR = """async () => {
 
 def fixtures() -> Any:
     """The tests' own JupyterLab, so that both measure the same."""
-    spec = importlib.util.spec_from_file_location("notebook_conftest", CONFTEST)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    package = ModuleType("tests")  # by hand: some installed distribution has a package of this name
+    package.__path__ = [str(ROOT / "tests")]
+    sys.modules["tests"] = package
+    from tests.notebook.browser import conftest
+
+    return conftest
 
 
 def main(steps: int = 40) -> None:

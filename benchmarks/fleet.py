@@ -29,6 +29,7 @@ from real_server import runs_by_id
 
 from capacity.cluster import devserver
 from capacity.cluster.target import Target
+from capacity.fleet.client import Fleet
 from capacity.launcher.batch import HeightRange
 from capacity.observe.run import Run
 from capacity.observe.session import launch
@@ -64,9 +65,9 @@ def large(count: int) -> None:
         print(f"peak RSS of each {rss} MiB; stub: {said[0]}")
 
 
-def fleet_run(address: str, count: int, name: str, parallelism: str, task_queue: str = "capacity-fleet") -> Run:
+def fleet_run(address: str, count: int, name: str, parallelism: str) -> Run:
     return asyncio.run(
-        launch(HeightRange(count, name), Target(address), parallelism=parallelism, fleet=task_queue, verify=False)
+        launch(HeightRange(count, name), Target(address), parallelism=parallelism, fleet=Fleet(), verify=False)
     )
 
 

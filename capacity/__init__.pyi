@@ -5,7 +5,9 @@ from .model.cluster import Cluster as Cluster
 from .model.limits import ceilings as ceilings
 from .model.outlook import outlook as outlook
 from .model.prediction import predict as predict
+from .notebook.decide_panel import Decide as Decide
 from .notebook.explore import explore as explore
+from .notebook.launch import Launch as Launch
 from .observe.run import Run as Run
 from .observe.session import launch as launch
 from .rules import PoolRules as PoolRules

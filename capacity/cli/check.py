@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capacity.errors import UsageError
+from capacity.errors import JournalError, UsageError
 
 if TYPE_CHECKING:
     from capacity.model.calibration import Calibration
@@ -79,7 +79,12 @@ def recorded(name: str) -> Run:
     """Return the record of a run named as `capacity runs` accepts it; a killed launch has none."""
     from capacity.observe.history import past_run
 
-    found = past_run(name)
+    try:
+        found = past_run(name)
+    except JournalError as error:
+        raise UsageError(
+            f"{name} is neither the record of a run nor its journal", next_step="see 'capacity runs list'"
+        ) from error
     if found.record is None:
         raise UsageError(
             f"run {found.run_id} has no record: its launch was killed",

@@ -50,7 +50,7 @@ ClusterCores = Annotated[
 
 
 def compare(
-    baseline: Annotated[str, typer.Argument(help="What there is: 2x, 64, auto, rate=300, or a server's key=value.")],
+    baseline: Annotated[str, typer.Argument(help="What there is: 2x, 64, auto, rate=300, processes=2, key=value.")],
     candidate: Annotated[str, typer.Argument(help="What might be better.")],
     cpus: Annotated[
         int | None,
@@ -265,6 +265,7 @@ def _announcement(wanted: Wanted, sides: tuple[Any, ...], blocks: int, seconds: 
 def _notes(found: Compared) -> list[str]:
     sides = found.baseline, found.candidate
     same = sides[0].parallelism is not None and sides[0].parallelism == sides[1].parallelism
+    same = same and sides[0].processes == sides[1].processes
     if same and sides[0].name != sides[1].name and not any(side.needs_own_cluster for side in sides):
         return [f"{sides[0].name} and {sides[1].name} both come to {sides[0].parallelism} in flight: one setting"]
     if found.conditions.launcher_shares_cpus:

@@ -33,3 +33,13 @@ AllowTarget = Annotated[
     list[str] | None,
     typer.Option("--allow-target", help="Allow a target beyond loopback, HOST:PORT.", rich_help_panel=_PANEL),
 ]
+FleetQueue = Annotated[str, typer.Option("--fleet-queue", help="Task queue of the fleet.", rich_help_panel=_PANEL)]
+FleetNamespace = Annotated[
+    str | None,
+    typer.Option(
+        "--fleet-namespace",
+        help="Of the fleet's own workflows.",
+        rich_help_panel=_PANEL,
+        show_default="that of the batches",
+    ),
+]

@@ -12,6 +12,8 @@ from capacity.cli.connection import (
     Address,
     AllowTarget,
     ApiKey,
+    FleetNamespace,
+    FleetQueue,
     Namespace,
     Profile,
     Tls,
@@ -34,13 +36,13 @@ QUEUE = "capacity-fleet"
 Batch = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="Run id of the batch; the one ordered last by default.")
 ]
-TaskQueue = Annotated[str, typer.Option("--fleet-queue", help="Task queue of the fleet.")]
 
 
 @app.command("worker")
 def worker(
     processes: Annotated[int, typer.Option(help="Launcher processes on this machine.")] = 1,
-    task_queue: TaskQueue = QUEUE,
+    fleet_queue: FleetQueue = QUEUE,
+    fleet_namespace: FleetNamespace = None,
     address: Address = None,
     namespace: Namespace = None,
     profile: Profile = None,
@@ -81,8 +83,10 @@ def worker(
             loop.add_signal_handler(number, stop.set)
         async with connect(target) as connection:
             await service.check(connection)
-        say(f"fleet {task_queue!r} on {target.address}, namespace {target.namespace}; Ctrl-C drains and ends")
-        await workers.serve(target, processes, task_queue=task_queue, stop=stop, say=say)
+        say(f"fleet {fleet_queue!r} on {target.address}, namespace {target.namespace}; Ctrl-C drains and ends")
+        await workers.serve(
+            target, processes, task_queue=fleet_queue, own_namespace=fleet_namespace, stop=stop, say=say
+        )
 
     asyncio.run(serve())
 
@@ -90,7 +94,8 @@ def worker(
 @app.command("status")
 def status(
     batch: Batch = None,
-    task_queue: TaskQueue = QUEUE,
+    fleet_queue: FleetQueue = QUEUE,
+    fleet_namespace: FleetNamespace = None,
     address: Address = None,
     namespace: Namespace = None,
     profile: Profile = None,
@@ -101,7 +106,7 @@ def status(
     Example: capacity fleet status
     """
     target = _target(address, namespace, profile)
-    found = _ask(target, lambda client: _status(client, batch, task_queue))
+    found = _ask(target, fleet_namespace, lambda client: _status(client, batch, fleet_queue))
     if output is Format.json:
         print(json.dumps(found, indent=1))
         return
@@ -155,7 +160,7 @@ async def _status(client: Client, batch: str | None, task_queue: str) -> dict[st
     }
 
 
-def _signal(batch: str | None, name: str, said: str, target: Target) -> None:
+def _signal(batch: str | None, name: str, said: str, target: Target, own: str | None) -> None:
     async def send(client: Client) -> str:
         from temporalio.service import RPCError, RPCStatusCode
 
@@ -173,34 +178,54 @@ def _signal(batch: str | None, name: str, said: str, target: Target) -> None:
             ) from None
         return handle.id.removeprefix("capacity-batch:")
 
-    print(f"batch {_ask(target, send)} {said}")
+    print(f"batch {_ask(target, own, send)} {said}")
 
 
 @app.command("pause")
-def pause(batch: Batch = None, address: Address = None, namespace: Namespace = None, profile: Profile = None) -> None:
+def pause(
+    batch: Batch = None,
+    fleet_namespace: FleetNamespace = None,
+    address: Address = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
     """Have the launchers of a batch drain and wait.
 
     Example: capacity fleet pause
     """
-    _signal(batch, "pause", "pauses: what is in flight is drained", _target(address, namespace, profile))
+    _signal(
+        batch, "pause", "pauses: what is in flight is drained", _target(address, namespace, profile), fleet_namespace
+    )
 
 
 @app.command("resume")
-def resume(batch: Batch = None, address: Address = None, namespace: Namespace = None, profile: Profile = None) -> None:
+def resume(
+    batch: Batch = None,
+    fleet_namespace: FleetNamespace = None,
+    address: Address = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
     """Go on with a paused batch.
 
     Example: capacity fleet resume
     """
-    _signal(batch, "resume", "goes on", _target(address, namespace, profile))
+    _signal(batch, "resume", "goes on", _target(address, namespace, profile), fleet_namespace)
 
 
 @app.command("cancel")
-def cancel(batch: Batch = None, address: Address = None, namespace: Namespace = None, profile: Profile = None) -> None:
+def cancel(
+    batch: Batch = None,
+    fleet_namespace: FleetNamespace = None,
+    address: Address = None,
+    namespace: Namespace = None,
+    profile: Profile = None,
+) -> None:
     """End a batch once what is in flight is answered; its launch says how to go on with it.
 
     Example: capacity fleet cancel
     """
-    _signal(batch, "stop", "ends: what is in flight is drained", _target(address, namespace, profile))
+    _signal(batch, "stop", "ends: what is in flight is drained", _target(address, namespace, profile), fleet_namespace)
 
 
 def _target(
@@ -229,17 +254,17 @@ def _target(
     )
 
 
-def _ask(target: Target, question: Callable[[Client], Coroutine[Any, Any, Any]]) -> Any:
+def _ask(target: Target, own: str | None, question: Callable[[Client], Coroutine[Any, Any, Any]]) -> Any:
     """Ask something of the server; what goes wrong becomes one clear line."""
     import asyncio
 
     from temporalio.service import RPCError
 
     from capacity.errors import ClusterError
-    from capacity.fleet.client import connected
+    from capacity.fleet.client import Fleet, connected
 
     async def ask() -> Any:
-        client = await connected(target)
+        client = await connected(target, Fleet(namespace=own))
         try:
             return await question(client)
         except RPCError as error:

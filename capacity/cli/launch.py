@@ -11,6 +11,8 @@ from capacity.cli.connection import (
     Address,
     AllowTarget,
     ApiKey,
+    FleetNamespace,
+    FleetQueue,
     Namespace,
     Profile,
     Tls,
@@ -69,9 +71,8 @@ def launch(
     fleet: Annotated[
         bool, typer.Option("--fleet", help="Let a fleet's workers launch it.", rich_help_panel=CONTROL)
     ] = False,
-    fleet_queue: Annotated[
-        str, typer.Option(help="Task queue of that fleet.", rich_help_panel=CONTROL)
-    ] = "capacity-fleet",
+    fleet_queue: FleetQueue = "capacity-fleet",
+    fleet_namespace: FleetNamespace = None,
     with_worker: Annotated[
         bool, typer.Option("--worker", help="Also run a worker; wait for completion.", rich_help_panel=CONTROL)
     ] = False,
@@ -118,6 +119,7 @@ def launch(
     """
     from capacity.cli import launching
     from capacity.cluster.profile import load_target
+    from capacity.fleet.client import Fleet
     from capacity.launcher.batch import StartOptions
     from capacity.launcher.retries import RetryPolicy
     from capacity.observe.session import Journaling
@@ -158,7 +160,7 @@ def launch(
         **control,
         journaling=Journaling(journal, resume),
         processes=processes,
-        fleet=fleet_queue if fleet else None,
+        fleet=Fleet(fleet_queue, fleet_namespace) if fleet else None,
         with_worker=with_worker,
         verify=verify,
         allowed=allow_target or (),

@@ -145,8 +145,11 @@ def report(found: Levers) -> list[str]:
         lines += [f"  {statement}" for statement in found.statements[:SHOWN]]
         if len(found.statements) > SHOWN:
             lines.append(f"  ... and {len(found.statements) - SHOWN} more: capacity levers --sql prints them all")
-        lines += textwrap.wrap("To confirm on fresh stacks: capacity compare 4x 4x,unused-indexes=dropped "
-                               "--store postgres", 80)  # fmt: skip
+        lines += [
+            "To confirm it on fresh stacks, and to see it beside the model's estimate:",
+            "  capacity compare 4x 4x,unused-indexes=dropped --store postgres --out c.json",
+            "  capacity levers --comparison c.json",
+        ]
     return lines
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 import textwrap
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +16,16 @@ from capacity.errors import UsageError
 
 if TYPE_CHECKING:
     from capacity.verdict.rollback import Rollback
-    from capacity.verdict.running import Honoured
+
+
+class Only(StrEnum):
+    """Places a scheduler is configured in."""
+
+    ENVIRONMENT = "environment"
+    SYSTEMD = "systemd"
+    KUBERNETES = "kubernetes"
+    GO = "go"
+    PYTHON = "python"
 
 
 class Format(StrEnum):
@@ -35,17 +45,26 @@ def rollback(
         int | None,
         typer.Option(metavar="N", parser=whole, help="CPUs of the scheduler's machine; by default those usable here."),
     ] = None,
+    only: Annotated[
+        Only | None, typer.Option(help="Print this setting alone, to the letter.", show_default=False)
+    ] = None,
     pid: Annotated[
         int | None,
-        typer.Option(metavar="PID", parser=whole, help="Also check a running process; exit 1 if it is not there yet."),
+        typer.Option(metavar="PID", parser=whole, help="Is a running process back? Exit 1 if not."),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|-", help="Is a scheduler back, by its log or record? Exit 1 if not."),
     ] = None,
     format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TEXT,
 ) -> None:
     """Print the exact setting that takes a scheduler back, for environment,
     systemd, Kubernetes and code, and how to verify it. Changes nothing itself.
+    With --pid or --log it says instead whether the scheduler is back.
 
     Example: capacity rollback --to 2x --cpus 32
     """
+    from capacity.verdict.logged import read_log
     from capacity.verdict.rollback import Setting
     from capacity.verdict.rollback import rollback as planned
     from capacity.verdict.running import running
@@ -62,16 +81,28 @@ def rollback(
     if pid is not None and pid < 1:
         raise UsageError(f"--pid is {pid}", allowed="1 or more")
     found = planned(target, source=Setting.of(source, "--from"), cpus=cpus)
+    if only is not None:
+        if pid is not None or log is not None or format is Format.JSON:
+            raise UsageError("--only prints a setting alone", next_step="leave --pid, --log and --format out")
+        print(found.way(only.value).setting)
+        return
     process = running(pid, found.after.value, cpus) if pid is not None else None
+    told = read_log(log, found.after.value) if log is not None else None
+    proofs = {name: proof for name, proof in (("process", process), ("log", told)) if proof is not None}
     if format is Format.JSON:
-        more = {"process": process.to_dict()} if process else {}
+        more = {name: proof.to_dict() for name, proof in proofs.items()}
         print(json.dumps({**found.to_dict(), **more}, indent=2))
     else:
-        _print_text(found, process)
-    raise typer.Exit(1 if process is not None and not process.honoured else 0)
+        if not proofs:
+            _print_text(found)
+        for proof in proofs.values():
+            print(textwrap.fill(proof.sentence(), 80))
+        for warning in process.warnings if process is not None else ():
+            print(f"capacity: warning: process {pid}: {warning}", file=sys.stderr)
+    raise typer.Exit(0 if all(proof.honoured for proof in proofs.values()) else 1)
 
 
-def _print_text(found: Rollback, process: Honoured | None) -> None:
+def _print_text(found: Rollback) -> None:
     print(f"Back from {found.source} to {found.target}, on {found.cpus:,} CPUs ({found.cpus_source})")
     print(f"  now    {found.before}")
     print(f"  then   {found.after}")
@@ -94,8 +125,3 @@ def _print_text(found: Rollback, process: Honoured | None) -> None:
     print()
     for note in found.notes:
         print(textwrap.fill(note, 80, initial_indent="- ", subsequent_indent="  "))
-    if process is not None:
-        print()
-        print(textwrap.fill(process.sentence(), 80))
-        for warning in process.warnings:
-            print(f"capacity: warning: process {process.pid}: {warning}", file=sys.stderr)

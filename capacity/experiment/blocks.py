@@ -14,14 +14,14 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
 from capacity.cluster.guard import MAX_STARTS_VARIABLE, check_count
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, ClusterError, UsageError
-from capacity.experiment import points
+from capacity.experiment import launched, points
 from capacity.experiment.local import ClusterCpu, LocalCluster, Quiet
 from capacity.experiment.plan import START_SECONDS
 from capacity.experiment.setting import Setting
@@ -149,6 +149,7 @@ class Comparing:
             setting.check(wanted.store)
         self._wanted, self._sides = wanted, (baseline, candidate)
         self._own_each = any(setting.needs_own_cluster for setting in self._sides)
+        self._whole = any(setting.processes > 1 for setting in self._sides)
         self._on_block, self._say, self._stop, self._subject = on_block, say, stop, cluster
         self._prefix = f"compare-{secrets.token_hex(4)}"
         self._blocks: list[Block] = []
@@ -228,21 +229,14 @@ class Comparing:
         return point.model_copy(update={"open_workflows": before}) if point is not None else None
 
     def _measure(self, setting: Setting, target: Target, cluster: LocalCluster, seconds: float) -> Point | None:
-        controller = setting.controller()
         self._runs += 1
-        taken = asyncio.run(
-            points.measure(
-                target,
-                controller.maximum,
-                seconds,
-                prefix=f"{self._prefix}-{self._runs}",
-                cpu=ClusterCpu(cluster),
-                allowed=self._wanted.allowed,
-                most=self._most(),
-                stop=self._stop,
-                controller=controller,
-            )
-        )
+        options: dict[str, Any] = {"prefix": f"{self._prefix}-{self._runs}", "cpu": ClusterCpu(cluster)}
+        options |= {"allowed": self._wanted.allowed, "most": self._most(), "stop": self._stop}
+        if self._whole:
+            taken = asyncio.run(launched.measure(target, setting, seconds, **options))
+        else:
+            controller = setting.controller()
+            taken = asyncio.run(points.measure(target, controller.maximum, seconds, controller=controller, **options))
         self._started += taken.started
         self._here += taken.started
         if self._conditions is None:

@@ -1,9 +1,9 @@
-"""One side of a comparison: how many in flight, or how fast, and with which keys of the server."""
+"""One side of a comparison: how many in flight, or how fast, by how many processes, with which keys of the server."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -16,7 +16,8 @@ from capacity.launcher.controller import Controller
 from capacity.launcher.settings import controller_for
 from capacity.rules.plan import pool_plan
 
-ALLOWED: Final = "2x, 64, auto, rate=300, or a server's key=value"
+ALLOWED: Final = "2x, 64, auto, rate=300, processes=2, or a server's key=value"
+MOST_PROCESSES: Final = 64
 DROPPED: Final = "unused-indexes"
 """Setting of a PostgreSQL stack of our own: ``unused-indexes=dropped``."""
 _OF_THE_STACK: Final = {"shards": "shards", "max-conns": "max_conns", "max_conns": "max_conns"}
@@ -36,23 +37,23 @@ class Setting:
         Starts due per second [1/s].
     reason : str
         Where the number comes from.
+    processes : int
+        Launcher processes that share the starts in flight, or the rate.
     keys : mapping of str
         Dynamic configuration, ``shards`` and ``max_conns`` of its own cluster.
-    on_cluster : callable, optional
-        Done to each fresh cluster before it is measured.
     """
 
     name: str
     parallelism: int | None
     rate: float | None = None
     reason: str = ""
+    processes: int = 1
     keys: Mapping[str, str] = field(default_factory=dict)
-    on_cluster: Callable[[LocalCluster], None] | None = None
 
     @property
     def needs_own_cluster(self) -> bool:
         """Whether each of its runs needs a cluster of its own."""
-        return bool(self.keys) or self.on_cluster is not None
+        return bool(self.keys)
 
     @property
     def label(self) -> str:
@@ -89,8 +90,6 @@ class Setting:
         """Do to a fresh cluster what is to be done."""
         if DROPPED in self.keys:
             drop_unused(cluster)
-        if self.on_cluster is not None:
-            self.on_cluster(cluster)
 
 
 def setting_of(text: str, *, cpus: int | None = None, beside: str = "4x") -> Setting:
@@ -116,13 +115,19 @@ def setting_of(text: str, *, cpus: int | None = None, beside: str = "4x") -> Set
     (8, 300.0)
     >>> setting_of("shards=8", cpus=2).label
     'shards=8 (8 in flight)'
+    >>> setting_of("4x,processes=2", cpus=2).processes, setting_of("2 processes", cpus=2).parallelism
+    (2, 8)
     """
     launcher: Setting | None = None
+    processes: int | None = None
     keys: dict[str, str] = {}
     for part in (part.strip() for part in text.split(",")):
+        if (count := _processes(part)) is not None:
+            if processes is not None:
+                raise UsageError(f"setting {text!r} says twice how many processes")
+            processes = count
+            continue
         key, equals, value = part.partition("=")
-        if key in ("processes", "process"):
-            raise UsageError(f"setting {part!r}: processes cannot be compared yet", allowed=ALLOWED)
         if key == DROPPED:
             if value != "dropped":
                 raise UsageError(f"{key} is {value!r}", allowed="dropped")
@@ -137,7 +142,18 @@ def setting_of(text: str, *, cpus: int | None = None, beside: str = "4x") -> Set
             raise UsageError(f"setting {text!r} says twice how many are in flight", allowed=ALLOWED)
         launcher = _rate(part, value) if equals else _flight(part, cpus)
     launcher = launcher or _flight(beside, cpus)
-    return replace(launcher, name=text.strip(), keys=keys)
+    return replace(launcher, name=text.strip(), processes=processes or 1, keys=keys)
+
+
+def _processes(part: str) -> int | None:
+    """Return how many processes ``processes=2`` or ``2 processes`` says; None where it says something else."""
+    found = re.fullmatch(r"process(?:es)? *[=:] *(?P<a>.*)|(?P<b>\S+) +process(?:es)?", part)
+    if found is None:
+        return None
+    word = found["a"] if found["a"] is not None else found["b"]
+    if not re.fullmatch(r"[0-9]{1,4}", word, re.ASCII) or not 1 <= int(word) <= MOST_PROCESSES:
+        raise UsageError(f"setting {part!r}: processes is {word!r}", allowed=f"processes=1 to {MOST_PROCESSES}")
+    return int(word)
 
 
 def _key(key: str, value: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -42,9 +42,17 @@ from capacity.launcher.retries import RetryPolicy
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowHandle
 
-LOOK: Final = 0.5
+LOOK: Final = 1.0
 """Seconds between two looks at the fleet."""
 TIMEOUT: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Which fleet: its task queue, and the namespace of its own workflows where that is not the batch's."""
+
+    task_queue: str = TASK_QUEUE
+    namespace: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,8 +129,7 @@ class FleetBatch:
         As for `Scheduler`.
     control : dict
         ``parallelism``, ``rate``, ``max_in_flight`` for the whole fleet.
-    task_queue : str
-        Of the fleet.
+    fleet : Fleet
     policy : RetryPolicy
     on_progress : callable, optional
         Called twice a second with a `Progress`, on the event loop.
@@ -135,12 +142,12 @@ class FleetBatch:
         journal: Journal,
         control: dict[str, Any],
         *,
-        task_queue: str = TASK_QUEUE,
+        fleet: Fleet,
         policy: RetryPolicy | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self._batch, self._target, self._journal, self._control = batch, target, journal, control
-        self._task_queue, self._policy, self._on_progress = task_queue, policy or RetryPolicy(), on_progress
+        self._fleet, self._policy, self._on_progress = fleet, policy or RetryPolicy(), on_progress
         self._before = journal.tally()
         self._merged = Merged(batch.count, self._before)
         self._total = Report()
@@ -185,7 +192,7 @@ class FleetBatch:
 
         The first interrupt ends the batch on the fleet too; the second leaves without waiting for that.
         """
-        client = await connected(self._target)
+        client = await connected(self._target, self._fleet)
         handle = await self._order(client)
         answer = asyncio.create_task(self._answer(handle))
         try:
@@ -238,7 +245,7 @@ class FleetBatch:
             LaunchBatch.run,
             order,
             id=batch_id(run_id),
-            task_queue=self._task_queue,
+            task_queue=self._fleet.task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             memo={"capacity": {"count": self._batch.count, "before": self._journal_done()}},
         )
@@ -279,7 +286,7 @@ class FleetBatch:
         from temporalio.service import RPCError
 
         try:
-            return await pollers(client, self._task_queue) > 0
+            return await pollers(client, self._fleet.task_queue) > 0
         except RPCError:
             return False
 
@@ -372,12 +379,12 @@ async def find(client: Client, wanted: str | None) -> WorkflowHandle[LaunchBatch
     raise UsageError("no batch was ordered from a fleet here", next_step="order one: capacity launch --fleet --count N")
 
 
-async def connected(target: Target) -> Client:
-    """Return the SDK's client for a target, or say in one line why there is none."""
+async def connected(target: Target, fleet: Fleet) -> Client:
+    """Return the SDK's client for a fleet on a target, or say in one line why there is none."""
     from temporalio.service import RPCError
 
     try:
-        return await worker.sdk_client(target)
+        return await worker.sdk_client(replace(target, namespace=fleet.namespace or target.namespace))
     except (RPCError, RuntimeError) as error:
         raise ClusterError(
             f"{target.address} does not answer the fleet: {error}", next_step="check --address, and the server's log"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Final
 
 from temporalio import activity
@@ -20,13 +20,15 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from capacity.fleet.sharing import Share, shares, together
-from capacity.launcher.controller import Auto, Controller, Setting, Window
+from capacity.launcher.controller import Auto, Controller, Fixed, OpenLoop, Pace, Setting, Window
 from capacity.launcher.settings import controller_for
 
-INTERVAL: Final = 0.5
+INTERVAL: Final = 1.0
 """Seconds between two looks at the launchers."""
-GONE_AFTER: Final = 2.5
+GONE_AFTER: Final = 1.5
 """Seconds without a range after which a launcher gets no share: between two ranges it keeps its own."""
+MARGIN: Final = 0.04
+"""Share of an admitted rate that starts leave to the fleet's own calls: these are refused first where none is left."""
 RUNNING: Final = 1
 
 
@@ -114,13 +116,13 @@ class Conductor:
             for w in self._windows.values()
         ]
         self._windows.clear()
-        setting = self._controller.step(together(per_second, 1.0), now)
-        changed = (setting.limit, setting.schedule) != (self.setting.limit, self.setting.schedule)
-        self.setting = setting
-        if changed:
-            self._share([*self.shares])
+        self.setting = self._controller.step(together(per_second, 1.0), now)
+        self._share([*self.shares])
 
     def _share(self, there: list[str]) -> None:
+        if self.setting.pace is not None and self.setting.limit < len(there):
+            # What binds is the pace: with one in flight each, none has to wait for a share that another has to lose.
+            self.setting = replace(self.setting, limit=len(there))
         self.shares = dict(zip(there, shares(self.setting, len(there)), strict=True))
 
 
@@ -129,9 +131,11 @@ def controller_of(control: dict[str, Any]) -> Controller:
     controller, _ = controller_for(
         control.get("parallelism"), rate=control.get("rate"), max_in_flight=control.get("max_in_flight", 512)
     )
+    pace = Pace(MARGIN)
     if isinstance(controller, Auto):
-        return Auto(controller.maximum, dwell=1.0, interval=10.0)
-    return controller
+        return Auto(controller.maximum, dwell=1.0, interval=10.0, pace=pace)
+    assert isinstance(controller, Fixed | OpenLoop)
+    return replace(controller, pace=pace)
 
 
 async def conduct(client: Client, workflow_id: str, control: dict[str, Any]) -> None:
@@ -143,7 +147,7 @@ async def conduct(client: Client, workflow_id: str, control: dict[str, Any]) -> 
             if found.workflow_execution_info.status != RUNNING:
                 return
             there = conductor.look([beat for _, beat in beats_of(found)], time.monotonic())
-            told = {who: [share.limit, share.schedule] for who, share in there.items()}
+            told = {who: astuple(share) for who, share in there.items()}
             setting = conductor.setting
             activity.heartbeat({"shares": told, "limit": setting.limit, "reason": setting.reason})
         await asyncio.sleep(INTERVAL)

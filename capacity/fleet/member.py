@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
@@ -24,13 +24,14 @@ from temporalio.worker import Worker
 
 from capacity.errors import CapacityError
 from capacity.fleet.child import rss_bytes
-from capacity.fleet.conductor import INTERVAL, Beat, conduct, told_shares
+from capacity.fleet.conductor import INTERVAL, MARGIN, Beat, conduct, told_shares
 from capacity.fleet.notes import RangeNotes
 from capacity.fleet.report import Report, Reporter
-from capacity.fleet.sharing import Share, Told
+from capacity.fleet.sharing import Told
 from capacity.fleet.workflow import ConductBatch, LaunchBatch, RangeDone, RangeOrder
 from capacity.launcher import worker
 from capacity.launcher.batch import Batch
+from capacity.launcher.controller import Pace
 from capacity.launcher.journal import Header
 from capacity.launcher.progress import Progress
 from capacity.launcher.rebuild import rebuild
@@ -42,8 +43,10 @@ BEAT = 1.0
 """Seconds between heartbeats; more in a large fleet, since each is a write to the one workflow of the batch."""
 BEATS_A_SECOND = 20
 SLOWEST_BEAT = 2.5
-ASK = 0.5
+ASK = 1.0
 """Seconds between looks at its share."""
+ASK_WHEN_PACED = 3.0
+"""The same in a throttled namespace, which throttles these too."""
 DRAIN_WITHIN = timedelta(seconds=20)
 
 
@@ -54,7 +57,7 @@ class Member:
         self._client, self._connection = client, connection
         self._who = f"{socket.gethostname()}:{os.getpid()}"
         self._batches: dict[str, Batch] = {}
-        self._shares: dict[str, Share] = {}
+        self._controllers: dict[str, Told] = {}
         self._beat = BEAT
 
     @activity.defn(name="conduct_batch")
@@ -72,7 +75,9 @@ class Member:
             total = Report.from_json(before)
         header = Header("", order.run_id, batch.count)
         notes = RangeNotes(header, order.range.first, order.range.stop, packed)
-        controller = Told(share=self._shares.get(order.conductor, Share(0)))  # nothing before it is told how much
+        # Nothing is started before it is told how much; then a range goes on with the share and pace of the last.
+        controller = self._controllers.get(order.conductor) or Told(pace=Pace(MARGIN))
+        self._controllers = {order.conductor: controller}
         reporter = Reporter(notes.tally(), time.perf_counter())
         began, beat_at = time.monotonic(), 0.0
         cpu = time.process_time()
@@ -142,8 +147,7 @@ class Member:
             if given is not None and self._who in given:
                 controller.share = given[self._who]
                 self._beat = min(max(BEAT, len(given) / BEATS_A_SECOND), SLOWEST_BEAT)
-                self._shares = {conductor: controller.share}
-            await asyncio.sleep(ASK)
+            await asyncio.sleep(ASK if controller.pace.rate is None else ASK_WHEN_PACED)
 
 
 async def _drain_at_shutdown(drain: asyncio.Event) -> None:
@@ -154,7 +158,8 @@ async def _drain_at_shutdown(drain: asyncio.Event) -> None:
 async def serve() -> None:
     """Take ranges until standard input ends."""
     target, task_queue = worker.unpack(sys.stdin.buffer.readline())
-    client = await worker.sdk_client(target)
+    own = sys.stdin.buffer.readline().decode().strip()
+    client = await worker.sdk_client(replace(target, namespace=own or target.namespace))
     async with connect(target) as connection:
         member = Member(client, connection)
         batches = Worker(

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from capacity.cluster.target import Target
@@ -354,7 +354,7 @@ class Processes:
         for launcher, share in zip(busy, shares(setting, len(busy)), strict=True):
             if share != launcher.share:
                 launcher.share = share
-                launcher.tell({"share": [share.limit, share.schedule]})
+                launcher.tell({"share": astuple(share)})
 
     async def _sync_forever(self) -> None:
         while True:

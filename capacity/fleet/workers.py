@@ -24,10 +24,14 @@ async def serve(
     processes: int = 1,
     *,
     task_queue: str = TASK_QUEUE,
+    own_namespace: str | None = None,
     stop: asyncio.Event,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Keep so many launcher processes at work until told to stop; then they drain.
+
+    `own_namespace` is where the fleet's own workflows are, by default that of the batches. In one of its own their calls
+    do not count against the request limit of the batches' namespace, which refuses them first when it is reached.
 
     Raises
     ------
@@ -35,7 +39,7 @@ async def serve(
         When a process cannot begin.
     """
     check_processes(processes)
-    tasks = [asyncio.create_task(_keep(target, task_queue, stop, say)) for _ in range(processes)]
+    tasks = [asyncio.create_task(_keep(target, task_queue, own_namespace, stop, say)) for _ in range(processes)]
     try:
         await asyncio.gather(*tasks)
     finally:
@@ -44,12 +48,14 @@ async def serve(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _keep(target: Target, task_queue: str, stop: asyncio.Event, say: Callable[[str], None]) -> None:
+async def _keep(
+    target: Target, task_queue: str, own: str | None, stop: asyncio.Event, say: Callable[[str], None]
+) -> None:
     loop = asyncio.get_running_loop()
     short_lives = 0
     while not stop.is_set():
         began = loop.time()
-        words = await _once(target, task_queue, stop, say)
+        words = await _once(target, task_queue, own, stop, say)
         if stop.is_set():
             return
         short_lives = short_lives + 1 if loop.time() - began < SHORT else 0
@@ -58,7 +64,9 @@ async def _keep(target: Target, task_queue: str, stop: asyncio.Event, say: Calla
         say(f"a launcher process ended ({words}); another takes its place")
 
 
-async def _once(target: Target, task_queue: str, stop: asyncio.Event, say: Callable[[str], None]) -> str:
+async def _once(
+    target: Target, task_queue: str, own: str | None, stop: asyncio.Event, say: Callable[[str], None]
+) -> str:
     """Run one process until it ends or is told to; return its last words."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -76,7 +84,7 @@ async def _once(target: Target, task_queue: str, stop: asyncio.Event, say: Calla
     stopping = asyncio.create_task(stop.wait())
     ended = asyncio.create_task(process.wait())
     try:
-        process.stdin.write(worker.pack(target, task_queue))
+        process.stdin.write(worker.pack(target, task_queue) + (own or "").encode() + b"\n")
         with contextlib.suppress(ConnectionError):
             await process.stdin.drain()
         with contextlib.suppress(TimeoutError):

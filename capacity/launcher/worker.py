@@ -97,8 +97,11 @@ async def running(target: Target, task_queue: str) -> AsyncIterator[None]:
 async def sdk_client(target: Target) -> Client:
     """Return the SDK's client for a target."""
     from temporalio.client import Client
+    from temporalio.runtime import Runtime, TelemetryConfig
     from temporalio.service import TLSConfig
 
+    # Its own log goes to standard output, where a record as JSON may go.
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=None)), error_if_already_set=False)
     tls: TLSConfig | bool = False
     if target.tls:
         tls = TLSConfig(

@@ -117,7 +117,7 @@ class FleetOutlook:
     @property
     def heartbeats(self) -> float:
         """Heartbeats of the processes that hold a range [1/s]; each is a write to the store."""
-        return self.holding / self.machinery.heartbeat
+        return self.holding / self.machinery.beat(self.holding)
 
     @property
     def bytes_per_range(self) -> float:

@@ -371,7 +371,7 @@ class Fleet:
         lost = self.losing.choice(at_work) if self.losing else min(at_work, key=lambda process: process.number)
         self.running.remove(lost)
         self.losses += 1
-        age = (self.now - lost.began) % self.machinery.heartbeat
+        age = (self.now - lost.began) % self.machinery.beat(len(self.running))
         left = min(math.ceil(lost.left + lost.rate * age - _SMALL), lost.items)
         self.resent += left - lost.left
         self._after(self.machinery.heartbeat_timeout - age, functools.partial(self._noticed, lost, (lost.items, left)))

@@ -133,7 +133,7 @@ def _enough(found: FleetOutlook) -> str:
 
 def _a_loss(found: FleetOutlook) -> str:
     machinery = found.machinery
-    again = found.per_process * machinery.heartbeat
+    again = found.per_process * machinery.beat(found.holding)
     waits = machinery.heartbeat_timeout + machinery.retry_after
     return (
         f"a lost process' range goes on elsewhere {waits:g} s after its last heartbeat; up to "

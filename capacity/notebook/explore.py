@@ -22,9 +22,11 @@ from capacity.model.outlook import Outlook, number, outlook, span
 from capacity.model.prediction import Prediction
 from capacity.notebook.explore_controls import MIB, Controls
 from capacity.notebook.explore_export import numbers_csv, numbers_html, report_html, styled
+from capacity.notebook.explore_figure import banded, figure_view
 from capacity.notebook.explore_fold import Fold
 from capacity.notebook.explore_target import TargetMode
-from capacity.notebook.explore_view import Choice, Scene, banded, explained, figure_view, finding, scene
+from capacity.notebook.explore_view import Choice, Scene, scene
+from capacity.notebook.explore_words import explained, finding
 from capacity.notebook.figure import CapacityFigure
 from capacity.notebook.page import Page
 from capacity.notebook.table import STYLE, table_html
@@ -79,7 +81,7 @@ class Explorer:
         self.summary, self.warning = widgets.HTML(), widgets.HTML()
         self.table, self.advice = widgets.HTML(), widgets.HTML()
         self.use = widgets.Button(layout={"width": "auto", "align_self": "flex-start"}, icon="check")
-        self.page = Page()
+        self.page = Page(lambda: self.figure.resend())
         self.target = TargetMode(self.controls)
         self._lock, self._timer = threading.RLock(), threading.Timer(0, lambda: None)
         self._bands: dict[str, Prediction] = {}

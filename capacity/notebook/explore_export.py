@@ -13,7 +13,9 @@ from capacity.figures import prediction_figure
 from capacity.model.claim import claim
 from capacity.model.outlook import Outlook, number, span
 from capacity.model.prediction import Prediction
-from capacity.notebook.explore_view import Scene, explained, figure_view, finding
+from capacity.notebook.explore_figure import figure_view
+from capacity.notebook.explore_view import Scene
+from capacity.notebook.explore_words import explained, finding
 from capacity.notebook.table import STYLE, table_html
 
 COLUMNS: Final = (

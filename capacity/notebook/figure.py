@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from copy import deepcopy
 from typing import Any
 
@@ -19,6 +20,7 @@ class CapacityFigure(figure_widget()):  # type: ignore[misc]
     def __init__(self, spec: dict[str, Any]) -> None:
         super().__init__(spec)
         self.__dict__["_axes"] = _axes(spec)  # plotly takes no attribute that it does not know
+        self.__dict__["_telling"] = threading.Lock()
         # The mode bar covers the title; responsive listens to the window, see page.Page.
         self._config = {"displayModeBar": False, "showTips": False, "responsive": True}
 
@@ -56,9 +58,20 @@ class CapacityFigure(figure_widget()):  # type: ignore[misc]
         if changed or moved:
             self._tell(styles if changed else {}, moved, changed or list(range(len(self._data))))
 
+    def resend(self) -> None:
+        """Send everything that may have changed, to a page that has just loaded."""
+        shown = self._layout_obj._props
+        moved: dict[str, Any] = {"title.text": shown["title"]["text"]}
+        for name in ("shapes", "annotations"):
+            moved |= {f"{name}[{i}].{key}": each[key] for i, each in enumerate(shown.get(name, ())) for key in each}
+        for name in self._axes:
+            moved |= {f"{name}.{key}": shown[name][key] for key in _OF_AXIS if shown[name].get(key) is not None}
+        traces = list(range(len(self._data)))
+        self._tell({key: [self._data[i].get(key) for i in traces] for key in _OF_TRACE}, moved, traces)
+
     def _tell(self, styles: dict[str, Any], moved: dict[str, Any], traces: list[int]) -> None:
         """Do what plotly's `_send_update_msg` does, in one message in place of its four."""
-        with self.hold_sync():
+        with self._telling, self.hold_sync():
             self._last_trace_edit_id += 1
             self._last_layout_edit_id += 1
             self._trace_edit_in_process = self._layout_edit_in_process = True

@@ -312,7 +312,7 @@ class Panel:
 
         column = {"flex": "1 1 26em", "min_width": "min(26em, 100%)", "max_width": "44em", "overflow": "visible"}
         right = {"flex": "2 1 480px", "min_width": "0", "max_width": "900px", "overflow": "hidden"}
-        both = [widgets.VBox(left, layout=column), widgets.VBox([self.figure, Page()], layout=right)]
+        both = [widgets.VBox(left, layout=column), widgets.VBox([self.figure, Page(self.figure.resend)], layout=right)]
         rows = widgets.HBox(both, layout={"flex_flow": "row wrap", "grid_gap": "24px"})
         return widgets.VBox([rows, self.record], layout={"overflow": "visible"})
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from capacity.errors import UsageError
 
 if TYPE_CHECKING:
+    from capacity.experiment.blocks import Compared
     from capacity.experiment.sweep import Swept
     from capacity.model.calibration import Calibration
     from capacity.model.measurement import Measurements
@@ -46,11 +47,11 @@ def how_to_use(path: Path) -> str:
     )
 
 
-def left_behind(swept: Swept) -> str:
-    """Return what stays on an existing cluster, and how to end it; empty for one of the sweep's own."""
-    if not swept.left:
+def left_behind(done: Swept | Compared) -> str:
+    """Return what stays on an existing cluster, and how to end it; empty for one of its own."""
+    if not done.left:
         return ""
     return (
-        f"{swept.left:,} workflows stay open on the cluster: end them with 'temporal workflow terminate' and the query "
-        f"WorkflowId STARTS_WITH '{swept.prefix}'"
+        f"{done.left:,} workflows stay open on the cluster: end them with 'temporal workflow terminate' and the query "
+        f"WorkflowId STARTS_WITH '{done.prefix}'"
     )

@@ -5,12 +5,8 @@ The sweep blocks, so it has a thread of its own; it ends with the kernel, and wh
 
 from __future__ import annotations
 
-import asyncio
-import atexit
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +16,9 @@ from capacity.errors import CapacityError, UsageError
 from capacity.notebook import launch_parts as parts
 from capacity.notebook import measure_parts as shown
 from capacity.notebook.launch_field import alert
-from capacity.notebook.loop import Painter
 from capacity.notebook.measure_form import Controls
 from capacity.notebook.measure_keep import how_to_use, keep, left_behind
+from capacity.notebook.work import Work
 
 if TYPE_CHECKING:
     from capacity.cluster.target import Target
@@ -33,10 +29,10 @@ if TYPE_CHECKING:
     from capacity.model.score import Score
 
 POINTS = "1, 2, 4, 8, 16, 32, 64"
-_TICK = 0.5  # seconds between two paintings of the time left
-_END = 20.0  # seconds for a sweep to end its cluster when the kernel ends
 _STYLES = {"done": "success", "failed": "danger", "cancelled": "warning", "incomplete": "warning"}
 _RUNNING = ("running", "cancelling", "fitting")
+_NOTHING = UsageError("nothing was measured from this panel", next_step="click Measure, or panel.start.click()")
+_CANCELLED = UsageError("the sweep was cancelled before its first point", next_step="press Measure again")
 
 
 class Measure:
@@ -75,9 +71,7 @@ class Measure:
         self._sweep = sweep
         self._wanted: Wanted | None = None
         self._swept: Swept | None = None
-        self._future: Future[Calibration] | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._work: Work[Calibration] = Work("sweep", _NOTHING, _CANCELLED)
         self._began = 0.0
         self._band: dict[str, list[float]] = {}
         self.state = "idle"
@@ -116,13 +110,7 @@ class Measure:
         CapacityError
             What ended the sweep before its first point.
         """
-        if self._future is None:
-            raise UsageError("nothing was measured from this panel", next_step="click Measure, or panel.start.click()")
-        try:
-            return await asyncio.shield(asyncio.wrap_future(self._future))
-        except asyncio.CancelledError:  # the cell was interrupted: end the sweep as Cancel would
-            self._on_cancel(self.cancel)
-            raise
+        return await self._work.wait(lambda: self._on_cancel(self.cancel))  # interrupted: end it as Cancel would
 
     # -- buttons ---------------------------------------------------------------------------------------------------
 
@@ -141,7 +129,6 @@ class Measure:
         wanted = self._wanted
         if wanted is None or self.state in _RUNNING:
             return
-        self._stop = threading.Event()
         self._began = time.monotonic()
         self.points, self._band, self._swept = [], {}, None
         self.calibration = self.score = self.file = None
@@ -152,10 +139,7 @@ class Measure:
         self._announce("Measuring")
         self._switch()
         self._draw("Measuring")
-        future = self._future = Future()
-        self._thread = threading.Thread(target=self._work, args=(wanted, future), name="capacity-sweep", daemon=True)
-        self._thread.start()
-        atexit.register(self._end)
+        self._work.begin(lambda stop: self._measured(wanted, stop), tick=self._tick, ended=self._ended)
 
     def _on_cancel(self, _: widgets.Button) -> None:
         if self.state != "running":
@@ -163,42 +147,24 @@ class Measure:
         self.state = "cancelling"
         self._announce("Cancelling: the points so far are kept")
         self._switch()
-        self._stop.set()
-
-    def _end(self) -> None:
-        """End a sweep and its cluster with the kernel."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(_END)
+        self._work.stop()
 
     # -- the sweep, on its thread ----------------------------------------------------------------------------------
 
-    def _work(self, wanted: Wanted, future: Future[Calibration]) -> None:
-        painter = Painter(self._tick, _TICK)
-        calibration, failed = None, None
-        try:
-            calibration = self._measured(wanted)
-        except BaseException as error:
-            failed = error
-        painter.stop()
+    def _ended(self, failed: BaseException | None) -> None:
         if failed is not None:
             self._failed(failed)
-        atexit.unregister(self._end)
         self.bar.show(self.bar.value, style=_STYLES[self.state])
         self._switch()
         for widget in (self.status, self.numbers, self.fitted, self.bar.view):
             widget.send_state("value")  # the last word even where a message before it was dropped
-        if calibration is None:
-            future.set_exception(_told(failed or AssertionError("no calibration and no reason")))
-        else:
-            future.set_result(calibration)
 
-    def _measured(self, wanted: Wanted) -> Calibration:
+    def _measured(self, wanted: Wanted, stop: Callable[[], bool]) -> Calibration:
         from capacity.experiment.sweep import Sweep
         from capacity.model.calibration import Calibration
 
         sweep = self._sweep or Sweep
-        swept = self._swept = sweep(wanted, on_point=self._came, say=self._say, stop=self._stop.is_set).run()
+        swept = self._swept = sweep(wanted, on_point=self._came, say=self._say, stop=stop).run()
         ended = "incomplete" if swept.error is not None else "cancelled" if swept.stopped else "done"
         done = f"{len(self.points)} of {len(wanted.points)} points"
         if swept.error is not None:
@@ -316,7 +282,7 @@ class Measure:
         ]
         column = {"flex": "1 1 30em", "min_width": "min(30em, 100%)", "max_width": "38em", "overflow": "visible"}
         right = {"flex": "2 1 480px", "min_width": "0", "max_width": "900px", "overflow": "hidden"}
-        both = [widgets.VBox(left, layout=column), widgets.VBox([self.figure, Page()], layout=right)]
+        both = [widgets.VBox(left, layout=column), widgets.VBox([self.figure, Page(self.figure.resend)], layout=right)]
         rows = widgets.HBox(both, layout={"flex_flow": "row wrap", "grid_gap": "24px"})
         tables = widgets.HBox(
             [self.fitted, self.scored, self.taken], layout={"flex_flow": "row wrap", "grid_gap": "12px 32px"}
@@ -340,10 +306,3 @@ def measure(parallelisms: str = POINTS, target: Target | None = None) -> Measure
         Shows itself; ``panel.start.click()`` and ``await panel.wait()`` work from a cell.
     """
     return Measure(parallelisms, target)
-
-
-def _told(error: BaseException) -> BaseException:
-    """Return what `wait` raises: a KeyboardInterrupt would end the kernel's loop, not the cell."""
-    if isinstance(error, KeyboardInterrupt):
-        return UsageError("the sweep was cancelled before its first point", next_step="press Measure again")
-    return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import anywidget
@@ -14,7 +15,13 @@ class Page(anywidget.AnyWidget):
     laid out and takes 700 pixels; a responsive one measures itself again when the window changes, but not when its
     column does. It gives the sliders of `NumberControl` the name of their box, since ipywidgets gives them none. And
     it saves files: text that is sent to it, and the figure as PNG or SVG by plotly's own code, which came with the
-    figure. Nothing of it needs a network.
+    figure. It tells the kernel once the figure is drawn, since what was sent while a page loads is lost. A button of
+    class ``cap-copy`` copies the text above it. Nothing of it needs a network.
+
+    Parameters
+    ----------
+    on_drawn : callable
+        Called when a page has loaded and drawn the figure: to send it once more what may have been lost.
     """
 
     _esm = """
@@ -55,6 +62,11 @@ class Page(anywidget.AnyWidget):
         named.observe(root(), { childList: true, subtree: true });
       };
       requestAnimationFrame(() => requestAnimationFrame(onShown));
+      const waiting = setInterval(() => {
+        if (!root().querySelector(".js-plotly-plot .gtitle")) return;
+        clearInterval(waiting);
+        model.send({ kind: "drawn" });
+      }, 250);
       const onMessage = async (message) => {
         if (message.kind === "text") {
           const url = URL.createObjectURL(new Blob([message.text], { type: message.type }));
@@ -69,9 +81,30 @@ class Page(anywidget.AnyWidget):
         }
       };
       model.on("msg:custom", onMessage);
-      return () => { sized.disconnect(); if (named) named.disconnect(); model.off("msg:custom", onMessage); };
+      const onClick = async (event) => {
+        const button = event.target.closest && event.target.closest(".cap-copy");
+        if (!button || !root().contains(button)) return;
+        const said = button.parentElement.querySelector("[role=status]");
+        try {
+          await navigator.clipboard.writeText(button.parentElement.querySelector("pre").textContent);
+          said.textContent = "Copied";
+        } catch (error) { said.textContent = "Not copied: the browser refuses; select the lines instead"; }
+        setTimeout(() => { said.textContent = ""; }, 4000);
+      };
+      document.addEventListener("click", onClick);
+      return () => {
+        sized.disconnect();
+        clearInterval(waiting);
+        if (named) named.disconnect();
+        model.off("msg:custom", onMessage);
+        document.removeEventListener("click", onClick);
+      };
     } };
     """
+
+    def __init__(self, on_drawn: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self.on_msg(lambda _, message, __: on_drawn() if message.get("kind") == "drawn" else None)
 
     def save_text(self, name: str, text: str, kind: str) -> None:
         """Have the browser save a text as a file."""

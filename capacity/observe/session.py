@@ -15,7 +15,7 @@ from capacity.cluster.guard import check_count, check_target
 from capacity.cluster.profile import load_target
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, JournalError, UsageError
-from capacity.fleet.client import FleetBatch
+from capacity.fleet.client import Fleet, FleetBatch
 from capacity.fleet.processes import Processes, check_processes
 from capacity.launcher import service, worker
 from capacity.launcher.batch import Batch, fingerprint
@@ -93,7 +93,7 @@ async def launch(
     allowed: Collection[str] = (),
     policy: RetryPolicy | None = None,
     processes: int = 1,
-    fleet: str | None = None,
+    fleet: Fleet | None = None,
     metrics_port: int | None = None,
     vitals: Places | bool = True,
     on_progress: OnProgress | None = None,
@@ -127,9 +127,9 @@ async def launch(
         Deadlines, retries and patience.
     processes : int
         Launcher processes on this machine; they share one controller and one journal.
-    fleet : str, optional
-        Task queue of a fleet (`capacity fleet worker`) that launches it in place of this process; ``"capacity-fleet"``
-        unless its workers were given another.
+    fleet : Fleet, optional
+        A fleet (`capacity fleet worker`) that launches it in place of this process; ``Fleet()`` unless its workers were
+        given a task queue or a namespace of their own.
     metrics_port : int, optional
         Port on loopback for Prometheus metrics of the run.
     vitals : Places or bool
@@ -182,8 +182,8 @@ async def launch(
         launchers: Scheduler | Processes | FleetBatch
         if fleet is not None:
             control = {"parallelism": parallelism, "rate": rate, "max_in_flight": max_in_flight}
-            launchers = FleetBatch(batch, target, journal, control, task_queue=fleet, policy=policy, on_progress=show)
-            asked = f"{asked}; shared by the launchers of fleet {fleet!r}"
+            launchers = FleetBatch(batch, target, journal, control, fleet=fleet, policy=policy, on_progress=show)
+            asked = f"{asked}; shared by the launchers of fleet {fleet.task_queue!r}"
         elif processes == 1:
             launchers = Scheduler(batch, connection, controller, journal, policy=policy, on_progress=show)
         else:

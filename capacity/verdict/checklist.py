@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from capacity.observe.run import Run
+from capacity.verdict.alerts import ALERTS
 from capacity.verdict.measured import COVERED, measured
 from capacity.verdict.reality import reality
 from capacity.verdict.thresholds import Threshold, quantity
@@ -25,6 +26,12 @@ REAL: Final = "Is the throughput real?"
 LIMITS: Final = "Limits"
 _OF_THE_LAUNCHER: Final = ("launcher_cpu",)
 """Limits that belong to the question whether the throughput is the cluster's."""
+_ADVICE: Final = {
+    "launcher_cpu": "The launcher itself is what bound, not the cluster: launch from more processes or from another "
+    "machine, then check that run.",
+    "longer_than_burst": "Quote no throughput of this run: launch for longer, or raise the limit that is named.",
+}
+"""What to do about what no alert watches."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +147,11 @@ class Checklist:
             return f"NOT A PASS: no critical check failed{unknown}{more}"
         return f"PASS: all {len(self.of('pass', 'critical'))} critical checks hold{more}"
 
+    def advice(self) -> list[tuple[str, str]]:
+        """Return for each failed critical check its title and what to do, as the alert on the same limit says it."""
+        known = {alert.threshold: alert.runbook for alert in reversed(ALERTS)} | _ADVICE
+        return [(c.title, known[c.key]) for c in self.of("fail", "critical") if c.key in known]
+
     def to_frame(self) -> list[dict[str, Any]]:
         """Return one row per check, as plain values: what a data frame is made from."""
         return [asdict(check) for check in self.checks]
@@ -153,6 +165,7 @@ class Checklist:
             "predicted_starts_per_second": self.predicted,
             "verdict": self.verdict,
             "sentence": self.sentence(),
+            "advice": dict(self.advice()),
             "checks": self.to_frame(),
         }
 

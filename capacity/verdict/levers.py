@@ -29,6 +29,7 @@ from capacity.model.network import solve
 from capacity.model.outlook import number, size
 from capacity.model.prediction import configured_rate, structure_for
 from capacity.model.what_if import doubled, what_if
+from capacity.verdict.confirmation import confirmation
 
 PART: Final = 0.75
 """Share of the INSERT's time that is CPU."""
@@ -213,7 +214,7 @@ def levers(
         found.append(Lever(key, words, row.gain, row.gain_low, row.gain_high, cpu, 0.0, row.binding))
     if pressure.unused:
         found.append(_indexes(pressure, cluster, here, flight))
-    found = [replace(lever, confirmed=confirmation(lever.key, comparisons)) for lever in found]
+    found = [replace(lever, confirmed=confirmation(lever, comparisons)) for lever in found]
     found.sort(key=lambda lever: (-round(lever.gain, 3), -lever.bytes, -lever.cpu))
     return Levers(pressure, cluster, calibration.name, tuple(found))
 
@@ -237,25 +238,6 @@ def saved_cpu(pressure: Pressure) -> float:
 def visibility_insert(statements: Sequence[StatementShare]) -> StatementShare | None:
     """Return the statement that writes visibility's row; None where it is not among the longest."""
     return next((s for s in statements if "insert into executions_visibility" in s.query.lower()), None)
-
-
-def confirmation(key: str, comparisons: Sequence[Mapping[str, Any]]) -> str:
-    """Return what comparisons showed of a lever: those whose candidate names it.
-
-    >>> confirmation("shards", [{"candidate": "shards=64", "throughput_ratio": 1.2, "throughput_interval": [1.1, 1.3]}])
-    'confirmed: shards=64 +20% [+10, +30]'
-    """
-    words = {"indexes": "unused-indexes", "max_conns": "max-conns"}.get(key, key)
-    for found in comparisons:
-        candidate, interval = str(found.get("candidate", "")), found.get("throughput_interval")
-        if not any(part.strip().partition("=")[0].replace("_", "-") == words for part in candidate.split(",")):
-            continue
-        if not interval:
-            return f"not settled: {candidate}, too few blocks"
-        low, high = ((edge - 1) * 100 for edge in interval)
-        told = f"{candidate} {(found['throughput_ratio'] - 1) * 100:+.0f}% [{low:+.0f}, {high:+.0f}]"
-        return f"{'confirmed' if low > 0 else 'refuted' if high < 0 else 'not settled'}: {told}"
-    return ""
 
 
 def _indexes(pressure: Pressure, cluster: Cluster, here: Calibration, flight: int) -> Lever:

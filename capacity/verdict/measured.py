@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -134,7 +134,10 @@ def _reason(run: Run, component: str, name: str) -> str:
     for key in (f"{component}.{name}", component):
         for sample in reversed(run.vitals):
             if key in sample.missing:
-                return f"{names[component]}: {sample.missing[key]}"
+                reason = sample.missing[key]
+                return reason if reason.startswith(names[component]) else f"{names[component]}: {reason}"
+    if component == "postgres":
+        return "PostgreSQL was not watched (launch --postgres DSN), or there is none"
     return f"{names[component]} was not watched, or does not say"
 
 
@@ -154,8 +157,15 @@ def _tasks(sample: VitalsSample) -> float | None:
     return float(found.tasks + found.threads) if found and found.tasks is not None else None
 
 
-def _launcher_cpu(sample: VitalsSample) -> float | None:
-    return sample.launcher.cpus_used if sample.launcher else None
+def _launcher_cpu(threshold: Threshold, run: Run, _: Run | None) -> Measured:
+    """Return the CPUs of one launcher process: each has one loop, and several may use as many CPUs."""
+
+    def each(sample: VitalsSample) -> float | None:
+        used = sample.launcher.cpus_used if sample.launcher else None
+        return None if used is None else used / run.processes
+
+    found = _vital("launcher", "cpus_used", each)(threshold, run, None)
+    return replace(found, why=f"of each of {run.processes} processes") if run.processes > 1 and found.value else found
 
 
 def _sql_pool(sample: VitalsSample) -> float | None:
@@ -203,6 +213,8 @@ def _memory_overhead(_: Threshold, run: Run, baseline: Run | None) -> Measured:
         return Measured(None, "needs a run to compare with: --baseline RUN2")
     if abs(baseline.count - run.count) > SAME_SIZE * run.count:
         return Measured(None, f"the baseline has {baseline.count:,} items, this run {run.count:,}")
+    if baseline.processes != run.processes:
+        return Measured(None, f"the baseline has {baseline.processes} launcher processes, this run {run.processes}")
     if baseline.parallelism >= run.parallelism:
         return Measured(
             None, f"the baseline has {baseline.parallelism} in flight, not fewer than the {run.parallelism} here"
@@ -238,7 +250,7 @@ _FIGURES: Final[dict[str, Callable[[Threshold, Run, Run | None], Measured]]] = {
     "connections": _vital("postgres", "connections", _connections),
     "failed": _failed,
     "throttled": _throttled,
-    "launcher_cpu": _vital("launcher", "cpus_used", _launcher_cpu),
+    "launcher_cpu": _launcher_cpu,
     "memory_per_start": _memory_per_start,
     "create_p99": _vital("server", "create_p99", _create_p99),
     "sql_pool": _vital("server", "sql_pools", _sql_pool),

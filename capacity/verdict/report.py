@@ -10,12 +10,15 @@ from capacity.verdict.checklist import LIMITS, REAL, Check, Checklist
 
 WIDTH: Final = 80
 HEAD: Final = ("state", "what", "value", "limit", "severity")
-_SHOWN: Final = {"pass": "pass", "fail": "FAIL", "not measured": "not measured"}
-_COLOURS: Final = {"pass": "#1b7837", "fail": "#b2182b", "not measured": "#4d4d4d"}
+_COLOURS: Final = {"pass": "#1b7837", "FAIL": "#b2182b", "fail": "#8a5a00", "not measured": "#5f5f5f"}
+"""Behind white words, so that they can be read on a light page and on a dark one."""
+_BADGE: Final = "color:#fff;padding:0 .4em;border-radius:3px;white-space:nowrap"
 
 
 def _row(check: Check) -> tuple[str, ...]:
-    return (_SHOWN[check.state], check.title, check.shown_value, check.shown_limit, check.severity)
+    """Return the cells of a check; only what decides the verdict is a FAIL in capitals."""
+    state = "FAIL" if (check.state, check.severity) == ("fail", "critical") else check.state
+    return (state, check.title, check.shown_value, check.shown_limit, check.severity)
 
 
 def _groups(checklist: Checklist) -> list[tuple[str, list[Check]]]:
@@ -43,7 +46,10 @@ def as_text(checklist: Checklist) -> str:
         for check in checks:
             lines.append(columns(_row(check)))
             lines += textwrap.wrap(check.explanation, WIDTH, initial_indent=indent, subsequent_indent=indent)
-    return "\n".join([*lines, "", *textwrap.wrap(checklist.sentence(), WIDTH)]) + "\n"
+    lines += ["", *textwrap.wrap(checklist.sentence(), WIDTH)]
+    for title, advice in checklist.advice():
+        lines += textwrap.wrap(f"- {title}: {advice}", WIDTH, subsequent_indent="  ")
+    return "\n".join(lines) + "\n"
 
 
 def as_markdown(checklist: Checklist) -> str:
@@ -60,7 +66,8 @@ def as_markdown(checklist: Checklist) -> str:
         lines += [
             "| " + " | ".join(_escaped(cell) for cell in (*_row(check), check.explanation)) + " |" for check in checks
         ]
-    return "\n".join(lines) + "\n"
+    advice = [f"- {_escaped(title)}: {_escaped(words)}" for title, words in checklist.advice()]
+    return "\n".join([*lines, *(["", "## What to do", ""] if advice else []), *advice]) + "\n"
 
 
 def as_html(checklist: Checklist) -> str:
@@ -70,15 +77,19 @@ def as_html(checklist: Checklist) -> str:
         body.append(f'<tr><th colspan="6" scope="rowgroup" style="text-align:left">{html.escape(group)}</th></tr>')
         for check in checks:
             state, *others = _row(check)
-            cells = "".join(f'<td style="text-align:left">{html.escape(cell)}</td>' for cell in others)
-            body.append(
-                f'<tr><td style="color:{_COLOURS[check.state]};font-weight:600;text-align:left;white-space:nowrap">'
-                f'{state}</td>{cells}<td style="text-align:left">{html.escape(check.explanation)}</td></tr>'
+            cells = "".join(
+                f'<td style="text-align:left;white-space:nowrap">{html.escape(cell)}</td>' for cell in others
             )
+            badge = f'<b style="background:{_COLOURS[state]};{_BADGE}">{state}</b>'
+            left = '<td style="text-align:left">'
+            body.append(f"<tr>{left}{badge}</td>{cells}{left}{html.escape(check.explanation)}</td></tr>")
     head = "".join(f'<th scope="col" style="text-align:left">{name}</th>' for name in (*HEAD, "why"))
+    advice = "".join(f"<li>{html.escape(title)}: {html.escape(words)}</li>" for title, words in checklist.advice())
     return (
-        f"<table><caption>{html.escape(_headline(checklist))}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(body)}</tbody></table><p><strong>{html.escape(checklist.sentence())}</strong></p>"
+        f"<p><strong>{html.escape(checklist.sentence())}</strong></p>"
+        + (f"<ul>{advice}</ul>" if advice else "")
+        + f"<table><caption>{html.escape(_headline(checklist))}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table>"
     )
 
 

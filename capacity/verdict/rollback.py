@@ -185,7 +185,7 @@ def rollback(target: Setting, *, source: Setting | None = None, cpus: int | None
         source.on(plan.cpus),
         after,
         ways,
-        _notes(target, plan.cpus, value),
+        _notes(target, plan.cpus, source.on(plan.cpus).value, value),
         _verify(value),
     )
 
@@ -239,8 +239,9 @@ def _python(target: Setting) -> str:
     return f"run = asyncio.run(capacity.launch(batch, target, parallelism={wanted}))"
 
 
-def _notes(target: Setting, cpus: int, value: int) -> tuple[str, ...]:
-    notes = [
+def _notes(target: Setting, cpus: int, before: int, value: int) -> tuple[str, ...]:
+    notes = [f"{value:,} is not fewer than the {before:,} now: this is no way back."] if value >= before else []
+    notes += [
         f"The name is {VARIABLE}, to the letter: a variable that merely looks like it is not read.",
         "A process reads it when it starts: without a restart nothing changes.",
         f"A number in code or on the command line (--parallelism 128) wins over it; a multiplier (4x) does not. "
@@ -252,8 +253,12 @@ def _notes(target: Setting, cpus: int, value: int) -> tuple[str, ...]:
 
 
 def _verify(value: int) -> tuple[str, ...]:
+    back = f"capacity rollback --to {value}"
     return (
-        f"{VARIABLE}={value} \\\n  capacity launch --dry-run --count 1 --parallelism 4x",
-        "capacity runs show last --format json | grep '\"parallelism\"'",
-        f"capacity rollback --to {value} --pid PID",
+        f"# what a restarted launcher would use\n{VARIABLE}={value} \\\n"
+        "  capacity launch --dry-run --count 1 --parallelism 4x",
+        "# what the last run had\ncapacity runs show last --format json | grep '\"parallelism\"'",
+        f"# is a running process back\n{back} --pid PID",
+        f"# is it, by its own log\njournalctl -u {SERVICE} --since -1h | {back} --log -",
+        f"kubectl logs deployment/{SERVICE} --since 1h \\\n  | {back} --log -",
     )

@@ -1,10 +1,14 @@
-"""What a running process would have in flight, by the environment and the command line it was started with."""
+"""What a running process has in flight: by the environment and command line it was started with, and by its metrics.
+
+Of a process that is not ours the rules are what is known; whether its code follows them only its log tells.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import time
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +43,10 @@ class Honoured:
         What it should have.
     warnings : tuple of str
         Variables there that look like the override and are not read.
+    ours : bool
+        Whether it is a ``capacity launch``.
+    served : int, optional
+        What its own metrics page says it has at most (``--metrics-port``).
     """
 
     pid: int
@@ -47,20 +55,25 @@ class Honoured:
     parallelism: Sized | None
     wanted: int
     warnings: tuple[str, ...]
+    ours: bool = False
+    served: int | None = None
 
     @property
     def honoured(self) -> bool:
-        """Whether it has the wanted number in flight."""
+        """Whether it has the wanted number in flight: by what it serves where it does, else by the rules."""
+        if self.served is not None:
+            return self.served == self.wanted
         return self.parallelism is not None and self.parallelism.value == self.wanted
 
     def sentence(self) -> str:
         """Return it in words."""
         uses = str(self.parallelism) if self.parallelism is not None else "auto: it finds a number by itself"
         variable = f"{VARIABLE}={self.variable}" if self.variable is not None else f"{VARIABLE} is not set"
-        verdict = (
-            "as wanted" if self.honoured else f"NOT the {self.wanted:,} wanted: it was started before, or elsewhere"
-        )
-        return f"process {self.pid}: {variable}; by the rules it has in flight {uses}: {verdict}"
+        served = f"; its metrics say {self.served:,}" if self.served is not None else ""
+        verdict = f"NOT the {self.wanted:,} wanted: it was started before, or elsewhere"
+        if self.honoured:
+            verdict = "as wanted" if self.ours else "as wanted, if its code follows them: its log tells (--log FILE)"
+        return f"process {self.pid}: {variable}; by the rules it has in flight {uses}{served}: {verdict}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -70,6 +83,7 @@ class Honoured:
             "cpus": self.cpus,
             "parallelism": self.parallelism.value if self.parallelism else None,
             "reason": self.parallelism.reason if self.parallelism else "auto",
+            "served": self.served,
             "wanted": self.wanted,
             "honoured": self.honoured,
             "warnings": list(self.warnings),
@@ -126,7 +140,19 @@ def honoured(pid: int, environment: Mapping[str, str], arguments: Sequence[str],
         found = re.fullmatch(r"([1-9][0-9]{0,5})x", asked or "", re.ASCII)
         multiplier = int(found[1]) if found else DEFAULT_RULES.multiplier
         flight = pool_plan(cpus, multiplier=multiplier, environment=environment).parallelism
-    return Honoured(pid, variable, cpus, flight, wanted, override.warnings)
+    port = _option(arguments, "--metrics-port") if launches else None
+    return Honoured(pid, variable, cpus, flight, wanted, override.warnings, launches, served(port) if port else None)
+
+
+def served(port: str) -> int | None:
+    """Return what the metrics page of a launch on this machine says it has in flight at most; None: no answer."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{int(port)}/metrics", timeout=2) as answer:
+            page = answer.read().decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return None
+    found = re.search(r"^capacity_limit(?:\{[^}]*\})? ([0-9.e+]+)$", page, re.MULTILINE)
+    return int(float(found[1])) if found else None
 
 
 def read_environment(pid: int) -> dict[str, str]:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from capacity.experiment.soaking import Reading
@@ -130,7 +131,7 @@ class Soak:
     def summary(self) -> str:
         """Return it in a sentence."""
         unsure = [growth.name for growth in self.growths if growth.verdict == SHORT]
-        over = f"{self.starts:,} starts in {self.hours * 60:.0f} min"
+        over = f"{self.starts:,} starts in {round(self.hours * 60, 1):g} min"
         if self.leaks:
             return f"Leak: {', '.join(self.leaks)} ({over})."
         if unsure:
@@ -144,8 +145,8 @@ class Soak:
             values = f"{_plain(growth.first)} {growth.unit}", f"{_plain(growth.last)} {growth.unit}"
             slope, interval = "-", "-"
             if growth.per_hour is not None and growth.low is not None and growth.high is not None:
-                slope = f"{growth.per_hour:+,.0f}"
-                interval = f"{growth.low:+,.0f} to {growth.high:+,.0f}"
+                slope, low, high = (f"{round(each):+,d}" for each in (growth.per_hour, growth.low, growth.high))
+                interval = f"{low} to {high}"
             rows.append((growth.name, *(value.strip() for value in values), slope, interval, growth.verdict))
         return rows
 
@@ -267,7 +268,7 @@ def slope(at: Sequence[float], values: Sequence[float], quantum: float = 0.0) ->
     time, size = np.asarray(at, dtype=float), np.asarray(values, dtype=float)
     x = np.array([time[part].mean() for part in parts])
     y = np.array([np.median(size[part]) for part in parts])
-    value = float(stats.theilslopes(y, x)[0])
+    value = _median_slope(x, y)
     rest = y - value * x
     rest = rest - rest.mean()
     count = len(x)
@@ -278,8 +279,14 @@ def slope(at: Sequence[float], values: Sequence[float], quantum: float = 0.0) ->
     error = math.sqrt(spread / (count - 2) / float(((x - x.mean()) ** 2).sum()) * (1 + alike) / (1 - alike))
     width = max(float(stats.t.ppf((1 + LEVEL) / 2, count - 2)) * error, quantum / (time[-1] - time[0]))
     middle = count // 2
-    halves = tuple(float(stats.theilslopes(y[part], x[part])[0]) for part in (slice(middle), slice(middle, None)))
+    halves = tuple(_median_slope(x[part], y[part]) for part in (slice(middle), slice(middle, None)))
     return Slope(value, value - width, value + width, (halves[0], halves[1]))
+
+
+def _median_slope(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
+    """Return the median of the slopes of all pairs, Theil and Sen's estimate."""
+    run, rise = x[:, None] - x, y[:, None] - y
+    return float(np.median(rise[run > 0] / run[run > 0]))
 
 
 def _longer(found: Slope, limit: float, seconds: float) -> int | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from capacity.cli import run
+from capacity.cluster import devserver as embedded
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.state import ClusterState
 from capacity.observe.history import runs_folder
@@ -118,6 +119,16 @@ def test_wrong_input_is_one_line(kept: Run, capsys: Capture, words: list[str], e
     assert expected in line
 
 
+@pytest.mark.parametrize("words", [["FILE"], ["last", "--baseline", "FILE"]])
+def test_a_file_of_something_else_is_no_run(kept: Run, tmp_path: Path, capsys: Capture, words: list[str]) -> None:
+    """A file that is neither record nor journal is refused by its name."""
+    other = tmp_path / "hostname"
+    other.write_text("vm\n")
+    assert run(["check", *(str(other) if word == "FILE" else word for word in words)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "hostname is neither the record of a run nor its journal; see 'capacity runs list'" in line
+
+
 def test_a_killed_run_has_no_record_to_check(capsys: Capture, state_folder: str) -> None:
     """A journal without a record is refused with the way to resume it."""
     from capacity.launcher.journal import Header, Journal
@@ -146,28 +157,62 @@ def test_64_in_flight_on_a_real_server_cross_the_originals_p99(
     data = json.loads(checked.out)
     assert data["verdict"] == "fail"
     assert state_of(data, "start_p99") == "fail"
-    for key in ("verified", "starts_only", "failed"):
+    for key in ("start_p99_expected", "batch_duration"):
+        assert state_of(data, key) == "fail"
+    for key in ("verified", "starts_only", "failed", "throttled"):
         assert state_of(data, key) == "pass"
     minute = written(tmp_path, "[start_p99]\nlimit = 60\n")
     again = json.loads(capacity("check", record, "--format", "json", "--thresholds", minute).out)
     assert state_of(again, "start_p99") == "pass"
 
 
+WATCHED = ("postgres_cpu", "connections", "tasks", "launcher_cpu", "create_p99", "server_goroutines")
+
+
 @pytest.mark.stack
-def test_postgres_is_held_to_its_limits(capacity: Command, stack: ClusterState, tmp_path: Path) -> None:
-    """Sixteen seconds on a real stack measure PostgreSQL's CPU and connections, tasks, and the rate asked for."""
+def test_a_real_stack_is_held_to_its_limits(capacity: Command, stack: ClusterState, tmp_path: Path) -> None:
+    """Sixteen seconds at 50/s on PostgreSQL measure every figure of server, database and launcher that a limit is for.
+
+    Held to limits far above what this machine can reach each passes, to limits far below it each fails. The original's
+    150,000/s are crossed for real.
+    """
     record = tmp_path / "run.json"
     places = ("--server-metrics", stack.metrics_url, "--postgres", stack.postgres)
     words = ("--address", stack.address, "--chain-id", "checkstack", "--rate", 50, "--record", record)
     done = capacity("launch", "--count", 800, *words, *places)
     assert done.code == 0, done.err
-    easy = written(tmp_path, "[throughput_predicted]\nlimit = 0.01\n")
-    out = capacity("check", record, "--cluster", "postgres-dev", "--thresholds", easy, "--format", "json").out
-    data = json.loads(out)
-    for key in ("postgres_cpu", "connections", "tasks", "launcher_cpu", "start_p99"):
-        assert state_of(data, key) in ("pass", "fail"), key
-    assert state_of(data, "throughput_predicted") == "pass"
-    assert data["predicted_starts_per_second"] <= 50
+
+    def held_to(limit: str, share: str) -> dict[str, list[dict[str, object]]]:
+        limits = dict.fromkeys(("tasks", "create_p99", "server_goroutines", "start_p99"), limit)
+        limits |= {"postgres_cpu": share, "connections": share, "launcher_cpu": limit, "throughput_predicted": "0.01"}
+        text = "".join(f"[{key}]\nlimit = {value}\n" for key, value in limits.items())
+        again = capacity(
+            "check", record, "--cluster", "postgres-dev", "--thresholds", written(tmp_path, text), "--format", "json"
+        )
+        found: dict[str, list[dict[str, object]]] = json.loads(again.out)
+        assert again.code == (1 if found["verdict"] == "fail" else 0)
+        return found
+
+    far, near = held_to("1e6", "1.0"), held_to("1e-6", "1e-6")
+    for key in (*WATCHED, "start_p99"):
+        assert (state_of(far, key), state_of(near, key)) == ("pass", "fail"), key
+    assert (state_of(far, "throughput_predicted"), state_of(far, "throughput")) == ("pass", "fail")
+    assert far["predicted_starts_per_second"] <= 50  # type: ignore[operator]
+    assert (far["verdict"], near["verdict"]) == ("pass", "fail")
+
+
+@pytest.mark.devserver
+def test_refusals_and_failures_are_crossed_for_real(capacity: Command, devserver: DevServer, tmp_path: Path) -> None:
+    """A namespace of 10/s refuses attempts, and ids that exist fail where that was asked: both limits are crossed."""
+    record = tmp_path / "run.json"
+    with embedded.running(dynamic_config={"frontend.namespaceRPS": "10"}) as server:
+        words = ("launch", "--address", server.address, "--parallelism", 16)
+        assert capacity(*words, "--count", 10).code == 0
+        assert capacity(*words, "--count", 60, "--on-existing", "fail", "--record", record).code == 1
+    done = capacity("check", record, "--format", "json")
+    assert done.code == 1
+    data = json.loads(done.out)
+    assert (state_of(data, "failed"), state_of(data, "throttled")) == ("fail", "fail")
 
 
 @pytest.mark.devserver

@@ -23,7 +23,7 @@ from .conftest import Command, arguments_of
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("2x", "processes=2"), "processes cannot be compared yet; allowed: 2x, 64, auto, rate=300"),
+        (("2x", "processes=0"), "setting 'processes=0': processes is '0'; allowed: processes=1 to 64"),
         (("2x", "many"), "setting is 'many'"),
         (("2x", "0x"), "the multiplier is 0"),
         (("2x", "4x", "--blocks", "1"), "blocks is 1; allowed: 2 to 200"),
@@ -53,17 +53,17 @@ def test_misuse_is_one_line(capacity: Command, words: tuple[str, ...], expected:
 def test_a_short_comparison(capacity: Command, devserver: DevServer, tmp_path: Path) -> None:
     """2 against 128 in flight: lines as blocks come, the JSON of the issue on standard output and in the file."""
     out = tmp_path / "c.json"
-    words = ("2x", "64x", "--cpus", 2, "--blocks", 3, "--seconds", 1, "--format", "json", "--out", out)
+    words = ("2x", "64x", "--cpus", 2, "--blocks", 2, "--seconds", 1, "--format", "json", "--out", out)
     done = capacity("compare", *words)
     assert done.code == 0, done.err
     found = json.loads(done.out)
     assert json.loads(out.read_text()) == found
     assert {"throughput_ratio", "throughput_interval", "p99_ratio", "p99_interval", "verdict"} <= found.keys()
     assert found["p99_ratio"] > 3
-    assert len(found["blocks"]) == 3
+    assert len(found["blocks"]) == 2
     assert {block["candidate"]["parallelism"] for block in found["blocks"]} == {128}
-    assert "3 blocks of 2x (4 in flight) and 64x (128 in flight), 1 s each" in " ".join(done.err.split())
-    assert "3/3" in done.err
+    assert "2 blocks of 2x (4 in flight) and 64x (128 in flight), 1 s each" in " ".join(done.err.split())
+    assert "2/2" in done.err
     assert max(map(len, done.err.splitlines())) <= 80
 
 

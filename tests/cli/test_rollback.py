@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,7 +48,7 @@ def test_json_has_before_after_and_every_way(capsys: Capture) -> None:
     assert (data["from"], data["parallelism_before"], data["parallelism_after"]) == ("4x", 128, 64)
     assert list(data["ways"]) == ["environment", "systemd", "kubernetes", "go", "python"]
     assert data["ways"]["environment"]["setting"] == "export SCHEDULER_MAX_PARALLELISM=64"
-    assert len(data["verify"]) == 3
+    assert len(data["verify"]) == 5
 
 
 def test_text_fits_80_columns_and_warns_of_what_does_nothing(capsys: Capture) -> None:
@@ -76,6 +78,9 @@ def test_back_to_what_a_run_had(capsys: Capture, state_folder: str) -> None:
         (["--to", "2x", "--pid", "0"], "--pid is 0"),
         (["--to", "2x", "--pid", "many"], "'many'"),
         (["nowhere"], "no runs match"),
+        (["--to", "2x", "--only", "cron"], "'cron' is not one of"),
+        (["--to", "2x", "--only", "go", "--log", "-"], "--only prints a setting alone"),
+        (["--to", "2x", "--log", "/nowhere.log"], "log /nowhere.log: No such file"),
     ],
 )
 def test_wrong_input_is_one_line(capsys: Capture, state_folder: str, words: list[str], expected: str) -> None:
@@ -83,6 +88,32 @@ def test_wrong_input_is_one_line(capsys: Capture, state_folder: str, words: list
     assert run(["rollback", *words]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert expected in line
+
+
+def test_one_setting_alone_is_to_the_letter(capsys: Capture) -> None:
+    """--only prints what is to be written and nothing else, so that a shell or kubectl can read it."""
+    for name, way in printed(capsys, "--to", "2x", "--cpus", "32")["ways"].items():
+        assert run(["rollback", "--to", "2x", "--cpus", "32", "--only", name]) == 0
+        assert capsys.readouterr().out == way["setting"] + "\n"
+
+
+def test_a_schedulers_own_log_proves_it(capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Exit code 0 once the log's last batch has the wanted number, 1 before, from a file and from standard input."""
+    line = "level=info msg=done scheduled=5000 failed=0 parallelism={}\n"
+    (tmp_path / "s.log").write_text(line.format(128))
+    words = ["rollback", "--to", "2x", "--cpus", "32", "--log"]
+    assert run([*words, str(tmp_path / "s.log")]) == 1
+    assert "NOT the 64 wanted: the setting did not reach it" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr(sys, "stdin", io.StringIO(line.format(128) + line.format(64)))
+    assert run([*words, "-", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["log"]["parallelism"], found["log"]["honoured"]) == (64, True)
+    record = recorded(parallelism=64)
+    record.save(tmp_path / "run.json")
+    assert run([*words, str(tmp_path / "run.json")]) == 0
+    (tmp_path / "s.log").write_text("nothing\n")
+    assert run([*words, str(tmp_path / "s.log")]) == 1
+    assert "no line tells how many are in flight" in capsys.readouterr().err
 
 
 # -- each printed way, done --------------------------------------------------------------------------------------------
@@ -150,12 +181,14 @@ def test_the_printed_verification_shows_it(
 
 
 @contextmanager
-def launched(server: DevServer, state_folder: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def launched(
+    server: DevServer, state_folder: str, *more: object, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
     """A launcher that runs until it is interrupted."""
     words = ("launch", "--address", server.address, "--chain-id", f"pid{os.urandom(3).hex()}", "--parallelism", "4x")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TEMPORAL_", "SCHEDULER_"))}
     process = subprocess.Popen(
-        arguments_of((*words, "--count", 100_000)),
+        arguments_of((*words, "--count", 100_000, *more)),
         env=kept | {"CAPACITY_STATE_DIR": state_folder} | environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -173,20 +206,24 @@ def launched(server: DevServer, state_folder: str, **environment: str) -> Iterat
 def test_a_running_launcher_is_checked_for_it(devserver: DevServer, capacity: Command, state_folder: str) -> None:
     """--pid says of a running 4x launcher that it is not back, and of one with the variable that it is.
 
-    What it says of the second is what that launcher's own record says at its end.
+    What it says of the second is what that launcher's own metrics say, and its own record at its end.
     """
     with launched(devserver, state_folder, SCHEDULER_BATCH_MAX_PARALLELISM=str(TWO_X)) as process:
         done = capacity("rollback", "--to", "2x", "--pid", process.pid)
     assert done.code == 1
     assert f"NOT the {TWO_X} wanted" in " ".join(done.out.split())
     assert "SCHEDULER_BATCH_MAX_PARALLELISM is set, but only SCHEDULER_MAX_PARALLELISM is read" in done.err
-    with launched(devserver, state_folder, SCHEDULER_MAX_PARALLELISM=str(TWO_X)) as process:
-        done = capacity("rollback", "--to", "2x", "--pid", process.pid, "--format", "json")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    more = ("--metrics-port", port)
+    with launched(devserver, state_folder, *more, SCHEDULER_MAX_PARALLELISM=str(TWO_X)) as process:
         assert process.stderr is not None
         process.stderr.readline()  # its first progress: it launches
+        done = capacity("rollback", "--to", "2x", "--pid", process.pid, "--format", "json")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     found = json.loads(done.out)["process"]
     assert (done.code, found["honoured"], found["parallelism"]) == (0, True, TWO_X)
+    assert found["served"] == TWO_X
     last = json.loads(capacity("runs", "show", "last", "--format", "json").out)
     assert last["parallelism"] == TWO_X

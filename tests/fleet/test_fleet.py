@@ -15,11 +15,14 @@ from pathlib import Path
 
 import pytest
 from fleet_server import Worker, worker
+from google.protobuf.duration_pb2 import Duration
 from real_server import HASTY, runs_by_id
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 
 from capacity.cluster import devserver as embedded
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
+from capacity.fleet.client import Fleet, connected
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.journal import Journal
@@ -29,7 +32,6 @@ from capacity.observe.session import Journaling, launch
 
 pytestmark = pytest.mark.devserver
 LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.rps": "100000"}
-QUEUE = "capacity-fleet"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def named() -> str:
 def ordered(batch: HeightRange, address: str, journal: Path | None = None, **options: object) -> Run:
     """Have a fleet launch a batch."""
     resume = bool(options.pop("resume", False))
-    given = {"parallelism": 8, "policy": HASTY, "fleet": QUEUE, "journaling": Journaling(journal, resume)} | options
+    given = {"parallelism": 8, "policy": HASTY, "fleet": Fleet(), "journaling": Journaling(journal, resume)} | options
     return asyncio.run(asyncio.wait_for(launch(batch, Target(address), **given), 240))  # type: ignore[arg-type]
 
 
@@ -149,7 +151,9 @@ def test_without_a_worker_the_launch_says_so_and_goes_on_when_one_comes(devserve
 
     done: list[Run] = []
     launching = threading.Thread(
-        target=lambda: done.append(ordered(HeightRange(300, name), devserver.address, fleet=queue, on_progress=watch))
+        target=lambda: done.append(
+            ordered(HeightRange(300, name), devserver.address, fleet=Fleet(queue), on_progress=watch)
+        )
     )
     launching.start()
     assert said.wait(10)
@@ -175,7 +179,7 @@ def test_launchers_that_are_killed_lose_nothing(devserver: DevServer) -> None:
         killing = threading.Thread(target=kill, args=(fleet,))
         killing.start()
         try:
-            run = ordered(HeightRange(3000, name), devserver.address, fleet=queue, parallelism=9)
+            run = ordered(HeightRange(3000, name), devserver.address, fleet=Fleet(queue), parallelism=9)
         finally:
             over.set()
             killing.join()
@@ -216,20 +220,37 @@ def test_a_server_that_restarts_in_mid_batch_costs_no_item(devserver: DevServer,
         exactly(again.address, name, 1200)
 
 
-def test_a_throttled_namespace_gets_its_rate_from_the_whole_fleet(tmp_path: Path) -> None:
-    """Four launchers in auto against 40/s keep together to it, with few refusals once they know it."""
+def register(address: str, namespace: str) -> None:
+    """Make a namespace; the server takes some seconds to know it everywhere."""
+
+    async def make() -> None:
+        client = await connected(Target(address), Fleet())
+        day = Duration(seconds=86400)
+        request = RegisterNamespaceRequest(namespace=namespace, workflow_execution_retention_period=day)
+        await client.workflow_service.register_namespace(request)
+
+    asyncio.run(make())
+    _until(lambda: capacity("fleet", "status", "--address", address, "--fleet-namespace", namespace).returncode == 2)
+
+
+def test_a_throttled_namespace_gets_its_rate_from_the_whole_fleet() -> None:
+    """Four launchers in auto against 50/s keep together to it, with few refusals once they know it.
+
+    The fleet's own workflows are in a namespace of their own: in the throttled one they would be refused first.
+    """
     name = named()
-    limits = {**LIMITS, "frontend.namespaceRPS": "40"}
-    with embedded.running(dynamic_config=limits) as server, worker(server.address, 4) as fleet:
-        fleet.wait_ready(4)
-        run = ordered(HeightRange(1400, name), server.address, parallelism="auto")
-        assert (run.scheduled, run.failed, run.not_attempted) == (1400, 0, 0)
-        assert (run.throttle_cause, run.throttle_scope) == ("RPS_LIMIT", "NAMESPACE")
-        steady = [sample for sample in run.series if sample.at > 12][:-2]
-        rate = sum(sample.starts for sample in steady) / sum(sample.seconds for sample in steady)
-        throttled = sum(sample.throttled for sample in steady)
-        assert rate == pytest.approx(40, rel=0.08)
-        assert throttled <= 0.10 * sum(sample.starts for sample in steady)
+    with embedded.running(dynamic_config={**LIMITS, "frontend.namespaceRPS": "50"}) as server:
+        register(server.address, "fleet")
+        with worker(server.address, 4, "--fleet-namespace", "fleet") as fleet:
+            fleet.wait_ready(4)
+            run = ordered(HeightRange(2600, name), server.address, parallelism="auto", fleet=Fleet(namespace="fleet"))
+    assert (run.scheduled, run.failed, run.not_attempted) == (2600, 0, 0)
+    assert (run.throttle_cause, run.throttle_scope) == ("RPS_LIMIT", "NAMESPACE")
+    steady = [sample for sample in run.series if sample.at > 15][:-5]
+    rate = sum(sample.starts for sample in steady) / sum(sample.seconds for sample in steady)
+    throttled = sum(sample.throttled for sample in steady)
+    assert rate == pytest.approx(50, rel=0.08)
+    assert throttled <= 0.10 * sum(sample.starts for sample in steady)
 
 
 def _until(holds: object, seconds: float = 90.0) -> None:

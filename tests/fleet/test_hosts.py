@@ -104,7 +104,7 @@ def test_a_host_that_is_cut_off_in_mid_batch_costs_no_item(hosts: list[str], tmp
         time.sleep(CUT_OFF)
         ip("-n", launchers[0], "link", "set", "eth0", "up")
         output, errors = launch.communicate(timeout=240)
-        assert launch.returncode == 0, errors
+        assert launch.returncode == 0, (output[-3000:], errors)
         run = json.loads(output)
         assert (run["scheduled"], run["failed"], run["not_attempted"]) == (COUNT, 0, 0)
         assert run["verified"] == COUNT

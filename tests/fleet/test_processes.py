@@ -20,6 +20,7 @@ from real_server import HASTY, launched, runs_by_id, wait_for
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
 from capacity.errors import UsageError
+from capacity.fleet.client import Fleet
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.journal import Journal
@@ -142,7 +143,7 @@ def test_a_batch_no_item_of_which_can_succeed_ends_in_one_line(devserver: DevSer
     [
         ({"processes": 0}, "processes is 0; allowed: 1 to 64"),
         ({"processes": 65}, "processes is 65; allowed: 1 to 64"),
-        ({"processes": 2, "fleet": "x"}, "--processes 2 and --fleet exclude each other"),
+        ({"processes": 2, "fleet": Fleet("x")}, "--processes 2 and --fleet exclude each other"),
     ],
 )
 def test_numbers_of_processes_that_make_no_sense_are_refused(options: dict[str, object], words: str) -> None:

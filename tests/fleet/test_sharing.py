@@ -52,3 +52,12 @@ def test_a_launcher_keeps_to_its_share_and_paces_itself() -> None:
     assert setting.limit == 7
     assert setting.pace is not None
     assert 80 <= setting.pace <= 100
+    told.share = Share(7, pace=50.0)
+    assert told.step(Window(0.1, 5, 7.0), 11.0).pace == 50.0, "the whole batch's pace binds where it is lower"
+
+
+@given(limits, launchers, st.floats(1, 1e6))
+def test_shares_of_a_pace_add_up(limit: int, count: int, pace: float) -> None:
+    """Together the launchers that may start anything keep to the pace of the batch."""
+    got = shares(Setting(limit, pace), count)
+    assert sum(share.pace or 0.0 for share in got) == pytest.approx(pace if limit else 0.0)

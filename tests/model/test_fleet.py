@@ -429,7 +429,7 @@ def test_memory_history_visibility_and_storage(calibrations: Calibrations) -> No
     assert (told["history_bytes_longest_run"], told["workflow_state_bytes"]) == (2_000_000, 80_000)
     assert told["visibility_writes_per_second"] == pytest.approx(2 * told["starts_per_second"])
     assert told["stored_bytes"] == pytest.approx(100e6 * 25.1e3)
-    assert told["heartbeats_per_second"] == 40
+    assert told["heartbeats_per_second"] == 20
     assert on(calibrations["devserver"], store="sqlite", cores=2).to_dict()["stored_bytes"] is None
 
 

@@ -28,8 +28,8 @@ def nbval(path: Path, environment: dict[str, str]) -> subprocess.CompletedProces
 
 
 def test_there_is_a_notebook_to_check() -> None:
-    """The explorer's notebook is among those found."""
-    assert "1-explore" in [path.stem for path in NOTEBOOKS]
+    """The four of them."""
+    assert [path.stem for path in NOTEBOOKS] == ["1-explore", "2-measure", "3-launch", "4-decide"]
 
 
 @every_notebook
@@ -57,44 +57,65 @@ def test_every_code_cell_follows_a_sentence(path: Path) -> None:
     assert kinds == ["markdown", "code"] * (len(kinds) // 2)
 
 
+BROKEN = {
+    "1-explore": [
+        ('"384"', '"385"'),
+        (">= 0.95 * max", ">= 1.05 * max"),
+        ("many > 3 * few", "many > 300 * few"),
+    ],
+    "2-measure": [
+        ("== [1, 2, 4, 16]", "== [1, 2, 4, 17]"),
+        ("- 1) < 0.1", "- 1) > 0.1"),
+        ("1 / 3 < ratio < 3", "3 < ratio < 30"),
+        ("flight == 32", "flight == 33"),
+    ],
+    "3-launch": [
+        ("(500, 0, 0)", "(501, 0, 0)"),
+        ("== (0, 500)", "== (0, 499)"),
+        ("whole.session_scheduled == 1000", "whole.session_scheduled == 1001"),
+        ("(500, 500, True)", "(500, 501, True)"),
+    ],
+    "4-decide": [
+        ("{(16, 32)}", "{(16, 33)}"),
+        ("<= comparison.p99.value <=", "<= 10 * comparison.p99.value <="),
+        ("[600, 600]", "[600, 601]"),
+        ("(128, 64)", "(128, 65)"),
+        ("value == 64", "value == 65"),
+    ],
+}
+"""Of each notebook: part of an assertion, and what it must not be."""
+
+
+def with_broken_copies(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the notebook with copies of assertions behind their cells, each with another number, and the copies."""
+    notebook = json.loads(path.read_text())
+    cells: list[dict[str, Any]] = []
+    wrong = dict(BROKEN[path.stem])
+    copies = []
+    for cell in notebook["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        cells.append(cell)
+        for line in "".join(cell["source"]).splitlines():
+            for right in [right for right in wrong if right in line and line.startswith("assert ")]:
+                copies.append(line.replace(right, wrong.pop(right)))
+                cells.append(cell | {"id": f"broken-{len(copies)}", "source": copies[-1]})
+    assert not wrong, "not in the notebook"
+    return notebook | {"cells": cells}, copies
+
+
 @pytest.mark.devserver
 @every_notebook
-def test_it_runs_and_its_checks_hold(
-    path: Path, environment: dict[str, str], require: Callable[[bool, str], None]
+def test_it_runs_and_its_checks_hold_and_a_wrong_number_would_be_seen(
+    path: Path, tmp_path: Path, environment: dict[str, str], require: Callable[[bool, str], None]
 ) -> None:
-    """nbval runs the notebook from top to bottom, its assertions included."""
+    """nbval runs it from top to bottom: each of its cells passes, and each assertion with another number fails."""
     require(importlib.util.find_spec("nbval") is not None, "nbval")
-    done = nbval(path, environment)
-    assert done.returncode == 0, done.stdout[-4000:]
-
-
-BROKEN = [
-    ("tuning_table()", '"384"', '"385"'),
-    ("to_frame()", ">= 0.95 * max", ">= 1.05 * max"),
-    ("cores.value = 200", "> 3 * few", "> 300 * few"),
-]
-"""A part of a cell of 1-explore, a number in it, and a wrong one."""
-
-
-@pytest.mark.parametrize(("cell", "right", "wrong"), BROKEN, ids=["table", "prediction", "controls"])
-def test_a_wrong_number_would_be_seen(
-    tmp_path: Path,
-    environment: dict[str, str],
-    require: Callable[[bool, str], None],
-    cell: str,
-    right: str,
-    wrong: str,
-) -> None:
-    """A copy that expects another number fails in that cell and no other, so the check above can fail."""
-    require(importlib.util.find_spec("nbval") is not None, "nbval")
-    (source,) = (path for path in NOTEBOOKS if path.stem == "1-explore")
-    notebook = json.loads(source.read_text())
-    kept = [each for each in notebook["cells"] if each["cell_type"] == "code"]
-    (changed,) = (each for each in kept if cell in "".join(each["source"]))
-    assert right in "".join(changed["source"])
-    changed["source"] = [line.replace(right, wrong) for line in changed["source"]]
-    broken = tmp_path / "broken.ipynb"
-    broken.write_text(json.dumps(notebook | {"cells": kept[: kept.index(changed) + 1]}))
-    done = nbval(broken, environment)
-    assert (done.returncode, "1 failed" in done.stdout) == (1, True), done.stdout[-4000:]
-    assert wrong.strip(">") in done.stdout
+    notebook, copies = with_broken_copies(path)
+    copy = tmp_path / path.name
+    copy.write_text(json.dumps(notebook))
+    done = nbval(copy, environment)
+    counts = f"{len(copies)} failed, {len(notebook['cells']) - len(copies)} passed"
+    assert (done.returncode, counts in done.stdout) == (1, True), done.stdout[-4000:]
+    assert done.stdout.count("AssertionError") >= len(copies)
+    assert all(line in done.stdout for line in copies)

@@ -100,7 +100,7 @@ RECORDED: dict[str, tuple[Series, Series]] = {
 """For each alert series a little beyond its limit, and a little inside."""
 
 
-def one_test(alert: str, series: Series, fires: bool, minutes: int = 15) -> dict[str, Any]:
+def one_test(alert: str, series: Series, fires: bool, minutes: int = 7) -> dict[str, Any]:
     """Ask, after so many minutes, whether the alert is firing."""
     sample = {"labels": "{}", "value": 1}
     return {
@@ -173,7 +173,7 @@ def test_what_a_person_reads_has_value_and_limit(promtool: str, tmp_path: Path) 
     test = one_test(rule.name, RECORDED[rule.name][0], True)
     test["alert_rule_test"] = [
         {
-            "eval_time": "15m",
+            "eval_time": "7m",
             "alertname": rule.name,
             "exp_alerts": [
                 {

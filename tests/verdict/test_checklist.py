@@ -92,7 +92,7 @@ def test_a_healthy_run_passes_all_that_is_critical() -> None:
     found = checked(recorded())
     assert (found.verdict, found.exit_code) == ("pass", 0)
     assert [c.key for c in found.of("fail")] == ["throughput", "batch_duration"]
-    assert found.sentence().startswith("PASS: all 9 critical checks hold; 1 warning: throughput, sustained 300/s")
+    assert found.sentence().startswith("PASS: all 9 critical checks hold; 1 warning: sustained throughput 300/s")
 
 
 def test_both_throughputs_are_shown() -> None:
@@ -200,6 +200,7 @@ def test_without_a_prediction_its_share_is_not_measured() -> None:
         (None, "--baseline"),
         (recorded(rate=600, parallelism=64), "18,000 items"),
         (recorded(parallelism=128), "not fewer"),
+        (recorded(parallelism=64, processes=2), "the baseline has 2 launcher processes, this run 1"),
     ],
 )
 def test_memory_overhead_needs_a_like_baseline(baseline: Run | None, why: str) -> None:
@@ -214,6 +215,17 @@ def test_the_baselines_figures_stand_beside() -> None:
     found = one(checked(recorded(p99=0.02), baseline=recorded(p99=0.006, parallelism=64)), "start_p99")
     assert (found.value, found.baseline_value) == (0.02, 0.006)
     assert "baseline run: 6 ms" in found.explanation
+
+
+def test_the_launchers_cpu_is_that_of_one_process() -> None:
+    """1.2 CPUs are beyond what one launcher process can use, and room to spare for two."""
+    busy = watched(launcher={"cpus_used": 1.2})
+    alone, two = (
+        one(checked(recorded(**busy)), "launcher_cpu"),
+        one(checked(recorded(processes=2, **busy)), "launcher_cpu"),
+    )
+    assert (alone.state, two.state, two.value) == ("fail", "pass", 0.6)
+    assert "of each of 2 processes" in two.explanation
 
 
 def test_a_p99_of_a_few_starts_is_none() -> None:
@@ -334,8 +346,18 @@ def test_text_fits_80_columns_and_holds_every_check(run: Run) -> None:
     lines = report.as_text(found).splitlines()
     assert max(map(len, lines)) <= 80
     for each in found.checks:
-        state = {"fail": "FAIL"}.get(each.state, each.state)
+        state = "FAIL" if (each.state, each.severity) == ("fail", "critical") else each.state
         assert any(line.startswith(state) and each.title in line for line in lines), each.key
+
+
+def test_what_failed_says_what_to_do() -> None:
+    """Each failed critical check has a next step below the verdict, in every form; a run that passes has none."""
+    failed, passed = checked(recorded(p99=0.3, **watched(launcher={"cpus_used": 0.95}))), checked(recorded())
+    assert [title for title, _ in failed.advice()] == ["launcher CPU", "p99 of a start"]
+    for form in (report.as_text, report.as_markdown, report.as_html):
+        assert "capacity rollback --to 2x" in " ".join(form(failed).replace("&#x27;", "'").split())
+        assert "capacity rollback" not in form(passed)
+    assert failed.to_dict()["advice"].keys() == {"launcher CPU", "p99 of a start"}
 
 
 def test_markdown_has_a_row_of_six_cells_per_check() -> None:
@@ -360,4 +382,4 @@ def test_html_escapes_what_a_server_said() -> None:
     found = checked(recorded(failed=1, errors={"<script>": 1}))
     for text in (found._repr_html_(), report.as_page(found)):
         assert "<script>" not in text
-        assert ">FAIL</td>" in text
+        assert ">FAIL</b>" in text

@@ -10,7 +10,8 @@ import pytest
 
 from capacity.experiment.blocks import Block, orders
 from capacity.model.measurement import Flag, Point
-from capacity.verdict.comparison import MARGIN, Comparison, Ratio, blocks_needed, compare, estimate
+from capacity.verdict.comparison import Comparison, compare
+from capacity.verdict.ratio import MARGIN, Ratio, blocks_needed, estimate
 
 
 def point(throughput: float, p99: float = 0.05, **changed: object) -> Point:
@@ -141,6 +142,7 @@ NOISE = [0.01, -0.01, 0.005, -0.005, 0.008, -0.008]
         (0.99, 4.3, 0.5, "keep", "p99 4.3 x"),
         (0.99, 4.3, 3.0, "keep", "keep 2x"),
         (1.4, 1.0, 1.0, "take", "take 4x"),
+        (1.4, 1.08, 8.0, "take", "take 4x, if a longer p99 will do: whether it has one is not settled"),
         (1.4, 3.0, 1.0, "trade", "only where that p99 will do"),
         (0.6, 0.3, 1.0, "trade", "keep 2x unless p99 is what counts"),
         (0.6, 1.0, 1.0, "keep", "keep 2x"),
@@ -148,12 +150,14 @@ NOISE = [0.01, -0.01, 0.005, -0.005, 0.008, -0.008]
         (1.0, 1.0, 0.5, "keep", "keep 2x"),
         (1.01, 1.0, 8.0, "open", "more blocks would settle"),
         (1.05, 3.0, 8.0, "keep", "more blocks would settle"),
+        (1.01, 1.0, 40.0, "open", "make them longer (--seconds)"),
     ],
 )
 def test_the_verdict(throughput: float, p99: float, noise: float, decision: str, words: str) -> None:
     """Each combination of more, fewer or as many starts and of latency has its decision and its sentence."""
     first = [(300.0, 0.05)] * 6
-    second = [(300 * throughput * (1 + noise * each), 0.05 * p99 * (1 + each)) for each in NOISE]
+    tail = noise if p99 < 2 else 1
+    second = [(300 * throughput * (1 + noise * each), 0.05 * p99 * (1 + tail * each)) for each in NOISE]
     found = compare(blocks_of(first, second), "2x", "4x")
     assert found.decision == decision, found.verdict
     assert words in found.verdict

@@ -19,7 +19,8 @@ from capacity.experiment.pressure import STOCK_QUERIES, Index, Pressure, press
 from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
 from capacity.model.measurement import StatementShare, Storage
-from capacity.verdict.levers import DOUBT, Levers, confirmation, levers, measured_here, saved_cpu
+from capacity.verdict.confirmation import confirmation
+from capacity.verdict.levers import DOUBT, Lever, Levers, levers, measured_here, saved_cpu, visibility_insert
 
 INSERT = StatementShare(
     query="INSERT INTO executions_visibility (namespace_id) VALUES ($1)",
@@ -125,10 +126,30 @@ def test_the_cpu_is_that_of_this_machine(calibration: Calibration) -> None:
 def test_what_a_comparison_says_of_a_lever(candidate: str, interval: list[float] | None, words: str) -> None:
     """A comparison whose candidate names a lever confirms it, refutes it, or leaves it open; another says nothing."""
     told = confirmation(
-        "indexes", [{"candidate": candidate, "throughput_ratio": 1.04, "throughput_interval": interval}]
+        Lever("indexes", "without", 0.05, 0.03, 0.07),
+        [{"candidate": candidate, "throughput_ratio": 1.04, "throughput_interval": interval}],
     )
     assert words in told
     assert bool(told) == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ([1.02, 1.10], "the model's +5% lies in that"),
+        ([1.06, 1.12], "does not, but its own interval, [+3, +7], has part of that"),
+        ([1.10, 1.20], "is too small: their waits for WAL and locks, which it does not count, went as well"),
+        ([1.00, 1.02], "is too large: of an index's time more is waiting here"),
+    ],
+)
+def test_whether_the_model_was_right(interval: list[float], words: str) -> None:
+    """The model's estimate is held against the measured interval: inside, or why not."""
+    found = {"candidate": "8,unused-indexes=dropped", "throughput_ratio": 1.08, "throughput_interval": interval}
+    found |= {"cpu_ratio": 0.9, "cpu_interval": [0.88, 0.93]}
+    told = confirmation(Lever("indexes", "without", 0.05, 0.03, 0.07), [found])
+    assert words in told
+    assert "CPU of a start -10% [-12, -7]" in told
+    assert confirmation(Lever("shards", "x", 0.5, 0.4, 0.6), [{**found, "candidate": "shards=9"}]).endswith("sweep'")
 
 
 def test_it_shows_itself(calibration: Calibration) -> None:
@@ -172,5 +193,8 @@ def test_a_fresh_stack_before_and_after_its_indexes_are_dropped(fresh: ClusterSt
     after, _, _ = press(target, here, 8, 6.0)
     fell = total - (after.storage.main + after.storage.visibility)
     assert fell == pytest.approx(saving.bytes, rel=0.25)
+    inserts = [visibility_insert(each.storage.statements) for each in (before, after)]
+    if inserts[1] is not None and inserts[0] is not None:  # it may be among the longest no more
+        assert inserts[1].seconds_per_start < 0.8 * inserts[0].seconds_per_start
     assert all(each.key != "indexes" for each in levers(after, described, calibration).levers)
     assert {index.name for index in after.indexes} >= STOCK_QUERIES

@@ -19,6 +19,7 @@ import yaml
 from capacity.errors import CapacityError, UsageError
 from capacity.rules import environment_override, parallelism, pool_plan
 from capacity.verdict import running
+from capacity.verdict.logged import logged
 from capacity.verdict.rollback import Setting, rollback
 from tests.conftest import Require
 
@@ -95,6 +96,15 @@ def test_before_and_after_are_the_rules_on_the_named_cpus() -> None:
     assert (found.before.value, found.after.value) == (128, 64)
     assert found.before.reason == "32 CPUs x 4 = 128"
     assert "64 is 2x on 32 CPUs" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(
+    ("source", "to", "cpus", "told"), [("4x", "2x", 32, False), ("2x", "4x", 32, True), ("8x", "4x", 200, True)]
+)
+def test_what_takes_nothing_back_is_told(source: str, to: str, cpus: int, told: bool) -> None:
+    """Going up, or from one number to the same (both are cut to 512), is named before all else."""
+    found = rollback(Setting.of(to), source=Setting.of(source), cpus=cpus)
+    assert ("this is no way back" in found.notes[0]) is told
 
 
 @pytest.mark.parametrize("text", ["auto", "0", "0x", "-4", "2.5x", "", "x", "64 ", "٤"])
@@ -209,3 +219,36 @@ def test_what_may_not_be_read_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(running, "PROC", tmp_path)
     with pytest.raises(CapacityError, match=r"cannot read the environment of process 7: .*as root"):
         running.running(7, 3, cpus=2)
+
+
+# -- the scheduler's own log -------------------------------------------------------------------------------------------
+
+DONE = 'msg="Batch workflow scheduling completed" chain_id=1 scheduled={} failed={} parallelism={}'
+JSON_LINE = '{{"msg":"Batch workflow scheduling completed","scheduled":{},"failed":{},"parallelism":{}}}'
+
+
+@pytest.mark.parametrize("form", [DONE, JSON_LINE])
+@pytest.mark.parametrize(
+    ("batches", "line", "value"),
+    [
+        ([(1000, 0, 64)], 1, 64),
+        ([(1000, 0, 128), (1000, 0, 64)], 2, 64),
+        ([(1000, 0, 64), (1000, 0, 128)], 2, 128),
+        ([(1000, 0, 64), (64, 0, 64)], 1, 64),  # a batch of 64 hides a pool of 128: it does not tell
+        ([(1000, 0, 64), (60, 40, 100)], 2, 100),  # a batch of 100 with 100 in flight refutes 64
+        ([(1000, 0, 64), (10, 0, 10)], 1, 64),
+        ([(10, 90, 64)], 1, 64),
+    ],
+)
+def test_the_last_line_that_tells_counts(form: str, batches: list[tuple[int, int, int]], line: int, value: int) -> None:
+    """Of a log the last batch larger than the pool tells; its number is cut to the batch, as the original's was."""
+    found = logged(["started", *(form.format(*batch) for batch in batches), "idle"], 64, "s.log")
+    assert (found.line - 1, found.parallelism, found.honoured) == (line, value, value == 64)
+    assert ("as wanted" in found.sentence()) is (value == 64)
+
+
+@pytest.mark.parametrize("lines", [[], ["no number here"], [DONE.format(5, 0, 5)], ["max_parallelism=64"]])
+def test_a_log_that_does_not_tell_proves_nothing(lines: list[str]) -> None:
+    """Without a telling line nothing is said to be honoured: one line, and what to look for."""
+    with pytest.raises(CapacityError, match="no line tells how many are in flight"):
+        logged(lines, 64)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from capacity.experiment.soaking import Reading
 from capacity.verdict.soak import Growth, Soak, judge, slope
@@ -158,6 +159,9 @@ def test_a_slope_scales_with_its_units() -> None:
     assert slow is not None
     assert (other.value, other.high) == pytest.approx((2 * one.value, 2 * one.high))
     assert slow.value == pytest.approx(one.value / 2)
+    few = slope(x[:20], y[:20])
+    assert few is not None
+    assert few.value == pytest.approx(stats.theilslopes(y[:20], x[:20])[0])
     flat = slope(x, np.full(30, 5.0), quantum=1.0)
     assert flat is not None
     assert (flat.low, flat.value, flat.high) == pytest.approx((-1 / 29, 0, 1 / 29))

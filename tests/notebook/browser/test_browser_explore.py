@@ -10,21 +10,23 @@ from typing import Any
 
 import pytest
 
+from tests.notebook.browser.pages import FAILED_CELL, figure_drawn, reloaded, tabbed
+
 pytestmark = pytest.mark.browser
 
 LINES = ".jp-OutputArea .js-plotly-plot .scatterlayer .js-line"  # without those of the legend
 FIGURE = ".jp-OutputArea .js-plotly-plot"
 ROOT = ".jp-OutputArea-output:has(.cap-number)"
 PNG = b"\x89PNG\r\n\x1a\n"
-REACHABLE = f"""() => [...document.querySelector('{ROOT}').querySelectorAll('input, select, button, [role=slider]')]
-    .filter(each => each.checkVisibility() && !each.disabled).length"""
-FOCUSED = f"() => Boolean(document.activeElement && document.activeElement.closest('{ROOT}'))"
 
 
-@pytest.fixture
-def expect() -> Any:
-    """Playwright's assertions, which wait."""
-    return pytest.importorskip("playwright.sync_api").expect
+@pytest.fixture(scope="module")
+def explored(opened: Any) -> Any:
+    """1-explore.ipynb, run to its end."""
+    page = opened("1-explore.ipynb", height=1000)
+    page.set_default_timeout(30_000)
+    figure_drawn(page, ROOT)
+    return page
 
 
 @pytest.fixture
@@ -55,17 +57,9 @@ def slider(page: Any, name: str) -> Any:
     return page.locator(ROOT).get_by_role("slider", name=f"{name}, slider", exact=True)
 
 
-def ax_name(page: Any, session: Any) -> str:
-    """The name of the focused element in Chromium's accessibility tree."""
-    focused = session.send("Runtime.evaluate", {"expression": "document.activeElement"})["result"]["objectId"]
-    tree = session.send("Accessibility.getPartialAXTree", {"objectId": focused, "fetchRelatives": False})
-    name = str(tree["nodes"][0].get("name", {}).get("value", ""))
-    return re.sub("[\ue000-\uf8ff]", "", name).strip()  # a button's icon is a letter of its font
-
-
 def test_no_cell_failed(page: Any, expect: Any) -> None:
     """Every cell of the notebook ran without an error, its assertions included."""
-    expect(page.locator('.jp-OutputArea [data-mime-type="application/vnd.jupyter.error"]')).to_have_count(0)
+    expect(page.locator(FAILED_CELL)).to_have_count(0)
     expect(page.locator(".jp-OutputArea", has_text="| 128 | 256 | 512* |").first).to_be_attached()
 
 
@@ -129,19 +123,11 @@ def test_an_absurd_number_is_refused_beside_its_box(page: Any, expect: Any) -> N
 
 def test_every_control_is_reached_and_named_by_keyboard(page: Any) -> None:
     """Tab goes through every box, list, slider and button, each with a name in the accessibility tree."""
-    session = page.context.new_cdp_session(page)
-    session.send("Accessibility.enable")
-    there = page.evaluate(REACHABLE)
-    page.locator(ROOT).get_by_label("CPUs", exact=True).focus()
-    names = []
-    while page.evaluate(FOCUSED) and len(names) < 200:
-        names.append(ax_name(page, session))
-        page.keyboard.press("Tab")
+    names, there = tabbed(page, ROOT)
     assert len(names) == there, names
     assert all(names), names
     assert {"CPUs", "CPUs, slider", "Cluster", "Calibration", "p99 wanted (ms)", "Save CSV"} <= set(names)
     assert len(set(names)) == len(names)
-    session.detach()
 
 
 def test_a_fold_opens_and_sizes_by_keyboard(page: Any, expect: Any) -> None:
@@ -203,17 +189,7 @@ def test_a_reload_keeps_the_current_figure(page: Any, expect: Any) -> None:
     """After a save and a reload the figure shows what was current, not what was first."""
     type_into(page, "CPUs", 96)
     expect(title(page)).to_contain_text("4x on 96 CPUs")
-    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-    for last in (False, False, True):
-        page.capacity_too_busy.clear()
-        page.reload()
-        try:
-            expect(title(page)).to_contain_text("4x on 96 CPUs", timeout=25_000)
-            break
-        except AssertionError:
-            # The libraries' time limits are theirs; what is claimed here is what the figure shows once it loads.
-            if last or not page.capacity_too_busy:
-                raise
+    reloaded(page, lambda: expect(title(page)).to_contain_text("4x on 96 CPUs", timeout=25_000))
     expect(page.locator(LINES)).to_have_count(4)
     expect(marked(page)).to_have_text(re.compile("now.*384", re.DOTALL))
 

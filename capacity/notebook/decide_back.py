@@ -1,0 +1,75 @@
+"""The way back from the candidate to the baseline, for a machine of so many CPUs. It prints, and changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from capacity.errors import CapacityError
+from capacity.notebook.decide_tables import rollback_html
+from capacity.notebook.launch_field import Field, alert, whole
+
+if TYPE_CHECKING:
+    from capacity.verdict.rollback import Rollback, Setting
+
+
+class Back:
+    """Two settings and a number of CPUs; below them the lines to copy.
+
+    Attributes
+    ----------
+    source, target, cpus : Field
+        What holds now, what shall hold, and on how many CPUs; empty CPUs are this machine's.
+    rollback : Rollback, optional
+        None: one of them is refused.
+    """
+
+    def __init__(self, source: str, target: str, cpus: int | None) -> None:
+        self.source = Field("Back from", source, lambda text: _setting(text, "back from"))
+        self.target = Field("Back to", target, lambda text: _setting(text, "back to"))
+        self.cpus = Field("CPUs there", "" if cpus is None else str(cpus), _cpus, hint="of the scheduler's machine")
+        self.lines = widgets.HTML()
+        self.rollback: Rollback | None = None
+        self._taken = source, target
+        self._fields: tuple[Field[Any], ...] = (self.source, self.target, self.cpus)
+        for field in self._fields:
+            field.on_change = self._follow
+        row = {"flex_flow": "row wrap", "grid_gap": "0 24px"}
+        boxes = widgets.HBox([field.view for field in self._fields], layout=row)
+        self.view = widgets.VBox([boxes, self.lines], layout={"overflow": "visible"})
+        self._follow()
+
+    def take(self, source: str, target: str) -> None:
+        """Stand at the settings that are compared, as soon as they are other ones."""
+        if (source, target) != self._taken:
+            self._taken = source, target
+            self.source.box.value, self.target.box.value = source, target
+
+    def _follow(self) -> None:
+        from capacity.verdict.rollback import rollback
+
+        refused: list[str] = []
+        read: list[Any] = []
+        for field in self._fields:
+            try:
+                read.append(field.read())
+            except CapacityError as error:
+                refused.append(str(error))
+        self.rollback = None
+        if refused:
+            self.lines.value = alert(f"No way back: {refused[0]}")
+            return
+        source, target, cpus = read
+        self.rollback = rollback(target, source=source, cpus=cpus)
+        self.lines.value = rollback_html(self.rollback)
+
+
+def _setting(text: str, name: str) -> Setting:
+    from capacity.verdict.rollback import Setting
+
+    return Setting.of(text, name)
+
+
+def _cpus(text: str) -> int | None:
+    return whole("CPUs there", 1, 4096)(text) if text else None

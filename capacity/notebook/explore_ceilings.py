@@ -1,0 +1,85 @@
+"""What caps a cluster's starts, by name: its stations by the calibration's demands, and its configured rates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Final
+
+from capacity.figures import Across
+from capacity.model.calibration import Calibration
+from capacity.model.cluster import CLOUD, Cluster
+from capacity.model.limits import ceilings
+from capacity.model.network import Parameters, Structure
+from capacity.model.prediction import structure_for
+
+_VERY_MANY: Final = 1e6
+"""CPUs, or locks, that never bind."""
+
+
+def stations_of(cluster: Cluster) -> Structure:
+    """The stations; those of Temporal Cloud are not known, and very many: infinity has no product with 0."""
+    structure = structure_for(cluster)
+    if cluster.store != "cloud":
+        return structure
+    return replace(structure, cpus=_VERY_MANY, locks=int(_VERY_MANY), connections=math.inf)
+
+
+def ceilings_of(cluster: Cluster, calibration: Calibration) -> tuple[Across, ...]:
+    """Stations by the calibration's demands, and configured rates; equal ones as one, lowest first."""
+    structure, demands = stations_of(cluster), calibration.demands
+    named: dict[float, list[str]] = {}
+    for rate, name in (*_stations(structure, demands, cluster), *_rates(cluster)):
+        if math.isfinite(rate):
+            named.setdefault(round(rate, 6), []).append(name)
+    rates = sorted(named)
+    return tuple(Across(rate, ", ".join(named[rate]), binds=rate == rates[0]) for rate in rates)
+
+
+def _stations(structure: Structure, demands: Parameters, cluster: Cluster) -> list[tuple[float, str]]:
+    own = demands.launcher_idle if structure.shares_cpus else 0.0
+    loops = (structure.launchers / demands.launcher, resource_name("launcher", cluster))
+    if cluster.store == "cloud":
+        return [loops]
+    if structure.database_cpus is None:
+        found = [(structure.cpus / (demands.cpu + own), resource_name("CPUs", cluster))]
+    else:
+        server = demands.cpu * (1 - demands.database)
+        found = [(structure.cpus / server if server else math.inf, resource_name("server CPUs", cluster))]
+        database = demands.cpu * demands.database
+        if database:
+            found.append((structure.database_cpus / database, resource_name("database CPUs", cluster)))
+    if demands.lock:
+        found.append((structure.locks / demands.lock, resource_name(structure.lock_name, cluster)))
+        if math.isfinite(structure.connections):
+            found.append((structure.connections / demands.lock, resource_name("connections", cluster)))
+    return [*found, loops]
+
+
+def _rates(cluster: Cluster) -> list[tuple[float, str]]:
+    found = (ceiling for ceiling in ceilings(cluster) if ceiling.known and ceiling.caps_starts)
+    keys = (*cluster.limits, *CLOUD)
+    return [
+        (ceiling.rate, f"{ceiling.key} x {ceiling.hosts}" if ceiling.hosts > 1 else ceiling.key)
+        for ceiling in found
+        if ceiling.key in keys
+    ]
+
+
+def resource_name(resource: str, cluster: Cluster) -> str:
+    """Name a resource with how many there are of it."""
+    counts = {
+        "CPUs": cluster.cores,
+        "server CPUs": cluster.server_cores,
+        "database CPUs": cluster.database_cores,
+        "shard locks": cluster.shards * cluster.shard_io_concurrency,
+        "connections": cluster.max_conns * cluster.history_hosts,
+        "launcher": cluster.launcher_processes,
+    }
+    name = {"shard locks": "shards", "launcher": "launcher process"}.get(resource, resource)
+    many = counts.get(resource)
+    if many is None:
+        return name
+    if resource == "launcher" and many > 1:
+        name = "launcher processes"
+    return f"{many:,} {name.removesuffix('s') if many == 1 and name.endswith('s') and resource != 'launcher' else name}"

@@ -1,0 +1,102 @@
+"""What a scheduler's own log says it has in flight: the proof that a rollback took effect, wherever it runs.
+
+The original logs ``parallelism`` with each batch, cut to the batch's own size: a batch no larger than that number
+says only that the pool is no smaller. Such a line counts where it alone refutes, else it is passed over.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from capacity.errors import CapacityError, UsageError
+
+_FIELD: Final = re.compile(r"\b(parallelism|scheduled|failed)[\"']?\s*[:=]\s*[\"']?([0-9]{1,9})\b")
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What a log says, against what it should.
+
+    Parameters
+    ----------
+    source : str
+        The file, or standard input.
+    parallelism : int
+        Starts in flight by the last line that tells.
+    line : int
+        Its number in the log, from 1.
+    wanted : int
+        What it should be.
+    """
+
+    source: str
+    parallelism: int
+    line: int
+    wanted: int
+
+    @property
+    def honoured(self) -> bool:
+        """Whether it has the wanted number in flight."""
+        return self.parallelism == self.wanted
+
+    def sentence(self) -> str:
+        """Return it in words."""
+        verdict = "as wanted" if self.honoured else f"NOT the {self.wanted:,} wanted: the setting did not reach it"
+        return f"log {self.source}, line {self.line:,}: it has {self.parallelism:,} in flight: {verdict}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {**asdict(self), "honoured": self.honoured, "sentence": self.sentence()}
+
+
+def logged(lines: Iterable[str], wanted: int, source: str = "-") -> Logged:
+    """Return what the last line that tells has for ``parallelism``, in JSON, logfmt or the like.
+
+    Raises
+    ------
+    CapacityError
+        If no line tells.
+
+    Examples
+    --------
+    >>> logged(['msg="Batch workflow scheduling completed" scheduled=1000 failed=0 parallelism=64'], 64).honoured
+    True
+    """
+    found: Logged | None = None
+    for number, line in enumerate(lines, 1):
+        fields = {name: int(value) for name, value in _FIELD.findall(line)}
+        value = fields.get("parallelism")
+        if value is None:
+            continue
+        whole = "scheduled" not in fields or fields["scheduled"] + fields.get("failed", 0) > value
+        if whole or value > wanted:
+            found = Logged(source, value, number, wanted)
+    if found is None:
+        raise CapacityError(
+            f"log {source}: no line tells how many are in flight",
+            allowed="lines with parallelism=N, of batches larger than that",
+            next_step="take a log that has a batch since the restart",
+        )
+    return found
+
+
+def read_log(path: Path, wanted: int) -> Logged:
+    """Read a log; ``-`` is standard input.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read.
+    """
+    if str(path) == "-":
+        return logged(sys.stdin, wanted, "on standard input")
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            return logged(lines, wanted, str(path))
+    except OSError as error:
+        raise UsageError(f"log {path}: {error.strerror}", next_step="pass a file, or - for standard input") from error
