@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 LOOK: Final = 1.0
 """Seconds between two looks at the fleet."""
+ORDER_WITHIN: Final = 20.0
+"""Seconds for which an order is tried again."""
 TIMEOUT: Final = 5.0
 
 
@@ -193,7 +195,7 @@ class FleetBatch:
         The first interrupt ends the batch on the fleet too; the second leaves without waiting for that.
         """
         client = await connected(self._target, self._fleet)
-        handle = await self._order(client)
+        handle = await self._ordered(client)
         answer = asyncio.create_task(self._answer(handle))
         try:
             while not answer.done() and not (abort and abort.is_set()):
@@ -233,6 +235,23 @@ class FleetBatch:
         with contextlib.suppress(RPCError):  # the next look tries again
             await handle.signal(LaunchBatch.stop)
             self._stopping = "stopped by the user"
+
+    async def _ordered(self, client: Client) -> WorkflowHandle[LaunchBatch, BatchDone]:
+        """Order the batch, and try again for a while where the server refuses in passing."""
+        from temporalio.service import RPCError, RPCStatusCode
+
+        passing = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.RESOURCE_EXHAUSTED)
+        until = time.monotonic() + ORDER_WITHIN
+        while True:
+            try:
+                return await self._order(client)
+            except RPCError as error:
+                if error.status not in passing or time.monotonic() > until:
+                    raise ClusterError(
+                        f"{self._target.address} does not take the order: {error.message}",
+                        next_step="see the server's log; nothing was started",
+                    ) from None
+                await asyncio.sleep(LOOK)
 
     async def _order(self, client: Client) -> WorkflowHandle[LaunchBatch, BatchDone]:
         """Start the batch's workflow, or take up the one that runs; fetch what an ended one did."""
