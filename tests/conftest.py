@@ -19,6 +19,15 @@ LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.
 """Request limits out of the way, so that the machine is what binds."""
 
 Require = Callable[[bool, str], None]
+SLOW = ("model/test_coverage", "model/test_simulation", "model/test_sizing", "model/test_fleet", "notebook/")
+"""Where a test without a server may take seconds."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what starts a process of the command line, or computes for seconds."""
+    for item in items:
+        if "capacity" in getattr(item, "fixturenames", ()) or any(part in item.nodeid for part in SLOW):
+            item.add_marker("slow")
 
 
 def require_component(component_present: bool, what: str) -> None:

@@ -30,8 +30,8 @@ async def serve(
 ) -> None:
     """Keep so many launcher processes at work until told to stop; then they drain.
 
-    `own_namespace` is where the fleet's own workflows are, by default that of the batches. In one of its own they do not
-    count against the request limit of the batches' namespace, which refuses such calls first.
+    `own_namespace` is where the fleet's own workflows are, by default that of the batches. In one of its own they do
+    not count against the request limit of the batches' namespace, which refuses such calls first.
 
     Raises
     ------

@@ -28,6 +28,13 @@ _EXISTING = (
 )
 
 
+_LAUNCHERS = (
+    ("this kernel", "here"),
+    ("several processes of this machine", "processes"),
+    ("a fleet: capacity fleet worker", "fleet"),
+)
+
+
 class LaunchForm(Panel):
     """A launch to fill in, and the panel that runs it, with a live figure.
 
@@ -44,9 +51,9 @@ class LaunchForm(Panel):
 
     Attributes
     ----------
-    address, namespace, allow, count, height, chain, items, parallelism, rate : Field
+    address, namespace, allow, count, height, chain, items, parallelism, rate, processes : Field
         The boxes; set `.box.value` to type into one from a cell.
-    source, existing : ipywidgets.Dropdown
+    source, existing, launcher : ipywidgets.Dropdown
     worker : ipywidgets.Checkbox
     guard : ipywidgets.HTML
         Whether the target is allowed, why, and what would allow it.
@@ -74,13 +81,15 @@ class LaunchForm(Panel):
         self.existing = choice("An id that exists", _EXISTING, "skip")
         self.parallelism = Field("Parallelism", "auto", str, options=("auto", "2x", "4x", "8x", "16", "64", "256"))
         self.rate = Field("Rate (starts/s)", "", _rate, hint="empty: no fixed rate")
+        self.launcher = choice("Launched by", _LAUNCHERS, "here")
+        self.processes = Field("Processes", "2", whole("processes", 1, 64))
         self.worker = ticked("Run a worker too; wait until all complete")
         self.how = widgets.HTML(layout={"margin": "0 0 0 11.3em", "max_width": "24em"})
         self._fields = (
             *(self.address, self.namespace, self.allow, self.count, self.height, self.chain),
-            *(self.items, self.parallelism, self.rate),
+            *(self.items, self.parallelism, self.rate, self.processes),
         )
-        self._choices = (self.source, self.existing, self.worker)
+        self._choices = (self.source, self.existing, self.launcher, self.worker)
         super().__init__(launch=launch, figure=True)
         for each in self._fields:
             each.on_change = self._follow
@@ -98,6 +107,8 @@ class LaunchForm(Panel):
         for field in (self.count, self.height, self.chain):
             field.view.layout.display = "" if heights else "none"
         self.items.view.layout.display = "none" if heights else ""
+        several = self.launcher.value == "processes"
+        self.processes.view.layout.display = "" if several else "none"
         refused: list[str] = []
 
         def tried(read: Callable[[], Any]) -> Any:
@@ -111,10 +122,13 @@ class LaunchForm(Panel):
         if target is not None:
             tried(lambda: self._guarded(target, allowed))
         batch, control = tried(self._batch), tried(self._control)
+        processes = tried(self.processes.read) if several else 1
+        fleet = self.launcher.value == "fleet"
         if refused:
             self.prepare(None, refused[0])
         else:
-            self.prepare(Request(batch, target, **control, with_worker=self.worker.value, allowed=allowed))
+            more = {"with_worker": self.worker.value, "allowed": allowed, "processes": processes, "fleet": fleet}
+            self.prepare(Request(batch, target, **control, **more))
 
     def _where(self) -> Target:
         from dataclasses import replace
@@ -199,7 +213,10 @@ class LaunchForm(Panel):
         groups = (
             ("Where", (self.address.view, self.guard, self.namespace.view, self.allow.view)),
             ("What", (self.source, self.count.view, self.height.view, self.chain.view, self.items.view, self.existing)),
-            ("How", (self.parallelism.view, self.how, self.rate.view, self.worker)),
+            (
+                "How",
+                (self.parallelism.view, self.how, self.rate.view, self.launcher, self.processes.view, self.worker),
+            ),
         )
         column = {"flex": "1 1 30em", "min_width": "min(30em, 100%)", "max_width": "34em", "overflow": "visible"}
         columns = [

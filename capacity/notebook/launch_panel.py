@@ -206,8 +206,12 @@ class Panel:
         from capacity.observe import session  # gRPC comes with it
 
         launch = self._launch or session.launch
+        from capacity.fleet.client import Fleet
+
         more: dict[str, Any] = {"rate": request.rate} if request.rate is not None else {}
         more |= {"with_worker": True} if request.with_worker else {}
+        more |= {"processes": request.processes} if request.processes > 1 else {}
+        more |= {"fleet": Fleet()} if request.fleet else {}
         more |= {"journaling": session.Journaling(journal, resume=True)} if journal else {}
         return await launch(
             request.batch,

@@ -20,3 +20,5 @@ class Request:
     rate: float | None = None
     with_worker: bool = False
     allowed: tuple[str, ...] = ()
+    processes: int = 1
+    fleet: bool = False

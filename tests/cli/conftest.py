@@ -36,6 +36,24 @@ def arguments_of(words: tuple[object, ...]) -> list[str]:
 
 
 @pytest.fixture
+def in_process(state_folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The same within the process of the tests: for what is refused before anything begins, in a tenth of the time."""
+    from capacity.cli import run as command
+
+    def run(*words: object, **environment: str) -> Finished:
+        for name in [name for name in os.environ if name.startswith(("TEMPORAL_", "SCHEDULER_"))]:
+            monkeypatch.delenv(name)
+        for name, value in ({"CAPACITY_STATE_DIR": state_folder, "COLUMNS": "80"} | environment).items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        code = command([*map(str, words)])
+        said = capsys.readouterr()
+        return Finished(code, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
 def capacity(state_folder: str) -> Command:
     """``capacity("launch", "--count", 5)`` runs the command with a state folder of the test's own."""
 

@@ -41,9 +41,9 @@ from .conftest import Command, arguments_of
         (("2x",), "Missing argument 'candidate'"),
     ],
 )
-def test_misuse_is_one_line(capacity: Command, words: tuple[str, ...], expected: str) -> None:
+def test_misuse_is_one_line(in_process: Command, words: tuple[str, ...], expected: str) -> None:
     """What is wrong with a request is said before anything is measured, with exit code 2."""
-    done = capacity("compare", *words)
+    done = in_process("compare", *words)
     assert done.code == 2
     assert expected in done.error
     assert done.out == ""

@@ -138,9 +138,9 @@ def test_a_missing_namespace(capacity: Command, devserver: DevServer) -> None:
         (("--count", "5", "--from-height", "-1"), "from-height is -1"),
     ],
 )
-def test_misuse_is_one_line(capacity: Command, words: tuple[str, ...], expected: str) -> None:
+def test_misuse_is_one_line(in_process: Command, words: tuple[str, ...], expected: str) -> None:
     """What is wrong with a request is said before anything is dialled, with exit code 2."""
-    done = capacity("launch", *words)
+    done = in_process("launch", *words)
     assert done.code == 2
     assert expected in done.error
 

@@ -30,9 +30,9 @@ from .conftest import Command
         (("--comparison", "/nowhere.json"), "comparison /nowhere.json"),
     ],
 )
-def test_misuse_is_one_line(capacity: Command, words: tuple[str, ...], expected: str) -> None:
+def test_misuse_is_one_line(in_process: Command, words: tuple[str, ...], expected: str) -> None:
     """What is wrong with a request is said before anything is started, with exit code 2."""
-    done = capacity("levers", *words)
+    done = in_process("levers", *words)
     assert done.code == 2
     assert expected in done.error
     assert done.out == ""

@@ -37,9 +37,9 @@ KEPT = 1000
         (("--out", "/nowhere/at/all.json"), "cannot be written"),
     ],
 )
-def test_misuse_is_one_line(capacity: Command, words: tuple[str, ...], expected: str) -> None:
+def test_misuse_is_one_line(in_process: Command, words: tuple[str, ...], expected: str) -> None:
     """What is wrong with a request is said before anything is launched, with exit code 2."""
-    done = capacity("soak", *words)
+    done = in_process("soak", *words)
     assert done.code == 2
     assert expected in done.error
     assert done.out == ""

@@ -65,9 +65,9 @@ def swept(*points: Point, left: int = 0, **more: object) -> Swept:
         (("--out", "/"), "out / cannot be written"),
     ],
 )
-def test_misuse_is_one_line(capacity: Command, words: tuple[str, ...], expected: str) -> None:
+def test_misuse_is_one_line(in_process: Command, words: tuple[str, ...], expected: str) -> None:
     """What is wrong with a request is said before anything is measured, with exit code 2."""
-    done = capacity("sweep", *words)
+    done = in_process("sweep", *words)
     assert done.code == 2
     assert expected in done.error
     assert done.out == ""

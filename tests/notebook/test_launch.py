@@ -664,3 +664,26 @@ def test_a_batch_that_runs_when_the_kernel_leaves_can_be_resumed(devserver: Any,
     run = asyncio.run(launch(batch, Target(devserver.address), parallelism=8, journaling=Journaling(resume=True)))
     assert (run.scheduled, run.already_running, run.verified) == (400, 0, 400)
     assert 0 < run.session_scheduled < 400
+
+
+def test_the_form_says_who_launches(shared_form: LaunchForm) -> None:
+    """This kernel, so many processes, or a fleet; a number of processes that makes no sense is refused in words."""
+    form = shared_form
+    try:
+        form.launcher.value = "processes"
+        assert form.processes.view.layout.display == ""
+        form.processes.box.value = "3"
+        request = form.request
+        assert request is not None
+        assert (request.processes, request.fleet) == (3, False)
+        form.processes.box.value = "65"
+        assert "processes is 65; allowed: a whole number from 1 to 64" in form.processes.refusal.value
+        assert form.launch.disabled
+        form.launcher.value = "fleet"
+        request = form.request
+        assert request is not None
+        assert (request.processes, request.fleet) == (1, True)
+        assert form.processes.view.layout.display == "none"
+        assert not form.launch.disabled
+    finally:
+        form.processes.box.value, form.launcher.value = "2", "here"
