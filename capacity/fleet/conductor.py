@@ -20,7 +20,8 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from capacity.fleet.sharing import Share, shares, together
-from capacity.launcher.controller import Auto, Controller, Fixed, OpenLoop, Pace, Setting, Window
+from capacity.launcher.controller import Controller, Fixed, OpenLoop, Pace, Setting, Window
+from capacity.launcher.knee import Auto
 from capacity.launcher.settings import controller_for
 
 INTERVAL: Final = 1.0

@@ -6,7 +6,8 @@ import math
 import re
 
 from capacity.errors import UsageError
-from capacity.launcher.controller import Auto, Controller, Fixed, OpenLoop
+from capacity.launcher.controller import Controller, Fixed, OpenLoop
+from capacity.launcher.knee import Auto
 from capacity.rules import environment_override, parallelism, pool_plan
 
 ALLOWED = "a number like 128, CPUs times a multiplier like 4x, or auto"

@@ -59,14 +59,15 @@ class FakeCluster:
 
 
 def test_auto_finds_the_knee_of_the_whole_fleet() -> None:
-    """Four launchers end together near the 8 in flight that fill a cluster of 400/s, far from 512 each."""
+    """Four launchers settle together near the 8 in flight that fill a cluster of 400/s, far from 512 each."""
     cluster, conductor = FakeCluster(400.0, 4), Conductor(controller_of({"parallelism": "auto"}), 0.0)
+    limits = []
     for second in range(1, 120):
         told = conductor.look(cluster.second(float(second)), float(second))
         cluster.told = {who: share.limit for who, share in told.items()}
-    assert 7 <= conductor.setting.limit <= 24
-    assert sum(cluster.told.values()) == conductor.setting.limit
-    assert min(sum(cluster.told.values()) / 0.02, 400.0) >= 0.95 * 400
+        assert sum(cluster.told.values()) == conductor.setting.limit
+        limits.append(conductor.setting.limit)
+    assert 8 <= sorted(limits[60:])[30] <= 16, "probes aside"
 
 
 def test_auto_with_fewer_starts_than_launchers_leaves_some_without() -> None:

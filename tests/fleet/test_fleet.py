@@ -67,14 +67,14 @@ def test_a_fleet_launches_a_batch_and_the_record_is_that_of_one_launcher(
 ) -> None:
     """Counts, latencies, series and journal add up over ranges and launchers; finished ids are not run again."""
     name = named()
-    run = ordered(HeightRange(1600, name), devserver.address, tmp_path / "j")
-    assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (1600, 0, 0, 1600)
-    assert run.attempts == run.latencies().count == sum(sample.starts for sample in run.series) == 1600
+    run = ordered(HeightRange(800, name), devserver.address, tmp_path / "j")
+    assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (800, 0, 0, 800)
+    assert run.attempts == run.latencies().count == sum(sample.starts for sample in run.series) == 800
     assert run.processes == 2
-    assert Journal.peek(tmp_path / "j") == {outcome.STARTED: 1600}
-    exactly(devserver.address, name, 1600)
-    again = ordered(HeightRange(1600, name), devserver.address)
-    assert (again.scheduled, again.already_running, again.failed) == (0, 1600, 0)
+    assert Journal.peek(tmp_path / "j") == {outcome.STARTED: 800}
+    exactly(devserver.address, name, 800)
+    again = ordered(HeightRange(800, name), devserver.address)
+    assert (again.scheduled, again.already_running, again.failed) == (0, 800, 0)
 
 
 def test_a_fleet_is_paused_goes_on_and_is_cancelled(devserver: DevServer, fleet: Worker, tmp_path: Path) -> None:
@@ -89,12 +89,12 @@ def test_a_fleet_is_paused_goes_on_and_is_cancelled(devserver: DevServer, fleet:
         seen.append(progress.state)
 
     def go() -> None:
-        done.append(ordered(HeightRange(4000, name), devserver.address, journal, on_progress=watch))
+        done.append(ordered(HeightRange(1800, name), devserver.address, journal, on_progress=watch))
 
     where = ("--address", devserver.address)
     launching = threading.Thread(target=go)
     launching.start()
-    _until(lambda: at and at[-1] > 300)
+    _until(lambda: at and at[-1] > 150)
     assert capacity("fleet", "pause", *where).returncode == 0
     _until(lambda: "paused" in seen)
     _until(lambda: json.loads(capacity("fleet", "status", *where, "--format", "json").stdout)["in_flight"] == 0)
@@ -102,40 +102,40 @@ def test_a_fleet_is_paused_goes_on_and_is_cancelled(devserver: DevServer, fleet:
     time.sleep(1.5)
     still = json.loads(capacity("fleet", "status", *where, "--format", "json").stdout)
     assert (status["state"], still["done"]) == ("paused", status["done"])
-    assert 300 < status["done"] < 4000
+    assert 150 < status["done"] < 1800
     assert capacity("fleet", "resume", *where).returncode == 0
-    _until(lambda: at[-1] > status["done"] + 200)
+    _until(lambda: at[-1] > status["done"] + 100)
     assert capacity("fleet", "cancel", *where).returncode == 0
     launching.join(120)
     (run,) = done
     assert run.stopped == "stopped by another"
-    assert 0 < run.not_attempted < 4000
+    assert 0 < run.not_attempted < 1800
     assert run.attempts == run.scheduled
     refused = capacity("fleet", "pause", *where)
     assert (refused.returncode, "has ended" in refused.stderr) == (2, True)
-    second = ordered(HeightRange(4000, name), devserver.address, journal, resume=True, parallelism=16)
-    assert (second.scheduled, second.verified, second.session_scheduled) == (4000, 4000, run.not_attempted)
-    exactly(devserver.address, name, 4000)
+    second = ordered(HeightRange(1800, name), devserver.address, journal, resume=True, parallelism=16)
+    assert (second.scheduled, second.verified, second.session_scheduled) == (1800, 1800, run.not_attempted)
+    exactly(devserver.address, name, 1800)
 
 
 def test_whoever_ordered_a_batch_may_die_and_come_back(devserver: DevServer, fleet: Worker, tmp_path: Path) -> None:
     """SIGKILL for the launch that ordered it: the fleet goes on, and a resumed launch gets the whole result."""
     name, journal = named(), tmp_path / "j"
-    command = [sys.executable, "-m", "capacity", "launch", "--fleet", "--count", "1500", "--chain-id", name]
+    command = [sys.executable, "-m", "capacity", "launch", "--fleet", "--count", "700", "--chain-id", name]
     command += ["--parallelism", "8", "--address", devserver.address, "--journal", str(journal), "--json"]
     ordering = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert ordering.stderr is not None
     for line in ordering.stderr:
-        if " of 1,500" in line and not line.startswith("0 "):
+        if " of 700" in line and not line.startswith("0 "):
             break
     ordering.kill()
     ordering.wait()
     ordering.stderr.close()
-    assert Journal.peek(journal) == {outcome.TO_DO: 1500}
+    assert Journal.peek(journal) == {outcome.TO_DO: 700}
     back = subprocess.run([*command, "--resume"], capture_output=True, text=True)
     run = json.loads(back.stdout)
-    assert (run["scheduled"], run["failed"], run["not_attempted"], run["verified"]) == (1500, 0, 0, 1500)
-    exactly(devserver.address, name, 1500)
+    assert (run["scheduled"], run["failed"], run["not_attempted"], run["verified"]) == (700, 0, 0, 700)
+    exactly(devserver.address, name, 700)
 
 
 def test_without_a_worker_the_launch_says_so_and_goes_on_when_one_comes(devserver: DevServer) -> None:
@@ -179,14 +179,14 @@ def test_launchers_that_are_killed_lose_nothing(devserver: DevServer) -> None:
         killing = threading.Thread(target=kill, args=(fleet,))
         killing.start()
         try:
-            run = ordered(HeightRange(3000, name), devserver.address, fleet=Fleet(queue), parallelism=9)
+            run = ordered(HeightRange(1500, name), devserver.address, fleet=Fleet(queue), parallelism=9)
         finally:
             over.set()
             killing.join()
     assert killed
-    assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (3000, 0, 0, 3000)
+    assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (1500, 0, 0, 1500)
     assert run.processes > 3
-    exactly(devserver.address, name, 3000)
+    exactly(devserver.address, name, 1500)
 
 
 def test_a_server_that_restarts_in_mid_batch_costs_no_item(devserver: DevServer, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_server_that_restarts_in_mid_batch_costs_no_item(devserver: DevServer,
 
     def watch(progress: Progress) -> None:
         at[0] = progress.done
-        if progress.done > 200:
+        if progress.done > 120:
             went_on.set()
 
     with contextlib.ExitStack() as servers:
@@ -205,7 +205,7 @@ def test_a_server_that_restarts_in_mid_batch_costs_no_item(devserver: DevServer,
         with worker(server.address, 2) as fleet:
             fleet.wait_ready(2)
             launching = threading.Thread(
-                target=lambda: done.append(ordered(HeightRange(1200, name), server.address, on_progress=watch))
+                target=lambda: done.append(ordered(HeightRange(700, name), server.address, on_progress=watch))
             )
             launching.start()
             assert went_on.wait(90)
@@ -216,8 +216,8 @@ def test_a_server_that_restarts_in_mid_batch_costs_no_item(devserver: DevServer,
             assert again.address == server.address
             launching.join(200)
         assert done, f"stands at {at[0]}"
-        assert (done[0].scheduled, done[0].failed, done[0].not_attempted) == (1200, 0, 0)
-        exactly(again.address, name, 1200)
+        assert (done[0].scheduled, done[0].failed, done[0].not_attempted) == (700, 0, 0)
+        exactly(again.address, name, 700)
 
 
 def register(address: str, namespace: str) -> None:
@@ -243,8 +243,8 @@ def test_a_throttled_namespace_gets_its_rate_from_the_whole_fleet() -> None:
         register(server.address, "fleet")
         with worker(server.address, 4, "--fleet-namespace", "fleet") as fleet:
             fleet.wait_ready(4)
-            run = ordered(HeightRange(2600, name), server.address, parallelism="auto", fleet=Fleet(namespace="fleet"))
-    assert (run.scheduled, run.failed, run.not_attempted) == (2600, 0, 0)
+            run = ordered(HeightRange(2000, name), server.address, parallelism="auto", fleet=Fleet(namespace="fleet"))
+    assert (run.scheduled, run.failed, run.not_attempted) == (2000, 0, 0)
     assert (run.throttle_cause, run.throttle_scope) == ("RPS_LIMIT", "NAMESPACE")
     steady = [sample for sample in run.series if sample.at > 15][:-5]
     rate = sum(sample.starts for sample in steady) / sum(sample.seconds for sample in steady)

@@ -20,7 +20,7 @@ from capacity.cluster import devserver as embedded
 
 pytestmark = pytest.mark.devserver
 HOSTS = 3
-COUNT = 2500
+COUNT = 1800
 CUT_OFF = 20.0
 
 
@@ -93,7 +93,8 @@ def test_a_host_that_is_cut_off_in_mid_batch_costs_no_item(hosts: list[str], tmp
             str(COUNT),
             "--json",
         ]
-        command += ["--parallelism", "9", "--address", address, *allow, "--journal", str(tmp_path / "j")]
+        command += ["--rate", "60", "--max-in-flight", "9", "--address", address, *allow]
+        command += ["--journal", str(tmp_path / "j")]
         launch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert launch.stderr is not None
         assert launch.stdout is not None

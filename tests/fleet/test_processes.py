@@ -49,15 +49,15 @@ def launchers(parent: int) -> list[psutil.Process]:
 def test_two_processes_launch_one_batch(devserver: DevServer, tmp_path: Path) -> None:
     """One result, one journal: counts, latencies and the record are those of a batch, costs those of all processes."""
     name = named()
-    run = launched(HeightRange(1500, name), devserver.address, tmp_path / "j", processes=2, parallelism=6)
-    assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (1500, 0, 0, 1500)
-    assert run.attempts == 1500
-    assert run.latencies().count == 1500
-    assert sum(sample.starts for sample in run.series) == 1500
+    run = launched(HeightRange(600, name), devserver.address, tmp_path / "j", processes=2, parallelism=6)
+    assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (600, 0, 0, 600)
+    assert run.attempts == 600
+    assert run.latencies().count == 600
+    assert sum(sample.starts for sample in run.series) == 600
     assert (run.processes, len(run.process_rss_bytes_max), run.parallelism) == (2, 2, 6)
     assert min(run.process_rss_bytes_max) > 20 * 2**20
     assert run.rss_bytes_max > sum(run.process_rss_bytes_max)
-    assert Journal.peek(tmp_path / "j") == {outcome.STARTED: 1500}
+    assert Journal.peek(tmp_path / "j") == {outcome.STARTED: 600}
     vitals = [sample.launcher for sample in run.vitals if sample.launcher]
     assert max(one.rss_bytes for one in vitals) > run.process_rss_bytes_max[0] * 2
     assert launchers(os.getpid()) == []
@@ -73,13 +73,13 @@ def test_a_killed_process_is_replaced_and_its_items_are_started_once(devserver: 
                 killed.append(launchers(os.getpid())[0])
                 killed[-1].kill()
 
-    batch = HeightRange(2000, name)
+    batch = HeightRange(1000, name)
     run = launched(batch, devserver.address, processes=2, on_progress=watch)
     assert len(killed) == 2
-    assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (2000, 0, 0, 2000)
+    assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (1000, 0, 0, 1000)
     assert any("2 launcher processes died" in warning for warning in run.warnings)
-    held = runs_by_id(devserver.address, f"{name}:index-block:", 2000)
-    assert (len(held), set(held.values())) == (2000, {1})
+    held = runs_by_id(devserver.address, f"{name}:index-block:", 1000)
+    assert (len(held), set(held.values())) == (1000, {1})
 
 
 def test_an_interrupted_batch_is_drained_and_goes_on_with_another_number(devserver: DevServer, tmp_path: Path) -> None:
@@ -90,28 +90,28 @@ def test_an_interrupted_batch_is_drained_and_goes_on_with_another_number(devserv
         stop = asyncio.Event()
 
         def watch(progress: Progress) -> None:
-            if progress.done > 200:
+            if progress.done > 120:
                 stop.set()
 
         options = {"parallelism": 6, "processes": 3, "policy": HASTY, "stop": stop, "on_progress": watch}
         from capacity.observe.session import Journaling
 
         journaling = Journaling(tmp_path / "j")
-        return await launch(HeightRange(5000, name), Target(devserver.address), journaling=journaling, **options)
+        return await launch(HeightRange(1500, name), Target(devserver.address), journaling=journaling, **options)
 
     first = asyncio.run(interrupted())
     assert first.interrupted
-    assert 200 < first.scheduled < 5000
+    assert 120 < first.scheduled < 1500
     assert first.attempts == first.scheduled, "what was in flight was answered and noted"
-    second = launched(HeightRange(5000, name), devserver.address, tmp_path / "j", resume=True, parallelism=16)
-    assert (second.scheduled, second.verified) == (5000, 5000)
-    assert second.session_scheduled == 5000 - first.scheduled
+    second = launched(HeightRange(1500, name), devserver.address, tmp_path / "j", resume=True, parallelism=16)
+    assert (second.scheduled, second.verified) == (1500, 1500)
+    assert second.session_scheduled == 1500 - first.scheduled
 
 
 def test_children_of_a_killed_launch_end_and_what_they_noted_stays(devserver: DevServer, tmp_path: Path) -> None:
     """After SIGKILL for the parent no launcher process goes on; resumed, the batch is complete and exact."""
     name, journal = named(), tmp_path / "j"
-    command = [sys.executable, "-m", "capacity", "launch", "--count", "2000", "--chain-id", name, "--parallelism", "6"]
+    command = [sys.executable, "-m", "capacity", "launch", "--count", "1000", "--chain-id", name, "--parallelism", "6"]
     command += ["--processes", "2", "--address", devserver.address, "--journal", str(journal)]
     parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: journal.exists() and Journal.peek(journal).get(outcome.STARTED, 0) > 100)
@@ -125,9 +125,9 @@ def test_children_of_a_killed_launch_end_and_what_they_noted_stays(devserver: De
     noted = Journal.peek(journal)[outcome.STARTED]
     done = subprocess.run([*command, "--resume", "--json"], capture_output=True, check=True)
     run = json.loads(done.stdout)
-    assert (run["scheduled"], run["verified"], run["session_scheduled"]) == (2000, 2000, 2000 - noted)
-    held = runs_by_id(devserver.address, f"{name}:index-block:", 2000)
-    assert (len(held), set(held.values())) == (2000, {1})
+    assert (run["scheduled"], run["verified"], run["session_scheduled"]) == (1000, 1000, 1000 - noted)
+    held = runs_by_id(devserver.address, f"{name}:index-block:", 1000)
+    assert (len(held), set(held.values())) == (1000, {1})
 
 
 def test_a_batch_no_item_of_which_can_succeed_ends_in_one_line(devserver: DevServer) -> None:

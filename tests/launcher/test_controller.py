@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 
-from capacity.launcher.controller import Auto, Controller, Fixed, OpenLoop, Pace, Setting, Window
+from capacity.launcher.controller import Controller, Fixed, OpenLoop, Pace, Setting, Window
+from capacity.launcher.knee import Auto
 
 TICK = 0.1
 
@@ -191,6 +193,33 @@ def test_auto_finds_the_knee(name: str) -> None:
     auto = simulate(Auto(), CLUSTERS[name](), end)
     assert auto.rate(begin, end) >= 0.92 * best
     assert auto.p99(begin, end) <= 2.1 * fixed[knee].p99(begin, end)
+
+
+def wandering(sigma: float, seconds: float, seed: int) -> Callable[[Cluster, float], None]:
+    """A shared machine: the service time wanders by e^sigma and forgets in so many seconds where it was."""
+    chance, keeps, at = random.Random(seed), math.exp(-TICK / seconds), [0.0]
+
+    def change(cluster: Cluster, now: float) -> None:
+        at[0] = keeps * at[0] + math.sqrt(1 - keeps**2) * chance.gauss(0, sigma)
+        cluster.service = 0.012 * math.exp(at[0])
+
+    return change
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("sigma", "seconds"), [(0.2, 0.5), (0.4, 0.5), (0.4, 3), (0.6, 2)])
+def test_auto_is_not_carried_away_by_a_noisy_machine(sigma: float, seconds: float, seed: int) -> None:
+    """Where throughput wanders by far more than a limit is worth, auto keeps both throughput and the knee's latency.
+
+    It would climb to hundreds in flight if a lucky probe were enough, for a lower limit then never shows that it is
+    no worse.
+    """
+    fixed = simulate(Fixed(3), Cluster(0.012, 2), 60, wandering(sigma, seconds, seed))
+    auto = simulate(Auto(), Cluster(0.012, 2), 60, wandering(sigma, seconds, seed))
+    assert auto.rate(0, 60) >= 0.93 * fixed.rate(0, 60)
+    assert auto.p99(10) <= 20 * fixed.p99(10)
+    limits = sorted(auto.limit_at(moment) for moment in range(20, 60))
+    assert limits[20] <= 24
 
 
 def steps(**changes: float) -> Callable[[Cluster, float], None]:

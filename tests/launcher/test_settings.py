@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from capacity.errors import UsageError
-from capacity.launcher.controller import Auto, Fixed, OpenLoop
+from capacity.launcher.controller import Fixed, OpenLoop
+from capacity.launcher.knee import Auto
 from capacity.launcher.settings import controller_for
 
 

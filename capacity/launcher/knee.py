@@ -1,0 +1,263 @@
+"""The controller that finds the knee of whatever it talks to, and follows it.
+
+Invariants: a limit is judged by what it gave over what the limit in force gave just before and after it, for a shared
+machine's throughput wanders by more than any limit is worth; a higher limit is taken up when it gains for sure, a lower
+one as soon as it is not seen to lose: where nothing can be told, few in flight cost little, and many cost latency.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+from capacity.launcher.controller import Pace, Setting, Window
+
+KNEE_SHARE = 0.95
+"""The knee: the smallest parallelism that reaches this share of the best throughput."""
+GAINED = math.log(1 + (1 / KNEE_SHARE - 1) * 0.8)
+"""Log of the gain for which a higher limit is taken up."""
+SPARED = math.log(0.975)
+"""Log of the loss for which a lower limit is taken up: above the knee's, for a few starts too many in flight cost a
+little latency, one too few costs throughput on every start."""
+DOUBT = 0.05
+"""Least standard error of one comparison: windows that agree by chance are not certain."""
+
+
+@dataclass
+class _Level:
+    """Throughput seen at one limit: window rates, newest last."""
+
+    rates: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=60))
+
+    def add(self, window: Window) -> None:
+        self.rates.append((window.answered / window.seconds, window.seconds))
+
+    def split(self, last: int) -> tuple[_Level, _Level]:
+        """Return the windows before the last few, and those."""
+        rates = list(self.rates)
+        return _Level(deque(rates[:-last])), _Level(deque(rates[-last:]))
+
+    def differs_from(self, other: _Level) -> bool:
+        """Tell whether two means differ by much, and by more than the spread of the windows explains."""
+        if not other.rates or other.mean <= 0:
+            return False
+        spread = max(other.error() * math.sqrt(len(other.rates) / len(self.rates)), 0.02)
+        spread = 0.0 if math.isinf(spread) else spread
+        return abs(self.mean / other.mean - 1) > max(0.25, 3 * spread)
+
+    @property
+    def seconds(self) -> float:
+        return sum(seconds for _, seconds in self.rates)
+
+    @property
+    def mean(self) -> float:
+        return sum(rate * seconds for rate, seconds in self.rates) / max(self.seconds, 1e-9)
+
+    @property
+    def answers(self) -> float:
+        return self.mean * self.seconds
+
+    def error(self) -> float:
+        """Return the relative standard error of the mean; infinite below two windows."""
+        count, mean = len(self.rates), self.mean
+        if count < 2 or mean <= 0:
+            return math.inf
+        variance = sum((rate - mean) ** 2 for rate, _ in self.rates) / (count - 1)
+        return math.sqrt(variance / count) / mean
+
+    def doubt(self) -> float:
+        """Return the error, or what so few answers allow to say where it is not known."""
+        error = self.error()
+        return error if math.isfinite(error) else max(0.05, 1 / math.sqrt(max(self.answers, 1.0)))
+
+
+@dataclass
+class _Comparison:
+    """What probes of one limit gave over the limit in force: (log of the ratio, its standard error), newest last."""
+
+    logs: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=16))
+
+    def add(self, probed: _Level, beside: _Level) -> None:
+        """Add a probe and the windows just before and after it."""
+        log = math.log(probed.mean / beside.mean)
+        doubt = max(math.hypot(probed.doubt(), beside.doubt()), DOUBT)
+        if self.logs and abs(log - self.mean) > max(0.2, 3 * math.hypot(self.error(), doubt)):
+            self.logs.clear()  # the earlier probes met another cluster
+        self.logs.append((log, doubt))
+
+    @property
+    def mean(self) -> float:
+        """The mean, each probe weighted by its certainty."""
+        return sum(log / doubt**2 for log, doubt in self.logs) / self._weight
+
+    def error(self) -> float:
+        """Return the standard error of the mean: what the probes say of themselves, or how far they lie apart."""
+        count, mean = len(self.logs), self.mean
+        apart = sum((log - mean) ** 2 / doubt**2 for log, doubt in self.logs) / self._weight
+        return max(1 / math.sqrt(self._weight), math.sqrt(apart / max(count - 1, 1)))
+
+    @property
+    def _weight(self) -> float:
+        return sum(1 / doubt**2 for _, doubt in self.logs)
+
+
+@dataclass
+class Auto:
+    """Finds the knee of whatever it talks to, and follows it.
+
+    First a ramp 1, 2, 4, ... With `R` the response time at one in flight and `X` the best throughput so far, a
+    throughput curve of the form ``((P/R)^-2 + X^-2)^(-1/2)`` reaches 0.95 X at ``P = 3 R X``: the ramp ends there, or
+    halfway there once a doubling has gained nothing; the limit is then read off between its steps. From then on short
+    probes above and below, in turns; a sudden change of the throughput starts them at once.
+
+    Parameters
+    ----------
+    maximum : int
+        The highest limit.
+    dwell : float
+        Least time at a level before it is judged [s].
+    interval : float
+        Time between probes while nothing changes [s].
+    """
+
+    maximum: int = 512
+    dwell: float = 0.3
+    interval: float = 2.0
+    pace: Pace = field(default_factory=Pace)
+    limit: int = 1
+    _base: int = 1
+    _phase: str = "ramp"
+    _settle_until: float = 0.0
+    _ramp_steps: list[tuple[int, float]] = field(default_factory=list)
+    _visit: _Level = field(default_factory=_Level)
+    _here: _Level = field(default_factory=_Level)
+    _before: _Level = field(default_factory=_Level)
+    _since: _Level = field(default_factory=_Level)
+    _probed: int | None = None
+    _up: _Comparison = field(default_factory=_Comparison)
+    _down: _Comparison = field(default_factory=_Comparison)
+    _next_probe: float = 0.0
+    _upward: bool = True
+
+    def step(self, window: Window | None, now: float) -> Setting:
+        if window is None:
+            self._settle_until = now + 0.1  # a fresh connection and cold caches are no measure
+            return self._setting(None)
+        pace = self.pace.step(window, now)
+        if self._phase == "ramp" and pace is not None:
+            self._hold(now)
+        unlimited = pace is None and not window.throttled and window.in_flight >= 0.6 * self.limit
+        if unlimited and not window.away and now > self._settle_until:
+            getattr(self, f"_{self._phase}")(window, now)
+        return self._setting(pace)
+
+    def _setting(self, pace: float | None) -> Setting:
+        reason = {"ramp": "finding the knee", "steady": "at the knee", "probe": "probing beside the knee"}[self._phase]
+        return Setting(self.limit, pace, reason=reason if pace is None else "paced to what the cluster admits")
+
+    def _move(self, limit: int, now: float, latency: float) -> None:
+        self.limit = max(1, min(limit, self.maximum))
+        self._visit = _Level()
+        self._settle_until = now + min(latency, 1.0)  # answers of the old limit are still under way
+
+    # -- the ramp ----------------------------------------------------------------------------------------------
+
+    def _judged(self) -> bool:
+        answers = self._visit.answers
+        return answers >= 300 or (self._visit.seconds >= self.dwell and (answers >= 30 or self._visit.seconds >= 3))
+
+    def _ramp(self, window: Window, now: float) -> None:
+        self._visit.add(window)
+        if not self._judged():
+            return
+        throughput = self._visit.mean
+        before = self._ramp_steps[-1][1] if self._ramp_steps else 0.0
+        self._ramp_steps.append((self.limit, throughput))
+        latency = self.limit / max(throughput, 1e-9)
+        best = max(rate for _, rate in self._ramp_steps)
+        bandwidth_delay = best / max(self._ramp_steps[0][1], 1e-9)  # R X, with R = 1 / throughput at one in flight
+        flat = throughput < 1.05 * before and self.limit >= 1.5 * bandwidth_delay
+        if flat or self.limit >= 3 * bandwidth_delay or self.limit >= self.maximum:
+            knee = self._knee_of_ramp(KNEE_SHARE * best)
+            above = max(knee + round(0.25 * knee + 0.01), 2)  # 2, 3, 4, 5, ... 10 for a knee of 8
+            self._base = min(above, self.maximum)
+            self._steady_from(now, latency)
+        else:
+            self._move(min(2 * self.limit, self.maximum), now, latency)
+
+    def _knee_of_ramp(self, wanted: float) -> int:
+        """Return the smallest limit that gives the wanted throughput, between the steps of the ramp."""
+        low, low_rate = 1, 0.0
+        for limit, rate in self._ramp_steps:
+            if rate >= wanted:
+                share = (wanted - low_rate) / max(rate - low_rate, 1e-9) if low_rate else 1.0
+                return math.ceil(low + (limit - low) * share - 0.25)
+            low, low_rate = limit, rate
+        return low
+
+    def _hold(self, now: float) -> None:
+        """End a ramp that throttling cut short: more in flight cannot help."""
+        self._base = self.limit
+        self._steady_from(now, 0.0)
+
+    # -- from then on ------------------------------------------------------------------------------------------
+
+    def _steady_from(self, now: float, latency: float, *, soon: bool = False, upward: bool = True) -> None:
+        self._phase, self._upward = "steady", upward
+        self._here, self._since, self._probed = _Level(), _Level(), None
+        self._up, self._down = _Comparison(), _Comparison()
+        self._next_probe = now + (self.dwell if soon else self.interval)
+        self._move(self._base, now, latency)
+
+    def _steady(self, window: Window, now: float) -> None:
+        self._here.add(window)
+        self._since.add(window)
+        if self._shifted():  # what was compared stays: a shift is the same for both sides, and may be noise
+            self._here, self._next_probe = _Level(), min(self._next_probe, now + self.dwell)
+        if self._probed is not None:
+            if self._since.seconds >= 0.25 and (self._since.answers >= 10 or self._since.seconds >= 2):
+                self._judge(self._probed, now)
+        elif now >= self._next_probe and self._since.seconds >= self.dwell:
+            self._phase = "probe"
+            self._before = self._since.split(5)[1]
+            upward = self._base == 1 or (self._upward and self._base < self.maximum)
+            self._upward = not upward
+            self._move(self._above() if upward else self._below(), now, self._base / max(self._here.mean, 1e-9))
+
+    def _above(self) -> int:
+        return min(max(self._base + 1, round(1.5 * self._base)), self.maximum)
+
+    def _below(self) -> int:
+        return max(1, min(self._base - 1, round(self._base / 1.5)))
+
+    def _shifted(self) -> bool:
+        """Tell whether the last windows are of another kind than those before them."""
+        older, recent = self._here.split(5)
+        return len(older.rates) >= 5 and len(recent.rates) == 5 and recent.differs_from(older)
+
+    def _probe(self, window: Window, now: float) -> None:
+        self._visit.add(window)
+        if self._visit.seconds < 0.15 or (self._visit.answers < 10 and self._visit.seconds < 2):
+            return
+        probed, latency = self._visit, self.limit / max(self._visit.mean, 1e-9)
+        self._phase, self._probed, self._since = "steady", self.limit, _Level()
+        self._move(self._base, now, latency)
+        self._visit = probed  # kept until the windows after it are there too
+
+    def _judge(self, limit: int, now: float) -> None:
+        """Set a probe against what the limit in force gave just before and after it; take it up if it is better."""
+        probed, self._probed = self._visit, None
+        self._next_probe = now + self.interval
+        beside = _Level(deque([*self._before.rates, *list(self._since.rates)[:5]]))
+        if probed.mean <= 0 or beside.mean <= 0:
+            return
+        upward = limit > self._base
+        comparison = self._up if upward else self._down
+        comparison.add(probed, beside)
+        gain, doubt, twice = comparison.mean, comparison.error(), len(comparison.logs) >= 2
+        gained = upward and gain - (1.5 if twice else 3.0) * doubt > GAINED
+        spared = not upward and twice and gain > SPARED
+        if gained or spared:
+            self._base = min(2 * self._base, self.maximum) if gained and gain > math.log(1.3) else limit
+            self._steady_from(now, limit / probed.mean, soon=True, upward=gained)
