@@ -256,8 +256,11 @@ class Auto:
         comparison = self._up if upward else self._down
         comparison.add(probed, beside)
         gain, doubt, twice = comparison.mean, comparison.error(), len(comparison.logs) >= 2
-        gained = upward and gain - (1.5 if twice else 3.0) * doubt > GAINED
-        spared = not upward and twice and gain > SPARED
+        promising = gain - 1.5 * doubt > GAINED if upward else gain > SPARED
+        if promising and not twice:  # what may be luck is tried again at once
+            self._upward, self._next_probe = upward, now + self.dwell
+            return
+        gained, spared = upward and promising, not upward and promising
         if gained or spared:
             self._base = min(2 * self._base, self.maximum) if gained and gain > math.log(1.3) else limit
             self._steady_from(now, limit / probed.mean, soon=True, upward=gained)
