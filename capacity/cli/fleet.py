@@ -56,8 +56,8 @@ def worker(
 ) -> None:
     """Take ranges of batches and launch them, until Ctrl-C.
 
-    Run it on any number of machines. What is in flight is drained at the end; the rest of its
-    range goes to others. A worker that is lost is replaced after 5 s.
+    Run it on any number of machines. At the end what is in flight is drained and
+    the rest of its range goes to others, as that of a lost worker does after 5 s.
 
     Example: capacity fleet worker --address 127.0.0.1:7233 --processes 2
     """

@@ -108,7 +108,7 @@ class Processes:
         self._launchers: list[_Launcher] = []
         self._ended: list[_Launcher] = []
         self._seeds = itertools.count()
-        size = min(max(batch.count // (20 * processes), 500), 50_000)
+        size = min(max(batch.count // (20 * processes), 100), 50_000)
         self._todo = deque((first, min(first + size, batch.count)) for first in range(0, batch.count, size))
         self._setting = Setting(0)
         self._began = self._ticked = 0.0
@@ -151,7 +151,7 @@ class Processes:
         self._began = self._ticked = time.perf_counter()
         self._merged.seconds.begin(self._began)
         self._apply(self._controller.step(None, self._began))
-        for launcher in self._launchers:
+        for launcher in [*self._launchers, *self._launchers]:
             self._feed(launcher)
         tasks = [asyncio.create_task(self._sync_forever())]
         tasks += [asyncio.create_task(self._stop_when(drain, "stopped by the user"))] if drain else []
@@ -249,7 +249,7 @@ class Processes:
         self._changed.set()
 
     def _feed(self, launcher: _Launcher) -> None:
-        """Give a launcher its next range, so that it has one more than the one it is at."""
+        """Give a launcher one more range, which waits behind the one it is at."""
         while self._todo and not self._stopping:
             first, stop = self._todo.popleft()
             if self._journal.all_done(first, stop):
@@ -257,9 +257,7 @@ class Processes:
             launcher.ranges.append((first, stop))
             launcher.tell({"range": [first, stop]})
             launcher.waiting += 1
-            if launcher.idle:
-                launcher.idle = False
-                continue  # the first one it takes up at once
+            launcher.idle = False
             return
 
     async def _look(self) -> None:

@@ -14,11 +14,15 @@ from capacity.launcher.controller import Pace, Setting, Window
 
 @dataclass(frozen=True)
 class Share:
-    """A launcher's part of a setting: attempts in flight at most, starts due and attempts allowed per second [1/s]."""
+    """A launcher's part of a setting: attempts in flight at most, starts due and attempts allowed per second [1/s].
+
+    `among` is how many launchers have a part in it that is not nothing.
+    """
 
     limit: int
     schedule: float | None = None
     pace: float | None = None
+    among: int = 1
 
 
 def shares(setting: Setting, launchers: int) -> list[Share]:
@@ -27,7 +31,7 @@ def shares(setting: Setting, launchers: int) -> list[Share]:
     >>> [share.limit for share in shares(Setting(10), 4)]
     [3, 3, 2, 2]
     >>> shares(Setting(512, schedule=300.0), 2)[0]
-    Share(limit=256, schedule=150.0, pace=None)
+    Share(limit=256, schedule=150.0, pace=None, among=2)
     >>> [share.schedule for share in shares(Setting(1, schedule=90.0), 2)]
     [90.0, 0.0]
     """
@@ -35,7 +39,9 @@ def shares(setting: Setting, launchers: int) -> list[Share]:
     limits = [each + (i < more) for i in range(launchers)]
     busy = sum(limit > 0 for limit in limits)
     schedule, pace = (None if whole is None or not busy else whole / busy for whole in (setting.schedule, setting.pace))
-    return [Share(limit, schedule if limit else schedule and 0.0, pace if limit else None) for limit in limits]
+    return [
+        Share(limit, schedule if limit else schedule and 0.0, pace if limit else None, max(busy, 1)) for limit in limits
+    ]
 
 
 @dataclass
@@ -45,8 +51,12 @@ class Told:
     maximum: int = 512
     share: Share = Share(0)
     pace: Pace = field(default_factory=Pace)
+    _among: int = 1
 
     def step(self, window: Window | None, now: float) -> Setting:
+        if self.share.among != self._among and self.pace.rate is not None:
+            self.pace.rate *= self._among / self.share.among  # its part of what the cluster admits to all of them
+        self._among = self.share.among
         own = self.pace.step(window, now) if window else None
         pace = min((one for one in (own, self.share.pace) if one is not None), default=None)
         schedule = self.share.schedule or None

@@ -257,7 +257,8 @@ class Auto:
         comparison.add(probed, beside)
         gain, doubt, twice = comparison.mean, comparison.error(), len(comparison.logs) >= 2
         promising = gain - 1.5 * doubt > GAINED if upward else gain > SPARED
-        if promising and not twice:  # what may be luck is tried again at once
+        sure = upward and gain - 3 * doubt > GAINED
+        if promising and not (twice or sure):  # what may be luck is tried again at once
             self._upward, self._next_probe = upward, now + self.dwell
             return
         gained, spared = upward and promising, not upward and promising

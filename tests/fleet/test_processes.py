@@ -77,7 +77,7 @@ def test_a_killed_process_is_replaced_and_its_items_are_started_once(devserver: 
     run = launched(batch, devserver.address, processes=2, on_progress=watch)
     assert len(killed) == 2
     assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (1000, 0, 0, 1000)
-    assert any("2 launcher processes died" in warning for warning in run.warnings)
+    assert any("2 launcher processes died" in warning for warning in run.warnings), (run.warnings, killed)
     held = runs_by_id(devserver.address, f"{name}:index-block:", 1000)
     assert (len(held), set(held.values())) == (1000, {1})
 
