@@ -5,8 +5,8 @@ stays, and what it did not is to do. It ends with its standard input, at once: n
 
 Lines in, each a JSON object: first the batch and the target, then ``{"range": [first, stop]}``, ``{"share": [limit,
 schedule]}``, ``{"drain": true}``. Lines out: ``{"ready": true}``, then ten times a second ``{"report": ..., "waiting":
-ranges not begun}``, with ``"idle": true`` when it has nothing to do, and ``{"error": ..., "code": ...}`` when no item
-can succeed.
+ranges not begun}``, ``{"idle": ranges it was given so far}`` when it has done them, and ``{"error": ..., "code": ...}``
+when no item can succeed.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Child:
         self._notes = SharedNotes(journal)
         self._controller = Told(maximum)
         self._ranges: deque[tuple[int, int]] = deque()
+        self._told = 0  # ranges it was given so far
         self._cpu_seconds = time.process_time()
         self._more = asyncio.Event()
         self._drain = asyncio.Event()
@@ -56,6 +57,7 @@ class Child:
         if "range" in order:
             first, stop = order["range"]
             self._ranges.append((first, stop))
+            self._told += 1
             self._more.set()
         elif "share" in order:
             self._controller.share = Share(*order["share"])
@@ -93,8 +95,8 @@ class Child:
             if result.error is not None:
                 say({"error": str(result.error), "code": result.error.exit_code, "why": result.stopped})
                 return
-            if not self._drain.is_set():
-                say({"idle": True})
+            if not self._drain.is_set() and not self._ranges:
+                say({"idle": self._told})
 
     def _bodies(self) -> Iterator[tuple[int, bytes | None]]:
         notes = self._notes

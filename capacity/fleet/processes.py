@@ -241,7 +241,8 @@ class Processes:
             if launcher.waiting == 0:
                 self._feed(launcher)
         elif "idle" in message:
-            launcher.idle, launcher.in_flight = True, 0
+            launcher.in_flight = 0
+            launcher.idle = message["idle"] == len(launcher.ranges)  # else one more is on its way to it
             self._feed(launcher)
         elif "error" in message:
             kind: type[CapacityError] = RunFailedError

@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from unittest import mock
 
 import psutil
 import pytest
@@ -20,10 +21,13 @@ from real_server import HASTY, launched, runs_by_id, wait_for
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
 from capacity.errors import UsageError
+from capacity.fleet import processes
 from capacity.fleet.client import Fleet
+from capacity.fleet.processes import Processes
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
-from capacity.launcher.journal import Journal
+from capacity.launcher.controller import Fixed
+from capacity.launcher.journal import Header, Journal
 from capacity.launcher.progress import Progress
 from capacity.observe.run import Run
 from capacity.observe.session import launch
@@ -136,6 +140,19 @@ def test_a_batch_no_item_of_which_can_succeed_ends_in_one_line(devserver: DevSer
 
     with pytest.raises(CapacityError, match="namespace 'nowhere' does not exist"):
         asyncio.run(launch(HeightRange(10), Target(devserver.address, "nowhere"), processes=2))
+
+
+def test_a_launcher_is_idle_only_when_it_has_done_all_it_was_given() -> None:
+    """A range that is on its way while its launcher says that it is done is not forgotten."""
+    journal = Journal.in_memory(Header("", "run", 100))
+    fleet = Processes(HeightRange(100), Target("127.0.0.1:1"), Fixed(2), journal, processes=1)
+    launcher = processes._Launcher(mock.MagicMock())
+    fleet._launchers = [launcher]
+    fleet._feed(launcher)
+    fleet._heard(launcher, {"idle": 0})
+    assert not fleet._all_done()
+    fleet._heard(launcher, {"idle": 1})
+    assert fleet._all_done()
 
 
 @pytest.mark.parametrize(
