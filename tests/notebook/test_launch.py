@@ -666,22 +666,19 @@ def test_a_batch_that_runs_when_the_kernel_leaves_can_be_resumed(devserver: Any,
     assert 0 < run.session_scheduled < 400
 
 
-def test_the_form_says_who_launches(shared_form: LaunchForm) -> None:
+def test_the_form_says_who_launches(form: LaunchForm) -> None:
     """This kernel, so many processes, or a fleet; a number of processes that makes no sense is refused in words."""
-    form = shared_form
     try:
         form.launcher.value = "processes"
         assert form.processes.view.layout.display == ""
         form.processes.box.value = "3"
-        request = form.request
-        assert request is not None
+        request = form._next
         assert (request.processes, request.fleet) == (3, False)
         form.processes.box.value = "65"
         assert "processes is 65; allowed: a whole number from 1 to 64" in form.processes.refusal.value
         assert form.launch.disabled
         form.launcher.value = "fleet"
-        request = form.request
-        assert request is not None
+        request = form._next
         assert (request.processes, request.fleet) == (1, True)
         assert form.processes.view.layout.display == "none"
         assert not form.launch.disabled
