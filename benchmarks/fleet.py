@@ -29,7 +29,7 @@ from real_server import runs_by_id
 
 from capacity.cluster import devserver
 from capacity.cluster.target import Target
-from capacity.fleet.client import Fleet
+from capacity.fleet import Fleet
 from capacity.launcher.batch import HeightRange
 from capacity.observe.run import Run
 from capacity.observe.session import launch

@@ -22,6 +22,7 @@ from capacity.cli.connection import (
     TlsKey,
     TlsName,
 )
+from capacity.fleet import TASK_QUEUE, Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -29,10 +30,8 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
     from capacity.cluster.target import Target
-    from capacity.fleet.client import Seen
 
 app = typer.Typer(help="Launch one batch from many machines.", no_args_is_help=True)
-QUEUE = "capacity-fleet"
 Batch = Annotated[
     str | None, typer.Argument(metavar="[RUN]", help="Run id of the batch; the one ordered last by default.")
 ]
@@ -41,7 +40,7 @@ Batch = Annotated[
 @app.command("worker")
 def worker(
     processes: Annotated[int, typer.Option(help="Launcher processes on this machine.")] = 1,
-    fleet_queue: FleetQueue = QUEUE,
+    fleet_queue: FleetQueue = TASK_QUEUE,
     fleet_namespace: FleetNamespace = None,
     address: Address = None,
     namespace: Namespace = None,
@@ -66,11 +65,22 @@ def worker(
     import sys
 
     from capacity.cluster.guard import check_target
+    from capacity.cluster.profile import load_target
     from capacity.fleet import workers
     from capacity.launcher import service
     from capacity.launcher.transport import connect
 
-    target = _target(address, namespace, profile, api_key, tls, tls_ca, tls_cert, tls_key, tls_server_name)
+    target = load_target(
+        address,
+        namespace,
+        profile=profile,
+        api_key=api_key,
+        tls=tls,
+        tls_ca=tls_ca,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_server_name=tls_server_name,
+    )
     check_target(target, allow_target or ())
 
     def say(words: str) -> None:
@@ -94,7 +104,7 @@ def worker(
 @app.command("status")
 def status(
     batch: Batch = None,
-    fleet_queue: FleetQueue = QUEUE,
+    fleet_queue: FleetQueue = TASK_QUEUE,
     fleet_namespace: FleetNamespace = None,
     address: Address = None,
     namespace: Namespace = None,
@@ -105,7 +115,9 @@ def status(
 
     Example: capacity fleet status
     """
-    target = _target(address, namespace, profile)
+    from capacity.cluster.profile import load_target
+
+    target = load_target(address, namespace, profile=profile)
     found = _ask(target, fleet_namespace, lambda client: _status(client, batch, fleet_queue))
     if output is Format.json:
         print(json.dumps(found, indent=1))
@@ -131,127 +143,81 @@ def status(
 async def _status(client: Client, batch: str | None, task_queue: str) -> dict[str, Any]:
     import asyncio
 
-    from capacity.fleet import client as fleets
+    from capacity.fleet.looking import find, look, pollers
+    from capacity.fleet.workflow import run_id_of
     from capacity.launcher import outcome
 
-    handle = await fleets.find(client, batch)
+    handle = await find(client, batch)
     described = await handle.describe()
     state = (described.status.name if described.status else "unknown").lower()
     memo = (await described.memo()).get("capacity", {})
-    first = await fleets.look(client, handle) if state == "running" else None
+    first = await look(client, handle) if state == "running" else None
     await asyncio.sleep(1 if first else 0)
-    seen: Seen | None = await fleets.look(client, handle)
+    seen = await look(client, handle)
     total = seen.total if seen else None
     failed = sum(n for code, n in total.codes.items() if outcome.is_failure(code)) if total else 0
     started = total.since(first.total).codes.get(outcome.STARTED, 0) if total and first else 0
     return {
-        "run_id": handle.id.removeprefix("capacity-batch:"),
+        "run_id": run_id_of(handle.id),
         "state": seen.standing.state if seen and state == "running" else state,
         "count": memo.get("count", 0),
         "done": memo.get("before", 0) + (total.answered if total else 0),
         "failed": failed,
         "starts_per_second": float(started),
         "in_flight": seen.in_flight if seen else 0,
-        "pollers": await fleets.pollers(client, task_queue),
+        "pollers": await pollers(client, task_queue),
         "launchers": [
-            {"range": name.partition(".")[0], **{k: getattr(beat, k) for k in vars(beat)}}
-            for name, beat in (seen.launchers if seen else [])
+            {"range": name.partition(".")[0], **vars(beat)} for name, beat in (seen.launchers if seen else [])
         ],
     }
 
 
-def _signal(batch: str | None, name: str, said: str, target: Target, own: str | None) -> None:
-    async def send(client: Client) -> str:
-        from temporalio.service import RPCError, RPCStatusCode
+def _steering(name: str, signal: str, said: str, help: str) -> None:
+    """Make a command that sends a batch a signal."""
 
-        from capacity.errors import UsageError
-        from capacity.fleet import client as fleets
+    def steer(
+        batch: Batch = None,
+        fleet_namespace: FleetNamespace = None,
+        address: Address = None,
+        namespace: Namespace = None,
+        profile: Profile = None,
+    ) -> None:
+        from capacity.cluster.profile import load_target
 
-        handle = await fleets.find(client, batch)
-        try:
-            await handle.signal(name)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
-            raise UsageError(
-                f"batch {handle.id.removeprefix('capacity-batch:')} has ended", next_step="see 'capacity fleet status'"
-            ) from None
-        return handle.id.removeprefix("capacity-batch:")
+        target = load_target(address, namespace, profile=profile)
+        print(f"batch {_ask(target, fleet_namespace, lambda client: _sent(client, batch, signal))} {said}")
 
-    print(f"batch {_ask(target, own, send)} {said}")
+    app.command(name, help=f"{help}\n\nExample: capacity fleet {name}")(steer)
 
 
-@app.command("pause")
-def pause(
-    batch: Batch = None,
-    fleet_namespace: FleetNamespace = None,
-    address: Address = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
-) -> None:
-    """Have the launchers of a batch drain and wait.
+async def _sent(client: Client, batch: str | None, signal: str) -> str:
+    """Send a batch a signal; return its run id."""
+    from temporalio.service import RPCError, RPCStatusCode
 
-    Example: capacity fleet pause
-    """
-    _signal(
-        batch, "pause", "pauses: what is in flight is drained", _target(address, namespace, profile), fleet_namespace
-    )
+    from capacity.errors import UsageError
+    from capacity.fleet.looking import find
+    from capacity.fleet.workflow import run_id_of
 
-
-@app.command("resume")
-def resume(
-    batch: Batch = None,
-    fleet_namespace: FleetNamespace = None,
-    address: Address = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
-) -> None:
-    """Go on with a paused batch.
-
-    Example: capacity fleet resume
-    """
-    _signal(batch, "resume", "goes on", _target(address, namespace, profile), fleet_namespace)
+    handle = await find(client, batch)
+    run_id = run_id_of(handle.id)
+    try:
+        await handle.signal(signal)
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
+        raise UsageError(f"batch {run_id} has ended", next_step="see 'capacity fleet status'") from None
+    return run_id
 
 
-@app.command("cancel")
-def cancel(
-    batch: Batch = None,
-    fleet_namespace: FleetNamespace = None,
-    address: Address = None,
-    namespace: Namespace = None,
-    profile: Profile = None,
-) -> None:
-    """End a batch once what is in flight is answered; its launch says how to go on with it.
-
-    Example: capacity fleet cancel
-    """
-    _signal(batch, "stop", "ends: what is in flight is drained", _target(address, namespace, profile), fleet_namespace)
-
-
-def _target(
-    address: str | None = None,
-    namespace: str | None = None,
-    profile: str | None = None,
-    api_key: str | None = None,
-    tls: bool | None = None,
-    tls_ca: Any = None,
-    tls_cert: Any = None,
-    tls_key: Any = None,
-    tls_server_name: str | None = None,
-) -> Target:
-    from capacity.cluster.profile import load_target
-
-    return load_target(
-        address,
-        namespace,
-        profile=profile,
-        api_key=api_key,
-        tls=tls,
-        tls_ca=tls_ca,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        tls_server_name=tls_server_name,
-    )
+_drained = "what is in flight is drained"
+_steering("pause", "pause", f"pauses: {_drained}", "Have the launchers of a batch drain and wait.")
+_steering("resume", "resume", "goes on", "Go on with a paused batch.")
+_steering(
+    "cancel",
+    "stop",
+    f"ends: {_drained}",
+    "End a batch once what is in flight is answered; its launch says how to go on with it.",
+)
 
 
 def _ask(target: Target, own: str | None, question: Callable[[Client], Coroutine[Any, Any, Any]]) -> Any:
@@ -261,7 +227,7 @@ def _ask(target: Target, own: str | None, question: Callable[[Client], Coroutine
     from temporalio.service import RPCError
 
     from capacity.errors import ClusterError
-    from capacity.fleet.client import Fleet, connected
+    from capacity.fleet.looking import connected
 
     async def ask() -> Any:
         client = await connected(target, Fleet(namespace=own))

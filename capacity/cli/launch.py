@@ -22,6 +22,7 @@ from capacity.cli.connection import (
     TlsName,
 )
 from capacity.cli.watch import PostgresDsn, PrometheusUrl, ServerMetrics
+from capacity.fleet import TASK_QUEUE, Fleet
 
 BATCH, CONTROL, TARGET, RECORD = "Batch", "Control", "Target", "Record"
 
@@ -71,7 +72,7 @@ def launch(
     fleet: Annotated[
         bool, typer.Option("--fleet", help="Let a fleet's workers launch it.", rich_help_panel=CONTROL)
     ] = False,
-    fleet_queue: FleetQueue = "capacity-fleet",
+    fleet_queue: FleetQueue = TASK_QUEUE,
     fleet_namespace: FleetNamespace = None,
     with_worker: Annotated[
         bool, typer.Option("--worker", help="Also run a worker; wait for completion.", rich_help_panel=CONTROL)
@@ -119,7 +120,6 @@ def launch(
     """
     from capacity.cli import launching
     from capacity.cluster.profile import load_target
-    from capacity.fleet.client import Fleet
     from capacity.launcher.batch import StartOptions
     from capacity.launcher.retries import RetryPolicy
     from capacity.observe.session import Journaling

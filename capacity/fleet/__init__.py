@@ -1,1 +1,20 @@
-"""One batch by many launchers: processes of this machine, or workers on any number of machines."""
+"""One batch by many launchers: processes of this machine, or workers on any number of machines.
+
+Nothing is imported here: the names below are for whoever names a fleet without having one at hand, and Temporal's
+sandbox imports this package again for every run of its workflows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TASK_QUEUE = "capacity-fleet"
+"""Of a fleet that was given no other."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Which fleet: its task queue, and the namespace of its own workflows where that is not the batch's."""
+
+    task_queue: str = TASK_QUEUE
+    namespace: str | None = None

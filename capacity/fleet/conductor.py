@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass, replace
 from typing import Any, Final
 
 from temporalio import activity
-from temporalio.api.common.v1 import Payloads, WorkflowExecution
+from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse
@@ -167,14 +167,10 @@ async def describe(client: Client, workflow_id: str) -> DescribeWorkflowExecutio
 
 def details(pending: PendingActivityInfo) -> list[Any]:
     """Return what an activity said in its last heartbeat."""
-    return decoded(pending.heartbeat_details)
-
-
-def decoded(payloads: Payloads) -> list[Any]:
-    """Return JSON payloads as values."""
     from temporalio.converter import DataConverter
 
-    return DataConverter.default.payload_converter.from_payloads(payloads.payloads) if payloads.payloads else []
+    said = pending.heartbeat_details.payloads
+    return DataConverter.default.payload_converter.from_payloads(said) if said else []
 
 
 def beats_of(found: DescribeWorkflowExecutionResponse) -> list[tuple[str, Beat]]:

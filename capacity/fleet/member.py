@@ -38,11 +38,11 @@ from capacity.launcher.rebuild import rebuild
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import Scheduler
 from capacity.launcher.transport import Connection, connect
+from capacity.model.fleet_records import STANDARD
 
 BEAT = 1.0
-"""Seconds between heartbeats; more in a large fleet, since each is a write to the one workflow of the batch."""
-BEATS_A_SECOND = 20
-SLOWEST_BEAT = 2.5
+"""Seconds between heartbeats; more in a large fleet, since each is a write to the one workflow of the batch (see
+`Machinery.beat`)."""
 ASK = 1.0
 """Seconds between looks at its share."""
 ASK_WHEN_PACED = 3.0
@@ -146,7 +146,7 @@ class Member:
             given = await told_shares(self._client, conductor)
             if given is not None and self._who in given:
                 controller.share = given[self._who]
-                self._beat = min(max(BEAT, len(given) / BEATS_A_SECOND), SLOWEST_BEAT)
+                self._beat = STANDARD.beat(len(given))
             await asyncio.sleep(ASK if controller.pace.rate is None else ASK_WHEN_PACED)
 
 

@@ -9,20 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple
 from typing import Any
 
 from capacity.cluster.target import Target
-from capacity.errors import CapacityError, ClusterError, RunFailedError, UsageError
+from capacity.errors import CapacityError, RunFailedError, UsageError
 from capacity.fleet.child import hello
+from capacity.fleet.launcher import Launcher
 from capacity.fleet.merged import Merged
 from capacity.fleet.report import Report
-from capacity.fleet.sharing import Share, shares, together
+from capacity.fleet.sharing import shares, together
 from capacity.launcher import worker
 from capacity.launcher.batch import Batch
 from capacity.launcher.controller import Controller, Setting, Window
@@ -36,9 +35,6 @@ MOST = 64
 """Processes at most on one machine."""
 LOST_AT_MOST = 3
 """Processes that may die in a row without anything being started in between."""
-READY_WITHIN = 60.0
-"""Seconds a process may take to be ready."""
-NOTHING = Share(0)
 
 
 def check_processes(processes: int) -> None:
@@ -47,29 +43,6 @@ def check_processes(processes: int) -> None:
         raise UsageError(
             f"processes is {processes}", allowed=f"1 to {MOST}", next_step="pass for example --processes 2"
         )
-
-
-@dataclass
-class _Launcher:
-    """A launcher process, as its parent sees it."""
-
-    process: asyncio.subprocess.Process
-    reading: asyncio.Task[None] | None = None
-    errors: asyncio.Task[bytes] | None = None
-    ranges: deque[tuple[int, int]] = field(default_factory=deque)
-    waiting: int = 0
-    idle: bool = True
-    share: Share = NOTHING
-    seen: Report | None = None
-    """What it reported since the last tick."""
-    in_flight: int = 0
-    cpu_seconds: float = 0.0
-    rss_bytes_max: int = 0
-
-    def tell(self, order: dict[str, Any]) -> None:
-        assert self.process.stdin is not None
-        if not self.process.stdin.is_closing():
-            self.process.stdin.write(json.dumps(order).encode() + b"\n")
 
 
 class Processes:
@@ -105,8 +78,8 @@ class Processes:
         self._on_progress = on_progress
         self._before = journal.tally()
         self._merged = Merged(batch.count, self._before)
-        self._launchers: list[_Launcher] = []
-        self._ended: list[_Launcher] = []
+        self._launchers: list[Launcher] = []
+        self._ended: list[Launcher] = []
         self._seeds = itertools.count()
         size = min(max(batch.count // (20 * processes), 100), 50_000)
         self._todo = deque((first, min(first + size, batch.count)) for first in range(0, batch.count, size))
@@ -129,7 +102,7 @@ class Processes:
     @property
     def pids(self) -> list[int]:
         """The processes that run now."""
-        return [launcher.process.pid for launcher in self._launchers]
+        return [launcher.pid for launcher in self._launchers]
 
     @property
     def use(self) -> ProcessUse:
@@ -141,7 +114,7 @@ class Processes:
     def progress(self) -> Progress:
         """Return the batch as it stands at the last tick."""
         in_flight = sum(launcher.in_flight for launcher in self._launchers)
-        away = any(launcher.seen is not None and launcher.seen.away for launcher in self._launchers)
+        away = any(launcher.away for launcher in self._launchers)
         state = "draining" if self._stopping else "waiting for the server" if away else "running"
         return self._merged.progress(state, self._ticked - self._began, in_flight, self._setting)
 
@@ -176,68 +149,37 @@ class Processes:
 
     async def _start_all(self) -> None:
         started = await asyncio.gather(*(self._start() for _ in range(self._processes)), return_exceptions=True)
-        self._launchers = [launcher for launcher in started if isinstance(launcher, _Launcher)]
+        self._launchers = [launcher for launcher in started if isinstance(launcher, Launcher)]
         for failed in started:
             if isinstance(failed, BaseException):
                 await self._end_all()
                 raise failed
 
-    async def _start(self) -> _Launcher:
-        descriptor = self._journal.descriptor
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "capacity.fleet.child",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C is the parent's to handle
-            pass_fds=(descriptor,),
-            limit=1 << 24,
+    async def _start(self) -> Launcher:
+        order = hello(
+            self._batch,
+            worker.pack(self._target, ""),
+            self._journal.descriptor,
+            self._policy,
+            self._controller.maximum,
+            next(self._seeds),
         )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        launcher = _Launcher(process, errors=asyncio.create_task(process.stderr.read()))
-        target = worker.pack(self._target, "")
-        seed = next(self._seeds)
-        process.stdin.write(hello(self._batch, target, descriptor, self._policy, self._controller.maximum, seed))
-        try:
-            line = await asyncio.wait_for(process.stdout.readline(), READY_WITHIN)
-        except (TimeoutError, asyncio.CancelledError) as error:
-            await self._end(launcher)
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            raise ClusterError(f"a launcher process was not ready within {READY_WITHIN:g} s") from None
-        message = json.loads(line) if line else {}
-        if not message.get("ready"):
-            words = message.get("error") or await _last_words(launcher)
-            await self._end(launcher)
-            raise ClusterError(f"a launcher process did not begin: {words}")
-        launcher.reading = asyncio.create_task(self._read(launcher))
-        return launcher
+        return await Launcher.start(order, self._journal.descriptor, self._heard)
 
-    async def _read(self, launcher: _Launcher) -> None:
-        assert launcher.process.stdout is not None
-        while line := await launcher.process.stdout.readline():
-            if not line.endswith(b"\n"):
-                break  # killed in the middle of it
-            self._heard(launcher, json.loads(line))
-
-    def _heard(self, launcher: _Launcher, message: dict[str, Any]) -> None:
+    def _heard(self, launcher: Launcher, message: dict[str, Any]) -> None:
         if "report" in message:
             report = Report.from_json(message["report"])
             launcher.cpu_seconds += report.cpu_seconds
             launcher.rss_bytes_max = max(launcher.rss_bytes_max, report.rss_bytes)
-            launcher.in_flight, launcher.waiting = report.in_flight, message["waiting"]
+            launcher.in_flight, launcher.away = report.in_flight, report.away
+            launcher.waiting = message["waiting"]
             self._merged.add(report)
             if report.answered:
                 self._lost_in_a_row = 0
-            seen = launcher.seen
-            if seen is not None:  # it reported twice since the last tick
-                report.codes = {0: report.answered + seen.answered}
-                report.throttled += seen.throttled
-            launcher.seen = report
+            if launcher.seen is None:
+                launcher.seen = report
+            else:  # it reported twice since the last tick
+                launcher.seen.add(report)
             if launcher.waiting == 0:
                 self._feed(launcher)
         elif "idle" in message:
@@ -245,11 +187,10 @@ class Processes:
             launcher.idle = message["idle"] == len(launcher.ranges)  # else one more is on its way to it
             self._feed(launcher)
         elif "error" in message:
-            kind: type[CapacityError] = RunFailedError
-            self._give_up(message["why"], kind(message["error"]))
+            self._give_up(message["why"], RunFailedError(message["error"]))
         self._changed.set()
 
-    def _feed(self, launcher: _Launcher) -> None:
+    def _feed(self, launcher: Launcher) -> None:
         """Give a launcher one more range, which waits behind the one it is at."""
         while self._todo and not self._stopping:
             first, stop = self._todo.popleft()
@@ -268,29 +209,28 @@ class Processes:
                 while not self._all_heard() and not self._all_done():
                     self._changed.clear()
                     await self._changed.wait()
-        for launcher in [one for one in self._launchers if one.reading is None or one.reading.done()]:
+        for launcher in [one for one in self._launchers if one.gone]:
             await self._died(launcher)
         self._tick(time.perf_counter())
 
     def _all_heard(self) -> bool:
-        gone = any(one.reading is None or one.reading.done() for one in self._launchers)
-        return gone or bool(self._stopping) or all(one.seen is not None or one.idle for one in self._launchers)
+        heard = all(one.seen is not None or one.idle for one in self._launchers)
+        return heard or bool(self._stopping) or any(one.gone for one in self._launchers)
 
     def _all_done(self) -> bool:
         return bool(self._stopping) or (not self._todo and all(launcher.idle for launcher in self._launchers))
 
-    async def _died(self, launcher: _Launcher) -> None:
+    async def _died(self, launcher: Launcher) -> None:
         self._launchers.remove(launcher)
         self._ended.append(launcher)
-        words = await _last_words(launcher)
-        await self._end(launcher)
+        await launcher.end()
         if self._stopping:
             return
         self._lost += 1
         self._lost_in_a_row += 1
         self._todo.extendleft(reversed(launcher.ranges))  # what of them is done is passed over
         if self._lost_in_a_row > LOST_AT_MOST:
-            self._give_up("launcher processes die", RunFailedError(f"launcher processes die: {words}"))
+            self._give_up("launcher processes die", RunFailedError(f"launcher processes die: {launcher.last_words}"))
             return
         fresh = await self._start()
         self._launchers.append(fresh)
@@ -303,29 +243,15 @@ class Processes:
     async def _drain(self) -> None:
         for launcher in self._launchers:
             launcher.tell({"drain": True})
-        readers = [launcher.reading for launcher in self._launchers if launcher.reading]
-        while any(not reader.done() for reader in readers):
-            await asyncio.wait(readers, timeout=TICK)
+        while not all(launcher.gone for launcher in self._launchers):
+            await asyncio.wait([launcher.reading for launcher in self._launchers], timeout=TICK)
             self._tick(time.perf_counter())
 
     async def _end_all(self) -> None:
         for launcher in self._launchers:
-            await self._end(launcher)
+            await launcher.end()
         self._ended += self._launchers
         self._launchers = []
-
-    async def _end(self, launcher: _Launcher) -> None:
-        assert launcher.process.stdin is not None
-        launcher.process.stdin.close()
-        try:
-            await asyncio.wait_for(launcher.process.wait(), 10)
-        except TimeoutError:
-            launcher.process.kill()
-            await launcher.process.wait()
-        for task in (launcher.reading, launcher.errors):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
 
     # -- ticks -------------------------------------------------------------------------------------------------
 
@@ -377,19 +303,4 @@ class Processes:
         await abort.wait()
         self._give_up("stopped at once by the user")
         for launcher in self._launchers:
-            with contextlib.suppress(ProcessLookupError):
-                launcher.process.kill()
-
-
-async def _last_words(launcher: _Launcher) -> str:
-    """Return why a process died, from its standard error or its exit code."""
-    if launcher.process.stdin is not None:
-        launcher.process.stdin.close()
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(launcher.process.wait(), 5)
-    lines: list[str] = []
-    if launcher.errors is not None:
-        with contextlib.suppress(TimeoutError):
-            lines = (await asyncio.wait_for(launcher.errors, 5)).decode(errors="replace").strip().splitlines()
-    code = launcher.process.returncode
-    return lines[-1] if lines else f"it was killed by signal {-code}" if code and code < 0 else f"exit code {code}"
+            launcher.kill()

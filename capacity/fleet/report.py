@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from capacity.fleet.workflow import pack_buckets, unpack_buckets
+from capacity.fleet.buckets import pack_buckets, unpack_buckets
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import Result
 from capacity.launcher.scheduler import Scheduler

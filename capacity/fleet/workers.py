@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Callable
 
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError
-from capacity.fleet.processes import READY_WITHIN, check_processes
-from capacity.fleet.workflow import TASK_QUEUE
+from capacity.fleet import TASK_QUEUE
+from capacity.fleet.launcher import READY_WITHIN
+from capacity.fleet.processes import check_processes
 from capacity.launcher import worker
+from capacity.launcher.spawn import Spawned
 
 SHORT = 10.0
 """A process that lives for less than this did not begin well [s]."""
 SHORT_LIVES = 3
 """So many of them in a row end it all."""
+DRAIN_WITHIN = 30.0
+"""Seconds a process has to drain what it has in flight."""
 
 
 async def serve(
@@ -68,45 +71,20 @@ async def _once(
     target: Target, task_queue: str, own: str | None, stop: asyncio.Event, say: Callable[[str], None]
 ) -> str:
     """Run one process until it ends or is told to; return its last words."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "capacity.fleet.member",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,  # a Ctrl-C is the parent's to handle
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    errors = asyncio.create_task(_last_line(process.stderr))
+    spawned = await Spawned.start("capacity.fleet.member")
     stopping = asyncio.create_task(stop.wait())
-    ended = asyncio.create_task(process.wait())
+    ended = asyncio.create_task(spawned.process.wait())
     try:
-        process.stdin.write(worker.pack(target, task_queue) + (own or "").encode() + b"\n")
+        spawned.stdin.write(worker.pack(target, task_queue) + (own or "").encode() + b"\n")
         with contextlib.suppress(ConnectionError):
-            await process.stdin.drain()
+            await spawned.stdin.drain()
         with contextlib.suppress(TimeoutError):
-            line = await asyncio.wait_for(process.stdout.readline(), READY_WITHIN)
+            line = await asyncio.wait_for(spawned.stdout.readline(), READY_WITHIN)
             if line.strip() == b"ready":
-                say(f"launcher process {process.pid} is ready")
+                say(f"launcher process {spawned.process.pid} is ready")
         await asyncio.wait([stopping, ended], return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
-        process.stdin.close()  # it drains what it has in flight
-        try:
-            await asyncio.wait_for(asyncio.shield(ended), 30)
-        except (TimeoutError, asyncio.CancelledError):
-            process.kill()
-            await ended
-    code = process.returncode or 0
-    return await errors or (f"killed by signal {-code}" if code < 0 else f"exit code {code}")
-
-
-async def _last_line(stream: asyncio.StreamReader) -> str:
-    """Return the last line that is not empty."""
-    last = ""
-    while line := await stream.readline():
-        last = line.decode(errors="replace").strip() or last
-    return last
+        ended.cancel()
+        await spawned.end(DRAIN_WITHIN)
+    return spawned.last_words

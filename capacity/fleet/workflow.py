@@ -4,19 +4,15 @@ Invariants: an item belongs to exactly one range; a range is to do, handed out o
 unfinished is to do again with what was done of it. Only signals, ranges and their results make history: progress,
 shares and heartbeats do not, so that it grows with the ranges and not with the items.
 
-Nothing is imported here but the SDK: Temporal's sandbox imports this module again for every run.
+Nothing is imported here but the SDK and what needs no other package: Temporal's sandbox imports it again for every run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import zlib
-from array import array
-from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import accumulate
 from typing import Any
 
 from temporalio import workflow
@@ -29,7 +25,8 @@ from temporalio.exceptions import (
     is_cancelled_exception,
 )
 
-TASK_QUEUE = "capacity-fleet"
+from capacity.fleet.buckets import pack_buckets, unpack_buckets
+
 HEARTBEAT_TIMEOUT = 5.0
 """Seconds without a heartbeat after which a launcher counts as lost, and its range goes to another."""
 MANY_EVENTS = 8_000
@@ -39,15 +36,7 @@ HANDED_OUT = 128
 """Ranges handed out at a time; those that no launcher has taken yet wait on the task queue."""
 AGAIN = RetryPolicy(initial_interval=timedelta(seconds=0.2), backoff_coefficient=1.0)
 ALWAYS = timedelta(days=3650)
-
-
-def range_size(count: int) -> int:
-    """Return how many items a range has: about a thousand ranges a batch, none too short to be worth its events.
-
-    >>> range_size(20_000), range_size(10_000_000), range_size(10**9)
-    (500, 10000, 100000)
-    """
-    return min(max(-(-count // 1000), 500), 100_000)
+_BATCH = "capacity-batch:"
 
 
 @dataclass
@@ -136,32 +125,6 @@ class Standing:
     state: str
     report: dict[str, Any]
     running: list[str]
-    to_do: int
-    ranges_done: int
-
-
-def pack_buckets(buckets: dict[int, int]) -> str:
-    """Return the counts of a histogram as text: about two bytes for each bucket in use.
-
-    >>> unpack_buckets(pack_buckets({70: 1, 3: 200})), pack_buckets({})
-    ({3: 200, 70: 1}, '')
-    """
-    if not buckets:
-        return ""
-    indices = sorted(buckets)
-    steps = array("I", [later - earlier for earlier, later in zip([0, *indices], indices, strict=False)])
-    counts = array("Q", [buckets[index] for index in indices])
-    return b64encode(zlib.compress(steps.tobytes() + counts.tobytes())).decode()
-
-
-def unpack_buckets(packed: str) -> dict[int, int]:
-    """Return the histogram that `pack_buckets` packed."""
-    data = zlib.decompress(b64decode(packed)) if packed else b""
-    steps, counts = array("I"), array("Q")
-    used = len(data) // (steps.itemsize + counts.itemsize)
-    steps.frombytes(data[: used * steps.itemsize])
-    counts.frombytes(data[used * steps.itemsize :])
-    return dict(zip(accumulate(steps), counts, strict=True))
 
 
 def add_reports(total: dict[str, Any], more: dict[str, Any]) -> None:
@@ -338,14 +301,21 @@ class LaunchBatch:
     def standing(self) -> Standing:
         """Return how far the batch is."""
         state = "stopping" if self._stopped else "paused" if self._paused else "running"
-        to_do = sum(item.stop - item.first for item in self._to_do) + self._order.count - self._cursor
-        done = len(self._outcomes) - sum(item.first in self._outcomes for item in self._to_do)
-        return Standing(state, self._report, list(self._running), to_do, done)
+        return Standing(state, self._report, list(self._running))
 
 
 def batch_id(run_id: str) -> str:
-    """Return the id of a batch's workflow."""
-    return f"capacity-batch:{run_id}"
+    """Return the id of a batch's workflow.
+
+    >>> run_id_of(batch_id("r-1")), run_id_of("r-1")
+    ('r-1', 'r-1')
+    """
+    return f"{_BATCH}{run_id}"
+
+
+def run_id_of(workflow_id: str) -> str:
+    """Return the run id of a batch by that of its workflow, or as it is."""
+    return workflow_id.removeprefix(_BATCH)
 
 
 @workflow.defn(name="ConductBatch")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from capacity.cluster.target import TLS, Target
 from capacity.errors import ClusterError
+from capacity.launcher.spawn import Spawned
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -58,40 +59,21 @@ def unpack(line: bytes) -> tuple[Target, str]:
 @contextlib.asynccontextmanager
 async def running(target: Target, task_queue: str) -> AsyncIterator[None]:
     """Run a worker process while the block lasts."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "capacity.launcher.worker",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,  # a Ctrl-C at the launcher is the launcher's to handle
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    errors = asyncio.create_task(process.stderr.read())
+    spawned = await Spawned.start("capacity.launcher.worker")
     try:
-        process.stdin.write(pack(target, task_queue))
+        spawned.stdin.write(pack(target, task_queue))
         with contextlib.suppress(ConnectionError):
-            await process.stdin.drain()
+            await spawned.stdin.drain()
         try:
-            ready = await asyncio.wait_for(process.stdout.readline(), 60)
+            ready = await asyncio.wait_for(spawned.stdout.readline(), 60)
         except TimeoutError:
             raise ClusterError("the worker was not ready within 60 s", next_step="see the server's log") from None
         if ready.strip() != b"ready":
-            lines = (await errors).decode(errors="replace").strip().splitlines()
-            raise ClusterError(f"the worker did not start: {lines[-1] if lines else 'it ended without a word'}")
+            await spawned.end(15)
+            raise ClusterError(f"the worker did not start: {spawned.last_words}")
         yield
     finally:
-        process.stdin.close()
-        try:
-            await asyncio.wait_for(process.wait(), 15)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-        errors.cancel()
-        await asyncio.gather(errors, return_exceptions=True)
+        await spawned.end(15)
 
 
 async def sdk_client(target: Target) -> Client:

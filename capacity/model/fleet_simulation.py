@@ -24,8 +24,8 @@ MOST_PROCESSES: Final = 100_000
 def range_size(count: int) -> int:
     """Return the starts of a range: a thousandth of the batch, 500 to 100,000.
 
-    >>> range_size(750), range_size(750_000), range_size(10_000_000), range_size(900_000_000)
-    (500, 750, 10000, 100000)
+    >>> range_size(750), range_size(20_000), range_size(750_000), range_size(10_000_000), range_size(10**9)
+    (500, 500, 750, 10000, 100000)
     """
     return min(max(-(-count // 1_000), 500), 100_000)
 

@@ -9,13 +9,13 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capacity.cluster.guard import check_count, check_target
 from capacity.cluster.profile import load_target
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, JournalError, UsageError
-from capacity.fleet.client import Fleet, FleetBatch
+from capacity.fleet import Fleet
 from capacity.fleet.processes import Processes, check_processes
 from capacity.launcher import service, worker
 from capacity.launcher.batch import Batch, fingerprint
@@ -32,6 +32,9 @@ from capacity.observe.run import ControllerState, LatencySummary, Run, RunSample
 from capacity.observe.sources import Places, find
 from capacity.observe.vitals import VitalsSample
 from capacity.observe.watcher import LaunchWatch
+
+if TYPE_CHECKING:
+    from capacity.fleet.client import FleetBatch
 
 OnProgress = Callable[[Progress], None]
 
@@ -181,6 +184,8 @@ async def launch(
 
         launchers: Scheduler | Processes | FleetBatch
         if fleet is not None:
+            from capacity.fleet.client import FleetBatch  # the SDK's client, which takes longer to import than all else
+
             control = {"parallelism": parallelism, "rate": rate, "max_in_flight": max_in_flight}
             launchers = FleetBatch(batch, target, journal, control, fleet=fleet, policy=policy, on_progress=show)
             asked = f"{asked}; shared by the launchers of fleet {fleet.task_queue!r}"

@@ -22,7 +22,8 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from capacity.cluster import devserver as embedded
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
-from capacity.fleet.client import Fleet, connected
+from capacity.fleet import Fleet
+from capacity.fleet.looking import connected
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.journal import Journal

@@ -21,8 +21,8 @@ from real_server import HASTY, launched, runs_by_id, wait_for
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
 from capacity.errors import UsageError
-from capacity.fleet import processes
-from capacity.fleet.client import Fleet
+from capacity.fleet import Fleet
+from capacity.fleet.launcher import Launcher
 from capacity.fleet.processes import Processes
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
@@ -146,7 +146,7 @@ def test_a_launcher_is_idle_only_when_it_has_done_all_it_was_given() -> None:
     """A range that is on its way while its launcher says that it is done is not forgotten."""
     journal = Journal.in_memory(Header("", "run", 100))
     fleet = Processes(HeightRange(100), Target("127.0.0.1:1"), Fixed(2), journal, processes=1)
-    launcher = processes._Launcher(mock.MagicMock())
+    launcher = Launcher(mock.MagicMock())
     fleet._launchers = [launcher]
     fleet._feed(launcher)
     fleet._heard(launcher, {"idle": 0})

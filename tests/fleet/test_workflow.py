@@ -16,8 +16,9 @@ from temporalio.worker import Worker
 
 from capacity.cluster.devserver import DevServer
 from capacity.fleet.notes import pack, unpack
-from capacity.fleet.workflow import BatchDone, BatchOrder, ConductBatch, LaunchBatch, RangeDone, RangeOrder, range_size
+from capacity.fleet.workflow import BatchDone, BatchOrder, ConductBatch, LaunchBatch, RangeDone, RangeOrder
 from capacity.launcher import outcome
+from capacity.model.fleet_simulation import range_size
 
 pytestmark = pytest.mark.devserver
 BEAT = timedelta(seconds=0.2)

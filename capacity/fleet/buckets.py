@@ -1,0 +1,32 @@
+"""The counts of a latency histogram as text: what heartbeats and results carry. The standard library only."""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from base64 import b64decode, b64encode
+from itertools import accumulate
+
+
+def pack_buckets(buckets: dict[int, int]) -> str:
+    """Return the counts of a histogram as text: about two bytes for each bucket in use.
+
+    >>> unpack_buckets(pack_buckets({70: 1, 3: 200})), pack_buckets({})
+    ({3: 200, 70: 1}, '')
+    """
+    if not buckets:
+        return ""
+    indices = sorted(buckets)
+    steps = array("I", [later - earlier for earlier, later in zip([0, *indices], indices, strict=False)])
+    counts = array("Q", [buckets[index] for index in indices])
+    return b64encode(zlib.compress(steps.tobytes() + counts.tobytes())).decode()
+
+
+def unpack_buckets(packed: str) -> dict[int, int]:
+    """Return the histogram that `pack_buckets` packed."""
+    data = zlib.decompress(b64decode(packed)) if packed else b""
+    steps, counts = array("I"), array("Q")
+    used = len(data) // (steps.itemsize + counts.itemsize)
+    steps.frombytes(data[: used * steps.itemsize])
+    counts.frombytes(data[used * steps.itemsize :])
+    return dict(zip(accumulate(steps), counts, strict=True))

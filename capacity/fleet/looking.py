@@ -1,0 +1,115 @@
+"""Looking at a fleet and the batches it holds, from wherever the server can be reached."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client, WorkflowHandle, WorkflowQueryFailedError
+from temporalio.service import RPCError
+
+from capacity.cluster.target import Target
+from capacity.errors import ClusterError, UsageError
+from capacity.fleet import TASK_QUEUE, Fleet
+from capacity.fleet.conductor import Beat, beats_of, describe, details
+from capacity.fleet.report import Report
+from capacity.fleet.workflow import BatchDone, LaunchBatch, Standing, batch_id, run_id_of
+from capacity.launcher import worker
+
+TIMEOUT: Final = 5.0
+"""Deadline of a query [s]."""
+ASKED_WITHIN: Final = 90.0
+"""A poll lasts a minute: who asked within this time still asks [s]."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A fleet's batch at one moment.
+
+    Parameters
+    ----------
+    standing : Standing
+    total : Report
+        Everything so far, ranges under way included.
+    launchers : list of (str, Beat)
+        Range and newest heartbeat of each launcher at work.
+    """
+
+    standing: Standing
+    total: Report
+    launchers: list[tuple[str, Beat]]
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts in flight in the whole fleet."""
+        return sum(beat.in_flight for _, beat in self.launchers)
+
+
+async def look(client: Client, handle: WorkflowHandle[Any, Any]) -> Seen | None:
+    """Return how a batch stands, or None when no answer comes in time: without workers nobody answers a query.
+
+    Heartbeats are read before the results: a range that ends in between is then counted once, with the results.
+    """
+    found = await describe(client, handle.id)
+    if found is None:
+        return None
+    try:
+        standing = await handle.query(LaunchBatch.standing, rpc_timeout=timedelta(seconds=TIMEOUT))
+    except (RPCError, WorkflowQueryFailedError):
+        return None
+    running = set(standing.running)
+    total = Report.from_json(standing.report) if standing.report else Report()
+    for one in found.pending_activities:
+        if one.activity_id in running and len(said := details(one)) == 3:
+            total.add(Report.from_json(said[2]))
+    beats = [(name, beat) for name, beat in beats_of(found) if name in running]
+    return Seen(standing, total, beats)
+
+
+async def pollers(client: Client, task_queue: str = TASK_QUEUE) -> int:
+    """Return how many launchers have asked for ranges in the last seconds."""
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=f"{task_queue}-ranges"),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+    )
+    found = await client.workflow_service.describe_task_queue(request)
+    recent = time.time() - ASKED_WITHIN
+    return len({one.identity for one in found.pollers if one.last_access_time.seconds >= recent})
+
+
+async def find(client: Client, wanted: str | None) -> WorkflowHandle[LaunchBatch, BatchDone]:
+    """Return the batch of a run id; without one that which was ordered last.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    if wanted is not None:
+        handle = client.get_workflow_handle_for(LaunchBatch.run, batch_id(run_id_of(wanted)))
+        try:
+            await handle.describe()
+        except RPCError as error:
+            raise UsageError(
+                f"the fleet knows no batch {wanted!r}: {error.message}", next_step="see 'capacity fleet status'"
+            ) from None
+        return handle
+    async for one in client.list_workflows("WorkflowType = 'LaunchBatch'"):
+        return client.get_workflow_handle_for(LaunchBatch.run, one.id)
+    raise UsageError("no batch was ordered from a fleet here", next_step="order one: capacity launch --fleet --count N")
+
+
+async def connected(target: Target, fleet: Fleet) -> Client:
+    """Return the SDK's client for a fleet on a target, or say in one line why there is none."""
+    try:
+        return await worker.sdk_client(replace(target, namespace=fleet.namespace or target.namespace))
+    except (RPCError, RuntimeError) as error:
+        raise ClusterError(
+            f"{target.address} does not answer the fleet: {error}", next_step="check --address, and the server's log"
+        ) from None
