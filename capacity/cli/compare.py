@@ -18,7 +18,7 @@ from capacity.cli.sweep import Store
 if TYPE_CHECKING:
     import threading
 
-    from capacity.experiment.blocks import Block, Compared
+    from capacity.experiment.blocks import Block
     from capacity.experiment.wanted import Wanted
     from capacity.verdict.comparison import Comparison
 
@@ -98,7 +98,7 @@ def compare(
     """
     from capacity.cli.launching import check_record_path
     from capacity.errors import InterruptedRunError, RunFailedError
-    from capacity.experiment.blocks import Comparing, estimate
+    from capacity.experiment.blocks import Comparing, estimate, notes
     from capacity.experiment.setting import setting_of
     from capacity.verdict import comparison
 
@@ -117,7 +117,7 @@ def compare(
         own = any(side.needs_own_cluster for side in sides)
         say(_announcement(wanted, sides, blocks, estimate(blocks, seconds, wanted.store, own)))
         found = comparing.run()
-    judged = comparison.compare(found.blocks, sides[0].name, sides[1].name, _notes(found))
+    judged = comparison.compare(found.blocks, sides[0].name, sides[1].name, notes(*sides, found.conditions))
     kept = {**judged.to_dict(), "seed": seed, "conditions": found.conditions.model_dump(mode="json")}
     text = json.dumps(kept, indent=1, allow_nan=False)
     if out is not None:
@@ -260,17 +260,6 @@ def _announcement(wanted: Wanted, sides: tuple[Any, ...], blocks: int, seconds: 
     if any(side.needs_own_cluster for side in sides):
         text += ", new for each run"
     return textwrap.fill(f"{text}: about {span(seconds)}. Ctrl-C keeps whole blocks.", 80)
-
-
-def _notes(found: Compared) -> list[str]:
-    sides = found.baseline, found.candidate
-    same = sides[0].parallelism is not None and sides[0].parallelism == sides[1].parallelism
-    same = same and sides[0].processes == sides[1].processes
-    if same and sides[0].name != sides[1].name and not any(side.needs_own_cluster for side in sides):
-        return [f"{sides[0].name} and {sides[1].name} both come to {sides[0].parallelism} in flight: one setting"]
-    if found.conditions.launcher_shares_cpus:
-        return ["the launcher shared the cluster's CPUs, as on one machine"]
-    return []
 
 
 class _Lines:

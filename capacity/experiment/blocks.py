@@ -90,6 +90,17 @@ class Compared:
     prefix: str
 
 
+def notes(baseline: Setting, candidate: Setting, conditions: Conditions | None = None) -> list[str]:
+    """Return what must be known to read a comparison of two settings; `conditions` are known at its end."""
+    same = baseline.parallelism is not None and baseline.parallelism == candidate.parallelism
+    same = same and baseline.processes == candidate.processes
+    if same and baseline.name != candidate.name and not (baseline.needs_own_cluster or candidate.needs_own_cluster):
+        return [f"{baseline.name} and {candidate.name} both come to {baseline.parallelism} in flight: one setting"]
+    if conditions is not None and conditions.launcher_shares_cpus:
+        return ["the launcher shared the cluster's CPUs, as on one machine"]
+    return []
+
+
 def orders(blocks: int, seed: int) -> tuple[bool, ...]:
     """Return for each block whether the baseline comes first: of every two one each, in random order.
 

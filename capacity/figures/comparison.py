@@ -13,7 +13,7 @@ from math import log10
 from textwrap import wrap
 from typing import Any
 
-from capacity.figures.style import BLUE, GREEN, GREY, PURPLE, VERMILION, card, headed
+from capacity.figures.style import BLUE, GREEN, GREY, PURPLE, VERMILION, axis, card, headed, line
 
 BASELINE_FIRST, CANDIDATE_FIRST, LEFT_OUT = "baseline first", "candidate first", "left out"
 """Kinds of blocks."""
@@ -76,12 +76,12 @@ def comparison_spec(blocks: Blocks, count: int, margin: float, title: str, subti
     layout["legend"]["traceorder"] = "normal"  # filled traces would turn it round
     ends = [0.5, count + 0.5]
     numbers = list(range(1, count + 1, max(1, round(count / 12))))
-    along = _axis("", range=ends, tickvals=numbers, ticktext=[str(number) for number in numbers])
+    along = axis(range=ends, tickvals=numbers, ticktext=[str(number) for number in numbers])
     layout |= {
         "xaxis": {**along, "anchor": "y", "showticklabels": False},
-        "xaxis2": {**along, "anchor": "y2", "matches": "x", "title": _named("Block")},
-        "yaxis": _axis("Change of throughput", range=[low, high], domain=[0.44, 1], ticksuffix=" %"),
-        "yaxis2": _axis(
+        "xaxis2": {**along, "anchor": "y2", "matches": "x", "title": axis("Block")["title"]},
+        "yaxis": axis("Change of throughput", range=[low, high], domain=[0.44, 1], ticksuffix=" %"),
+        "yaxis2": axis(
             "p99, times",
             type="log",
             range=[log10(least), log10(most)],
@@ -113,9 +113,9 @@ def _panel(
 ) -> list[dict[str, Any]]:
     bounded = [(x, each) for x, each in zip(blocks.number, so_far, strict=True) if each[1] is not None]
     at = [x for x, _ in bounded]
-    upper = _trace(at, [each[2] for _, each in bounded], panel, "", colour)
-    lower = _trace(at, [each[1] for _, each in bounded], panel, "95 % interval so far", colour)
-    middle = _trace(blocks.number, [each[0] for each in so_far], panel, "ratio so far", colour)
+    upper = line(at, [each[2] for _, each in bounded], panel, "", color=colour, width=2.5)
+    lower = line(at, [each[1] for _, each in bounded], panel, "95 % interval so far", color=colour, width=2.5)
+    middle = line(blocks.number, [each[0] for each in so_far], panel, "ratio so far", color=colour, width=2.5)
     for edge in (upper, lower):
         edge["line"] = {"width": 0, "color": colour}
         edge["hoverinfo"] = "skip"
@@ -124,7 +124,8 @@ def _panel(
     marks = []
     for kind, (symbol, ink) in _MARKS.items():
         own = [i for i, each in enumerate(blocks.kind) if each == kind]
-        mark = _trace([blocks.number[i] for i in own], [values[i] for i in own], panel, f"block, {kind}", ink)
+        at_own, own_values = [blocks.number[i] for i in own], [values[i] for i in own]
+        mark = line(at_own, own_values, panel, f"block, {kind}", color=ink, width=2.5)
         mark |= {
             "mode": "markers",
             "marker": {"color": "white", "size": 9, "symbol": symbol, "line": {"color": ink, "width": 2}},
@@ -135,19 +136,6 @@ def _panel(
     for trace in traces:
         trace["showlegend"] = not panel and bool(trace["name"])
     return traces
-
-
-def _trace(x: Sequence[float], y: Sequence[float | None], panel: str, name: str, colour: str) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": list(x),
-        "y": list(y),
-        "xaxis": f"x{panel}",
-        "yaxis": f"y{panel}",
-        "name": name,
-        "line": {"color": colour, "width": 2.5},
-    }
 
 
 def _percent_range(blocks: Blocks, margin: float) -> tuple[float, float]:
@@ -172,23 +160,6 @@ def _factor_range(blocks: Blocks) -> tuple[float, float]:
     below = max((each for each in _FACTORS if each <= low / 1.1), default=_FACTORS[0])
     above = min((each for each in _FACTORS if each >= high * 1.1), default=_FACTORS[-1])
     return below, above
-
-
-def _axis(title: str, **more: Any) -> dict[str, Any]:
-    return {
-        "title": _named(title),
-        "gridcolor": "#e6e6e6",
-        "zeroline": False,
-        "showline": True,
-        "linecolor": "#999",
-        "ticks": "outside",
-        "tickcolor": "#999",
-        **more,
-    }
-
-
-def _named(title: str) -> dict[str, Any]:
-    return {"text": title, "font": {"size": 13}, "standoff": 10}
 
 
 def _shape(kind: str, axis: str, low: float, high: float, **more: Any) -> dict[str, Any]:

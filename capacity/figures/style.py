@@ -54,13 +54,9 @@ def headed(finding: str, inputs: str) -> str:
     return f'<b>{finding}</b><br><span style="font-size:12px;color:#555">{inputs}</span>'
 
 
-def log_axis(ticks: Sequence[float], low: float, high: float, title: str = "", **more: Any) -> dict[str, Any]:
-    """Return a logarithmic axis with the ticks that people set."""
+def axis(title: str = "", **more: Any) -> dict[str, Any]:
+    """Return an axis as all figures have it."""
     return {
-        "type": "log",
-        "tickvals": list(ticks),
-        "ticktext": [f"{tick:,.10g}" for tick in ticks],
-        "range": [log10(low), log10(high)],
         "title": {"text": title, "font": {"size": 13}, "standoff": 10},
         "gridcolor": "#e6e6e6",
         "zeroline": False,
@@ -70,6 +66,31 @@ def log_axis(ticks: Sequence[float], low: float, high: float, title: str = "", *
         "tickcolor": "#999",
         **more,
     }
+
+
+def line(x: Sequence[Any], y: Sequence[Any], panel: str, name: str, **look: Any) -> dict[str, Any]:
+    """Return a line in one of a figure's panels (``""``, ``"2"``); `look` is its colour, dash and width."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": list(x),
+        "y": list(y),
+        "xaxis": f"x{panel}",
+        "yaxis": f"y{panel}",
+        "name": name,
+        "line": look,
+    }
+
+
+def log_axis(ticks: Sequence[float], low: float, high: float, title: str = "", **more: Any) -> dict[str, Any]:
+    """Return a logarithmic axis with the ticks that people set."""
+    scale = {
+        "type": "log",
+        "tickvals": list(ticks),
+        "ticktext": [f"{tick:,.10g}" for tick in ticks],
+        "range": [log10(low), log10(high)],
+    }
+    return axis(title, **scale, **more)
 
 
 def decades(low: float, high: float) -> list[float]:

@@ -14,6 +14,7 @@ from capacity.notebook import launch_parts as parts
 from capacity.notebook.decide_runs import launched, recorded
 from capacity.notebook.explore_fold import Fold
 from capacity.notebook.launch_field import Field, alert, choice, whole
+from capacity.notebook.layout import ROW, beside
 from capacity.notebook.work import Work
 
 if TYPE_CHECKING:
@@ -277,24 +278,20 @@ class Checking:
         self.status.value = parts.status(text)
 
     def _arranged(self) -> widgets.Box:
-        row = {"flex_flow": "row wrap", "align_items": "center", "grid_gap": "8px"}
         left = [
             *(field.view for field in self._fields),
             self.calibration,
             self.plan,
-            widgets.HBox([self.start, self.cancel], layout=row),
+            widgets.HBox([self.start, self.cancel], layout=ROW),
             self.bar.view,
             self.status,
             self.numbers,
             self.said,
             self.error,
         ]
-        column = {"flex": "1 1 30em", "min_width": "min(30em, 100%)", "max_width": "38em", "overflow": "visible"}
-        right = {"flex": "2 1 480px", "min_width": "0", "overflow": "visible"}
-        both = [widgets.VBox(left, layout=column), widgets.VBox([self.verdict, self.table], layout=right)]
         self.fold = Fold("the alerts by the same limits", [self.alerts])
-        saved = widgets.HBox([self.save_checklist, self.save_alerts], layout=row)
-        rows = widgets.HBox(both, layout={"flex_flow": "row wrap", "grid_gap": "12px 24px"})
+        saved = widgets.HBox([self.save_checklist, self.save_alerts], layout=ROW)
+        rows = beside(left, [self.verdict, self.table], shown={"overflow": "visible"}, gap="12px 24px")
         return widgets.VBox([rows, saved, self.fold.view], layout={"overflow": "visible"})
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from capacity.errors import CapacityError, UsageError
-from capacity.notebook.launch_field import Field, alert, seconds, whole
+from capacity.errors import UsageError
+from capacity.notebook.launch_field import Field, Refusals, alert, seconds, whole
 from capacity.notebook.launch_parts import plain
 from capacity.notebook.measure_parts import span
 from capacity.notebook.place import Place
@@ -146,27 +146,21 @@ class Controls:
     def _follow(self) -> None:
         from capacity.experiment.wanted import Wanted
 
-        refused: list[str] = []
-
-        def tried(read: Callable[[], Any], field: Field[Any]) -> Any:
-            try:
-                return read()
-            except CapacityError as error:
-                refused.append(str(error))
-                field.refuse(str(error))
-                return None
-
+        tried = Refusals()
         self._cpus, blocks, each = (tried(field.read, field) for field in (self.cpus, self.blocks, self.seconds))
         if not self.cpus.refusal.value:
             one, other = (tried(side.read, side) for side in (self.baseline, self.candidate))
         place = self.place.read(tried)
         self.asked = None
-        if not refused:
+        if not tried.words:
             wanted = tried(
                 lambda: Wanted(parallelisms=(1,), repeats=1, seconds=each, extras=False, **place), self.seconds
             )
             self.asked = None if wanted is None else Asked(one, other, blocks, wanted)
-        self.plan.value = alert(f"Cannot compare: {refused[0]}") if self.asked is None else plain(self.asked.sentence())
+        if self.asked is None:
+            self.plan.value = alert(f"Cannot compare: {tried.words[0]}")
+        else:
+            self.plan.value = plain(self.asked.sentence())
         self.on_change()
 
 

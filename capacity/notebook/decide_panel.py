@@ -18,6 +18,7 @@ from capacity.notebook.decide_back import Back
 from capacity.notebook.decide_check import Checking
 from capacity.notebook.decide_form import Asked, Controls
 from capacity.notebook.launch_field import alert
+from capacity.notebook.layout import ROW, beside
 from capacity.notebook.measure_keep import left_behind
 from capacity.notebook.measure_parts import span
 from capacity.notebook.work import Work
@@ -272,10 +273,9 @@ class Decide:
         self.status.value = parts.status(text)
 
     def _arranged(self) -> widgets.Box:
-        row = {"flex_flow": "row wrap", "align_items": "center", "grid_gap": "8px"}
         left = [
             self.controls.view,
-            widgets.HBox([self.start, self.cancel, self.save], layout=row),
+            widgets.HBox([self.start, self.cancel, self.save], layout=ROW),
             self.bar.view,
             self.status,
             self.numbers,
@@ -283,13 +283,7 @@ class Decide:
             self.error,
             self.verdict,
         ]
-        column = {"flex": "1 1 30em", "min_width": "min(30em, 100%)", "max_width": "38em", "overflow": "visible"}
-        right = {"flex": "2 1 480px", "min_width": "0", "max_width": "900px", "overflow": "hidden"}
-        both = [
-            widgets.VBox(left, layout=column),
-            widgets.VBox([self.figure, self.page, self.summary, self.table], layout=right),
-        ]
-        rows = widgets.HBox(both, layout={"flex_flow": "row wrap", "grid_gap": "24px"})
+        rows = beside(left, [self.figure, self.page, self.summary, self.table])
         parts_ = [
             _heading("Which is better?"),
             rows,

@@ -22,19 +22,11 @@ _COLOURS = {"take": "#009E73", "trade": "#E69F00", "keep": "#0072B2", "open": "#
 
 def judged(blocks: Sequence[Block], asked: Asked, compared: Compared | None = None) -> Comparison:
     """Return what the blocks so far say."""
+    from capacity.experiment.blocks import notes
     from capacity.verdict.comparison import compare
 
-    return compare(blocks, asked.baseline.name, asked.candidate.name, _notes(asked, compared))
-
-
-def _notes(asked: Asked, compared: Compared | None) -> list[str]:
-    one, other = asked.baseline, asked.candidate
-    same = one.parallelism is not None and one.parallelism == other.parallelism
-    if same and one.name != other.name and not asked.own_each:
-        return [f"{one.name} and {other.name} both come to {one.parallelism} in flight: one setting"]
-    if compared is not None and compared.conditions.launcher_shares_cpus:
-        return ["the launcher shared the cluster's CPUs, as on one machine"]
-    return []
+    said = notes(asked.baseline, asked.candidate, compared.conditions if compared else None)
+    return compare(blocks, asked.baseline.name, asked.candidate.name, said)
 
 
 def blocks_view(so_far: Sequence[Comparison]) -> Blocks:

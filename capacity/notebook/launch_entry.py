@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from capacity.errors import CapacityError, UsageError
-from capacity.notebook.launch_field import ERROR, Field, choice, ticked, whole
+from capacity.notebook.launch_field import ERROR, Field, Refusals, choice, ticked, whole
 from capacity.notebook.launch_panel import Panel
 from capacity.notebook.launch_request import Request
 
@@ -109,23 +109,15 @@ class LaunchForm(Panel):
         self.items.view.layout.display = "none" if heights else ""
         several = self.launcher.value == "processes"
         self.processes.view.layout.display = "" if several else "none"
-        refused: list[str] = []
-
-        def tried(read: Callable[[], Any]) -> Any:
-            try:
-                return read()
-            except CapacityError as error:
-                refused.append(str(error))
-                return None
-
+        tried = Refusals()
         target, allowed = tried(self._where), tried(self.allow.read) or ()
         if target is not None:
             tried(lambda: self._guarded(target, allowed))
         batch, control = tried(self._batch), tried(self._control)
         processes = tried(self.processes.read) if several else 1
         fleet = self.launcher.value == "fleet"
-        if refused:
-            self.prepare(None, refused[0])
+        if tried.words:
+            self.prepare(None, tried.words[0])
         else:
             more = {"with_worker": self.worker.value, "allowed": allowed, "processes": processes, "fleet": fleet}
             self.prepare(Request(batch, target, **control, **more))

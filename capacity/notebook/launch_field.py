@@ -82,6 +82,23 @@ class Field(Generic[Value]):
         self.refusal.value = alert(words, "padding-left:11.3em")
 
 
+class Refusals:
+    """What was refused while a form was read: called with what reads a value, and the field at which to say so."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+
+    def __call__(self, read: Callable[[], Any], field: Field[Any] | None = None) -> Any:
+        """Return what is read, or None where it is refused."""
+        try:
+            return read()
+        except CapacityError as error:
+            self.words.append(str(error))
+            if field is not None:
+                field.refuse(str(error))
+            return None
+
+
 def choice(name: str, options: Sequence[str | tuple[str, str]], value: str) -> widgets.Dropdown:
     """Return a named list to pick from."""
     return widgets.Dropdown(

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from capacity.errors import UsageError
-from capacity.figures_run import run_spec
+from capacity.figures.run import run_spec
+from capacity.fleet import Fleet
 from capacity.notebook import launch_parts as parts
 from capacity.notebook.launch_curve import Curve
 from capacity.notebook.launch_field import alert
 from capacity.notebook.launch_request import Request
+from capacity.notebook.layout import ROW, beside
 from capacity.notebook.loop import Painter, loop, submit
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ _TICK = 0.1  # seconds between two paintings
 _SLOW = 5  # of them between two of what is slow to draw
 _SAMPLES = 3600  # vitals kept for the live findings
 _STYLES = {"done": "success", "failed": "danger", "cancelled": "warning", "incomplete": "warning"}
-_ROW = {"flex_flow": "row wrap", "align_items": "center", "grid_gap": "8px"}
 _NO_PANEL = "nothing was launched from this panel"
 
 
@@ -206,8 +207,6 @@ class Panel:
         from capacity.observe import session  # gRPC comes with it
 
         launch = self._launch or session.launch
-        from capacity.fleet.client import Fleet
-
         more: dict[str, Any] = {"rate": request.rate} if request.rate is not None else {}
         more |= {"with_worker": True} if request.with_worker else {}
         more |= {"processes": request.processes} if request.processes > 1 else {}
@@ -299,7 +298,7 @@ class Panel:
     def _arranged(self) -> widgets.Box:
         left = [
             self.about,
-            widgets.HBox([self.launch, self.cancel, self.resume], layout=_ROW),
+            widgets.HBox([self.launch, self.cancel, self.resume], layout=ROW),
             self.bar.view,
             self.status,
             self.numbers,
@@ -314,10 +313,7 @@ class Panel:
             return widgets.VBox([*left, self.record], layout={"overflow": "visible"})
         from capacity.notebook.page import Page
 
-        column = {"flex": "1 1 26em", "min_width": "min(26em, 100%)", "max_width": "44em", "overflow": "visible"}
-        right = {"flex": "2 1 480px", "min_width": "0", "max_width": "900px", "overflow": "hidden"}
-        both = [widgets.VBox(left, layout=column), widgets.VBox([self.figure, Page(self.figure.resend)], layout=right)]
-        rows = widgets.HBox(both, layout={"flex_flow": "row wrap", "grid_gap": "24px"})
+        rows = beside(left, [self.figure, Page(self.figure.resend)], least="26em", most="44em")
         return widgets.VBox([rows, self.record], layout={"overflow": "visible"})
 
     def _fold_out(self, change: dict[str, bool]) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from capacity.errors import CapacityError, UsageError
-from capacity.notebook.launch_field import Field, alert, seconds, ticked, whole
+from capacity.errors import UsageError
+from capacity.notebook.launch_field import Field, Refusals, alert, seconds, ticked, whole
 from capacity.notebook.launch_parts import plain
 from capacity.notebook.measure_parts import span
 from capacity.notebook.place import Place
@@ -73,25 +73,16 @@ class Controls:
     def _follow(self) -> None:
         from capacity.experiment.wanted import Wanted
 
-        refused: list[str] = []
-
-        def tried(read: Callable[[], Any], field: Field[Any]) -> Any:
-            try:
-                return read()
-            except CapacityError as error:
-                refused.append(str(error))
-                field.refuse(str(error))
-                return None
-
+        tried = Refusals()
         points = ("parallelisms", "holdout", "seconds", "repeats")
         asked = {name: tried(field.read, field) for name, field in zip(points, self._fields, strict=False)}
         tried(self.name.read, self.name)
         asked |= self.place.read(tried)
         self.wanted = None
-        if not refused:
+        if not tried.words:
             # What is wrong with no box alone: a parallelism that both lists have.
             self.wanted = tried(lambda: Wanted(extras=self.extras.value, **asked), self.holdout)
-        self.plan.value = alert(f"Cannot measure: {refused[0]}") if refused else self._planned()
+        self.plan.value = alert(f"Cannot measure: {tried.words[0]}") if tried.words else self._planned()
         self.on_change()
 
     def _planned(self) -> str:

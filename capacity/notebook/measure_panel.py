@@ -16,6 +16,7 @@ from capacity.errors import CapacityError, UsageError
 from capacity.notebook import launch_parts as parts
 from capacity.notebook import measure_parts as shown
 from capacity.notebook.launch_field import alert
+from capacity.notebook.layout import ROW, beside
 from capacity.notebook.measure_form import Controls
 from capacity.notebook.measure_keep import how_to_use, keep, left_behind
 from capacity.notebook.work import Work
@@ -268,22 +269,18 @@ class Measure:
     def _arranged(self) -> widgets.Box:
         from capacity.notebook.page import Page
 
-        row = {"flex_flow": "row wrap", "align_items": "center", "grid_gap": "8px"}
         left = [
             self.controls.view,
-            widgets.HBox([self.start, self.cancel], layout=row),
+            widgets.HBox([self.start, self.cancel], layout=ROW),
             self.bar.view,
             self.status,
             self.numbers,
             self.said,
             self.error,
-            widgets.HBox([self.controls.name.view, self.save], layout=row),
+            widgets.HBox([self.controls.name.view, self.save], layout=ROW),
             self.saved,
         ]
-        column = {"flex": "1 1 30em", "min_width": "min(30em, 100%)", "max_width": "38em", "overflow": "visible"}
-        right = {"flex": "2 1 480px", "min_width": "0", "max_width": "900px", "overflow": "hidden"}
-        both = [widgets.VBox(left, layout=column), widgets.VBox([self.figure, Page(self.figure.resend)], layout=right)]
-        rows = widgets.HBox(both, layout={"flex_flow": "row wrap", "grid_gap": "24px"})
+        rows = beside(left, [self.figure, Page(self.figure.resend)])
         tables = widgets.HBox(
             [self.fitted, self.scored, self.taken], layout={"flex_flow": "row wrap", "grid_gap": "12px 32px"}
         )

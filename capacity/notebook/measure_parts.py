@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from capacity.figures_run import sweep_spec
+from capacity.figures.run import sweep_spec
 from capacity.notebook.launch_parts import STYLE, table
 
 if TYPE_CHECKING:

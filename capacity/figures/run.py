@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from math import log10
 from typing import Any, Final
 
-# Okabe-Ito, as in capacity.figures; the two do not import one another.
-BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#4d4d4d"
+from capacity.figures.style import BLUE, FONT, GREEN, GREY, VERMILION, axis, line
+
 _IN_FLIGHT: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _MILLISECONDS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000)
 
@@ -40,12 +40,12 @@ def run_spec(columns: Mapping[str, Column], title: str, subtitle: str) -> dict[s
     ]
     traces[-1]["line"]["shape"] = "hv"
     layout = _layout(title, subtitle, 600)
-    layout["xaxis"] = _axis(anchor="y", showticklabels=False, rangemode="tozero")
-    layout["xaxis2"] = _axis(anchor="y2", matches="x", showticklabels=False)
-    layout["xaxis3"] = _axis("Seconds since the begin", anchor="y3", matches="x")
-    layout["yaxis"] = _axis("Starts per second", domain=[0.55, 1], rangemode="tozero", tickformat=",")
-    layout["yaxis2"] = _axis("Latency (ms)", domain=[0.28, 0.5], anchor="x2", rangemode="tozero", tickformat=",")
-    layout["yaxis3"] = _axis("In flight", domain=[0, 0.22], anchor="x3", rangemode="tozero", tickformat=",d")
+    layout["xaxis"] = axis(anchor="y", showticklabels=False, rangemode="tozero")
+    layout["xaxis2"] = axis(anchor="y2", matches="x", showticklabels=False)
+    layout["xaxis3"] = axis("Seconds since the begin", anchor="y3", matches="x")
+    layout["yaxis"] = axis("Starts per second", domain=[0.55, 1], rangemode="tozero", tickformat=",")
+    layout["yaxis2"] = axis("Latency (ms)", domain=[0.28, 0.5], anchor="x2", rangemode="tozero", tickformat=",")
+    layout["yaxis3"] = axis("In flight", domain=[0, 0.22], anchor="x3", rangemode="tozero", tickformat=",d")
     return {"data": traces, "layout": layout}
 
 
@@ -79,12 +79,12 @@ def sweep_spec(
         upper = _trace(x, band.get(high, ()), panel, "", BLUE, "solid", "", 0)
         lower = _trace(x, band.get(low, ()), panel, "90 % of fitted", BLUE, "solid", "", 0)
         lower |= {"fill": "tonexty", "fillcolor": "rgba(0,114,178,.18)"}
-        line = _trace(
+        fitted = _trace(
             x, band.get(value, ()), panel, "fitted", BLUE, "solid", f"%{{x}} in flight, fitted<br>{unit}", 2.5
         )
         for trace in (upper, lower):
             trace["hoverinfo"] = "skip"
-        traces += [upper, lower, line]
+        traces += [upper, lower, fitted]
         for kind, name, symbol, colour in (
             ("fitted", "measured", "circle", VERMILION),
             ("holdout", "measured, kept from the fit", "diamond", GREEN),
@@ -118,10 +118,10 @@ def sweep_spec(
         "tickvals": _MILLISECONDS,
         "ticktext": [f"{tick:,}" for tick in _MILLISECONDS],
     }
-    layout["xaxis"] = _axis(anchor="y", showticklabels=False, **ticks)
-    layout["xaxis2"] = _axis("Starts in flight", anchor="y2", matches="x", **ticks)
-    layout["yaxis"] = _axis("Starts per second", domain=[0.42, 1], rangemode="tozero", tickformat=",")
-    layout["yaxis2"] = _axis("p99 latency (ms)", domain=[0, 0.34], anchor="x2", **times)
+    layout["xaxis"] = axis(anchor="y", showticklabels=False, **ticks)
+    layout["xaxis2"] = axis("Starts in flight", anchor="y2", matches="x", **ticks)
+    layout["yaxis"] = axis("Starts per second", domain=[0.42, 1], rangemode="tozero", tickformat=",")
+    layout["yaxis2"] = axis("p99 latency (ms)", domain=[0, 0.34], anchor="x2", **times)
     return {"data": traces, "layout": layout}
 
 
@@ -135,17 +135,8 @@ def _trace(
     hover: str,
     width: float,
 ) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": list(x),
-        "y": list(y),
-        "xaxis": f"x{panel}",
-        "yaxis": f"y{panel}",
-        "name": name,
-        "line": {"color": colour, "dash": dash, "width": width},
-        "hovertemplate": f"{hover}<extra></extra>",
-    }
+    look = line(x, y, panel, name, color=colour, dash=dash, width=width)
+    return {**look, "hovertemplate": f"{hover}<extra></extra>"}
 
 
 def _mark(symbol: str, colour: str) -> dict[str, Any]:
@@ -158,7 +149,7 @@ def _layout(title: str, subtitle: str, height: int) -> dict[str, Any]:
         "height": height,
         "autosize": True,
         "margin": {"l": 76, "r": 20, "t": 96, "b": 54},
-        "font": {"family": "DejaVu Sans, Liberation Sans, Arial, sans-serif", "size": 13, "color": "#222"},
+        "font": {"family": FONT, "size": 13, "color": "#222"},
         "hovermode": "closest",
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
@@ -179,16 +170,3 @@ def _layout(title: str, subtitle: str, height: int) -> dict[str, Any]:
 def titled(title: str, subtitle: str) -> str:
     """Return the two lines above a figure."""
     return f'<b>{title}</b><br><span style="font-size:13px;color:#555">{subtitle}</span>'
-
-
-def _axis(title: str = "", **more: Any) -> dict[str, Any]:
-    return {
-        "title": {"text": title, "font": {"size": 13}, "standoff": 10},
-        "gridcolor": "#e6e6e6",
-        "zeroline": False,
-        "showline": True,
-        "linecolor": "#999",
-        "ticks": "outside",
-        "tickcolor": "#999",
-        **more,
-    }
