@@ -9,7 +9,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,12 +22,12 @@ from capacity.cluster.target import Target
 from capacity.errors import CapacityError, ClusterError, UsageError
 from capacity.experiment.blocks import Block, orders
 from capacity.experiment.local import LocalCluster
-from capacity.launcher.progress import Progress
 from capacity.model.measurement import Flag, Point
 from capacity.notebook import decide_parts
 from capacity.notebook.decide_panel import Decide
 from capacity.observe.run import Run
 from capacity.verdict.comparison import compare
+from tests.notebook.helpers import progress, wait_until
 from tests.verdict.recorded import recorded
 
 HERE = Target("127.0.0.1:7233")
@@ -124,24 +124,6 @@ class Launches:
         return record(batch.count, f"20260101-00000{len(self.asked)}-abcdef")
 
 
-def progress(count: int, started: int) -> Progress:
-    return Progress(
-        state="running",
-        count=count,
-        started=started,
-        already_running=0,
-        already_finished=0,
-        failed=0,
-        in_flight=8,
-        limit=8,
-        starts_per_second=400.0,
-        p50=0.004,
-        p99=0.028,
-        elapsed=1.0,
-        throttled=0,
-    )
-
-
 def panel_of(comparing: Any = None, launch: Any = None, **more: Any) -> Decide:
     asked: dict[str, Any] = {"cpus": 2, "blocks": 6, "starts": 6000} | more
     return Decide(comparing=comparing, launch=launch or Launches(), cluster=somewhere, **asked)
@@ -161,13 +143,6 @@ def compared(blocks: list[Block], **more: Any) -> Decide:
 def checked(panel: Decide) -> Any:
     panel.checking.start.click()
     return asyncio.run(asyncio.wait_for(panel.checked(), 60))
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def text(shown: Any) -> str:

@@ -23,32 +23,14 @@ from capacity.cluster import processes
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError, GuardRefusalError, UsageError
 from capacity.launcher.batch import HeightRange
-from capacity.launcher.progress import Progress
 from capacity.notebook.launch import Launch
 from capacity.notebook.launch_curve import LOST, MOST, Curve
 from capacity.notebook.launch_entry import LaunchForm
 from capacity.observe.run import ControllerState, LatencySummary, Run
 from capacity.observe.session import Journaling, launch
+from tests.notebook.helpers import progress, wait_until
 
 HERE = Target("127.0.0.1:7233")
-
-
-def progress(count: int, started: int, state: str = "running") -> Progress:
-    return Progress(
-        state=state,
-        count=count,
-        started=started,
-        already_running=0,
-        already_finished=0,
-        failed=0,
-        in_flight=8,
-        limit=8,
-        starts_per_second=400.0,
-        p50=0.004,
-        p99=0.028,
-        elapsed=1.0,
-        throttled=0,
-    )
 
 
 def record(count: int, scheduled: int, **more: Any) -> Run:
@@ -113,14 +95,6 @@ def failing(error: Exception) -> Launched:
 
 def ended(panel: Launch) -> Run:
     return asyncio.run(asyncio.wait_for(panel.wait(), 20))
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Return once something holds that another thread brings about."""
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_it_ends_on_the_right_number() -> None:

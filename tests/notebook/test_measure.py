@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +24,7 @@ from capacity.model.prediction import predict
 from capacity.notebook import launch_parts
 from capacity.notebook.measure_form import Controls
 from capacity.notebook.measure_panel import Measure, measure
+from tests.notebook.helpers import wait_until
 
 HERE = Target("127.0.0.1:7233")
 
@@ -80,13 +80,6 @@ class Replay:
 
 def ended(panel: Measure) -> Calibration:
     return asyncio.run(asyncio.wait_for(panel.wait(), 60))
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def traces(panel: Measure) -> dict[str, list[Any]]:
