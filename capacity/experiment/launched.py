@@ -68,8 +68,9 @@ async def measure(
     CapacityError
         If the launch could not begin or ended with an error.
     """
-    auto = setting.parallelism is None and setting.rate is None
-    ramp = RAMP_MOST if auto else RAMP + 1.0  # the first second of several processes is not that of all of them
+    ramp = (
+        RAMP_MOST if setting.is_auto else RAMP + 1.0
+    )  # the first second of several processes is not that of all of them
     count = int(MOST_RATE * (ramp + seconds)) if most is None else max(1, most)
     batch = HeightRange(count, prefix, options=StartOptions(task_queue=TASK_QUEUE))
     drain = asyncio.Event()
@@ -94,9 +95,7 @@ async def measure(
         run = await one(
             batch,
             target,
-            parallelism="auto" if auto else setting.parallelism,
-            rate=setting.rate,
-            processes=setting.processes,
+            **setting.control,
             journaling=Journaling(Path(folder) / "journal"),
             verify=False,
             allowed=allowed,

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from capacity.cluster.settings import checked_config
 from capacity.errors import UsageError
 from capacity.experiment.local import LocalCluster
 from capacity.experiment.pressure import drop_unused
 from capacity.experiment.wanted import Wanted
+from capacity.fleet import MOST_PROCESSES
 from capacity.launcher.controller import Controller
 from capacity.launcher.settings import controller_for
 from capacity.rules.plan import pool_plan
 
 ALLOWED: Final = "2x, 64, auto, rate=300, processes=2, or a server's key=value"
-MOST_PROCESSES: Final = 64
 DROPPED: Final = "unused-indexes"
 """Setting of a PostgreSQL stack of our own: ``unused-indexes=dropped``."""
 _OF_THE_STACK: Final = {"shards": "shards", "max-conns": "max_conns", "max_conns": "max_conns"}
@@ -60,6 +60,17 @@ class Setting:
         """Its name, and in flight what that comes to where the name does not say it."""
         said = self.parallelism is None or str(self.parallelism) in self.name.split(",")
         return self.name if said else f"{self.name} ({self.parallelism} in flight)"
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether a controller finds how many are in flight."""
+        return self.parallelism is None and self.rate is None
+
+    @property
+    def control(self) -> dict[str, Any]:
+        """The options with which `capacity.launch` launches so."""
+        parallelism = "auto" if self.is_auto else self.parallelism
+        return {"parallelism": parallelism, "rate": self.rate, "processes": self.processes}
 
     def controller(self) -> Controller:
         """Return what decides in its runs."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 TASK_QUEUE = "capacity-fleet"
 """Of a fleet that was given no other."""
+MOST_PROCESSES = 64
+"""Launcher processes at most on one machine."""
 
 
 @dataclass(frozen=True)

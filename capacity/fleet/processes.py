@@ -17,6 +17,7 @@ from typing import Any
 
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, RunFailedError, UsageError
+from capacity.fleet import MOST_PROCESSES
 from capacity.fleet.child import hello
 from capacity.fleet.launcher import Launcher
 from capacity.fleet.merged import Merged
@@ -31,17 +32,15 @@ from capacity.launcher.progress import ProcessUse, Progress, Result
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import TICK
 
-MOST = 64
-"""Processes at most on one machine."""
 LOST_AT_MOST = 3
 """Processes that may die in a row without anything being started in between."""
 
 
 def check_processes(processes: int) -> None:
     """Refuse a number of launcher processes that makes no sense."""
-    if not 1 <= processes <= MOST:
+    if not 1 <= processes <= MOST_PROCESSES:
         raise UsageError(
-            f"processes is {processes}", allowed=f"1 to {MOST}", next_step="pass for example --processes 2"
+            f"processes is {processes}", allowed=f"1 to {MOST_PROCESSES}", next_step="pass for example --processes 2"
         )
 
 

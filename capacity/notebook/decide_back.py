@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from capacity.errors import CapacityError
 from capacity.notebook.decide_tables import rollback_html
-from capacity.notebook.launch_field import Field, alert, whole
+from capacity.notebook.launch_field import Field, Refusals, alert, whole
 
 if TYPE_CHECKING:
     from capacity.verdict.rollback import Rollback, Setting
@@ -49,18 +48,12 @@ class Back:
     def _follow(self) -> None:
         from capacity.verdict.rollback import rollback
 
-        refused: list[str] = []
-        read: list[Any] = []
-        for field in self._fields:
-            try:
-                read.append(field.read())
-            except CapacityError as error:
-                refused.append(str(error))
+        tried = Refusals()
+        source, target, cpus = (tried(field.read) for field in self._fields)
         self.rollback = None
-        if refused:
-            self.lines.value = alert(f"No way back: {refused[0]}")
+        if tried.words:
+            self.lines.value = alert(f"No way back: {tried.words[0]}")
             return
-        source, target, cpus = read
         self.rollback = rollback(target, source=source, cpus=cpus)
         self.lines.value = rollback_html(self.rollback)
 

@@ -101,8 +101,7 @@ async def _one(
         return await (launch or session.launch)(
             HeightRange(count, chain),
             target,
-            parallelism="auto" if side.parallelism is None and side.rate is None else side.parallelism,
-            rate=side.rate,
+            **side.control,
             allowed=asked.wanted.allowed,
             vitals=vitals,
             on_progress=note,

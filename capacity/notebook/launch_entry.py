@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from capacity.errors import CapacityError, UsageError
+from capacity.fleet import MOST_PROCESSES
 from capacity.notebook.launch_field import ERROR, Field, Refusals, choice, ticked, whole
 from capacity.notebook.launch_panel import Panel
 from capacity.notebook.launch_request import Request
@@ -82,7 +83,7 @@ class LaunchForm(Panel):
         self.parallelism = Field("Parallelism", "auto", str, options=("auto", "2x", "4x", "8x", "16", "64", "256"))
         self.rate = Field("Rate (starts/s)", "", _rate, hint="empty: no fixed rate")
         self.launcher = choice("Launched by", _LAUNCHERS, "here")
-        self.processes = Field("Processes", "2", whole("processes", 1, 64))
+        self.processes = Field("Processes", "2", whole("processes", 1, MOST_PROCESSES))
         self.worker = ticked("Run a worker too; wait until all complete")
         self.how = widgets.HTML(layout={"margin": "0 0 0 11.3em", "max_width": "24em"})
         self._fields = (

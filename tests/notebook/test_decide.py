@@ -552,6 +552,17 @@ def test_check_launches_both_and_holds_the_candidate_to_its_limits(panel: Decide
     assert panel.checking.bar.style == "success"
 
 
+def test_check_launches_by_as_many_processes_as_were_compared() -> None:
+    """8 by one process and by two are two settings: compared without a note, and launched so for the checklist."""
+    panel = panel_of(Replay(noisy(2, 1.0, 1.0)), baseline="8", candidate="8,processes=2", blocks=2)
+    panel.start.click()
+    ended(panel)
+    assert "one setting" not in text(panel.verdict)
+    launches = panel.checking._launch = Launches()
+    checked(panel)
+    assert [(each["parallelism"], each["processes"]) for each in launches.asked] == [(8, 1), (8, 2)]
+
+
 def test_the_alert_table_has_each_rule_and_what_the_run_had(panel: Decide) -> None:
     """Name, limit, wait and severity of every rule; beside it the value of the run that was checked."""
     from capacity.verdict.alerts import rules
