@@ -7,8 +7,6 @@ import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-import grpc
-import grpc.aio
 import hpack
 import pytest
 from hypothesis import given, settings
@@ -244,32 +242,30 @@ def test_going_away_finishes_what_was_taken() -> None:
 
 def test_the_servers_limit_of_streams_is_kept() -> None:
     """No more streams are open than SETTINGS_MAX_CONCURRENT_STREAMS allows; the others wait their turn."""
+    most = 0
 
-    async def run() -> int:
-        most = now = 0
+    async def server(peer: Peer) -> None:
+        nonlocal most
+        open_streams: set[int] = set()
 
-        async def start(_: bytes, context: grpc.aio.ServicerContext) -> bytes:
-            nonlocal most, now
-            now += 1
-            most = max(most, now)
+        async def answer(stream: int) -> None:
             await asyncio.sleep(0.01)
-            now -= 1
-            return b"run"
+            open_streams.discard(stream)
+            peer.write(peer.answer(stream))
 
-        handler = grpc.method_handlers_generic_handler("service", {"Start": grpc.unary_unary_rpc_method_handler(start)})
-        server = grpc.aio.server(options=[("grpc.max_concurrent_streams", 3)])
-        server.add_generic_rpc_handlers((handler,))
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        channel = StartChannel("127.0.0.1", port, "/service/Start")
-        await channel.call(b"m", 5.0)
-        answers = await asyncio.gather(*(channel.call(b"m", 5.0) for _ in range(20)))
-        assert answers == [b"run"] * 20
-        await channel.close()
-        await server.stop(None)
-        return most
+        async with asyncio.TaskGroup() as answers:
+            for _ in range(21):
+                open_streams.add((await peer.call())[0])
+                most = max(most, len(open_streams))
+                answers.create_task(answer(max(open_streams)))
+        await peer.next()
 
-    assert asyncio.run(run()) <= 3
+    async def client(channel: StartChannel) -> list[bytes]:
+        await channel.call(b"m", 5.0)  # from here on the server's settings are known
+        return await asyncio.gather(*(channel.call(b"m", 5.0) for _ in range(20)))
+
+    assert against(server, client, frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 3, 3))) == [b"run"] * 20
+    assert most == 3
 
 
 def test_a_server_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
