@@ -28,11 +28,21 @@ class CapacityError(Exception):
         self.allowed = allowed
         self.next_step = next_step
         parts = [what, f"allowed: {allowed}" if allowed else None, next_step]
-        super().__init__("; ".join(" ".join(part.split()) for part in parts if part))
+        super().__init__("; ".join(_line(part) for part in parts if part))
 
     def _render_traceback_(self) -> list[str]:
         """Tell IPython to show the one line and no traceback."""
         return [f"{type(self).__name__}: {self}"]
+
+
+LONGEST = 1000
+"""Characters of each part of an error; a path or a value may have any number."""
+
+
+def _line(text: str) -> str:
+    """Return a text on one line; of a long one the middle is left out, for names come first and reasons last."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 4 :]}"
 
 
 class UsageError(CapacityError):

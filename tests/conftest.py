@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +21,9 @@ from capacity.errors import ClusterError
 LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.rps": "100000"}
 """Request limits out of the way, so that the machine is what binds."""
 
+PEERS = Path(os.environ.get("PEER_BIN") or Path(__file__).parents[1] / "build" / "peer")
 Require = Callable[[bool, str], None]
+Stub = Callable[..., tuple[str, int]]
 SLOW = ("model/test_coverage", "model/test_simulation", "model/test_sizing", "model/test_fleet", "notebook/")
 """Where a test without a server may take seconds."""
 
@@ -54,6 +59,29 @@ def devserver(require: Require) -> Iterator[embedded.DevServer]:
         require(False, "temporal program")
     with embedded.running(dynamic_config=LIMITS) as server:
         yield server
+
+
+@pytest.fixture
+def stub(require: Require) -> Iterator[Stub]:
+    """``stub("-service", "5ms")`` starts a stub frontend; returns its address and pid."""
+    program = PEERS / "stub"
+    require(program.exists(), "stub frontend: build it with benchmarks/peer/build")
+    running = []
+
+    def start(*flags: str) -> tuple[str, int]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        process = subprocess.Popen([program, "-port", str(port), *flags], stdout=subprocess.PIPE, text=True)
+        running.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return f"127.0.0.1:{port}", process.pid
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

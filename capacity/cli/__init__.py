@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
 import typer
 
@@ -32,7 +35,7 @@ from capacity.errors import CapacityError, InterruptedRunError
 
 app = typer.Typer(
     name="capacity",
-    help="Plan and prove the capacity of a Temporal batch scheduler.",
+    help="Plan and prove the capacity of a Temporal batch scheduler.\n\nExample: capacity plan --cpus 32",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -58,7 +61,7 @@ app.command("check")(check.check)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 1 failed run or verdict, 2 misuse, 130 interrupted."""
+    """Run one command and exit; README.md says with which code."""
     code = run(arguments)
     if "temporalio.bridge.temporal_sdk_bridge" in sys.modules:
         # The SDK's runtime can crash in the interpreter's own exit (temporalio/sdk-python#300).
@@ -71,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; every error becomes one line on standard error and the code that goes with it."""
     try:
-        code = app(args=arguments, prog_name="capacity", standalone_mode=False)
+        code = command()(args=arguments, prog_name="capacity", standalone_mode=False)
     except CapacityError as error:
         return _fail(str(error), error.exit_code)
     except typer.TyperException as error:
@@ -79,13 +82,26 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if not error.format_message():  # the help was asked for and is printed
             return error.exit_code
         hint = f"; see '{context.command_path} --help'" if context else ""
-        return _fail(error.format_message().rstrip(".") + _given(error) + hint, error.exit_code)
+        return _fail(_plain(error.format_message()) + _given(error) + hint, error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", InterruptedRunError.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     return code if isinstance(code, int) else 0
+
+
+@cache
+def command() -> Callable[..., Any]:
+    """Build all commands, once a process."""
+    return typer.main.get_command(app)
+
+
+def _plain(message: str) -> str:
+    """Return a parser's message in our words."""
+    for kind, words in (("integer", "must be a whole number"), ("number", "must be a number")):
+        message = re.sub(rf"Input should be a valid {kind}.*", words, message)
+    return message.replace("Value error, ", "").rstrip(".")
 
 
 def _given(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from capacity.cli.check import Thresholds
+from capacity.cli.options import CalibrationOfCluster, ClusterName, Parallelism, in_flight
 from capacity.errors import UsageError
 
 
@@ -20,23 +21,17 @@ class Format(StrEnum):
 
 
 def alerts(
-    format: Annotated[Format, typer.Option(help="Rules, or a dashboard.")] = Format.PROMETHEUS,
     thresholds: Thresholds = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="The cluster, for the rule on a share of its predicted throughput."),
-    ] = None,
-    calibration: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="What a start costs there, if not what the cluster names.")
-    ] = None,
-    parallelism: Annotated[
-        str, typer.Option(metavar="4x|128", help="Starts in flight that the prediction is for.")
-    ] = "4x",
+    cluster: ClusterName = None,
+    calibration: CalibrationOfCluster = None,
+    parallelism: Parallelism = "4x",
+    format: Annotated[Format, typer.Option(help="Rules, or a dashboard, which is JSON.")] = Format.PROMETHEUS,
 ) -> None:
-    """Print Prometheus alerting rules, or a Grafana dashboard, of the thresholds.
+    """Print the thresholds as Prometheus rules or a Grafana dashboard.
 
     Rules are for our metrics (launch --metrics-port), Temporal's, and those of
-    postgres_exporter and node_exporter.
+    postgres_exporter and node_exporter. With --cluster there is one more, for a
+    share of what is predicted there with --parallelism in flight.
 
     Example: capacity alerts > capacity-rules.yml
     """
@@ -61,9 +56,7 @@ def alerts(
 def _predicted(cluster: str, calibration: str | None, parallelism: str) -> float:
     from capacity.cli.plan import described_and_measured
     from capacity.model.prediction import predict
-    from capacity.rules import available_cpus
-    from capacity.verdict.rollback import Setting
 
-    at = Setting.of(parallelism, "--parallelism").on(available_cpus().count).value
+    at = in_flight(parallelism)
     described, measured = described_and_measured(cluster, calibration)
     return float(predict(measured, (at,), cluster=described, draws=0).throughput.value[0])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from capacity.cli.options import FLAG, HOW, BaselineRun, CalibrationOfCluster, ClusterName, RunName
 from capacity.errors import JournalError, UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 Thresholds = Annotated[
     Path | None,
-    typer.Option(help="TOML with limits of your own, over the shipped ones.", show_default=False),
+    typer.Option(metavar="FILE", help="TOML with limits of your own, over the shipped ones.", show_default=False),
 ]
 
 
@@ -26,35 +27,28 @@ class Format(StrEnum):
     """Forms a checklist can be printed in."""
 
     TEXT = "text"
-    MARKDOWN = "markdown"
     JSON = "json"
+    MARKDOWN = "markdown"
     HTML = "html"
 
 
 def check(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run id, its beginning, 'last', or a path.")],
+    run: RunName,
     thresholds: Thresholds = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(metavar="RUN2", help="An earlier run: for memory overhead, and to show beside."),
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="The cluster, for its limits and for what the model predicts there."),
-    ] = None,
-    calibration: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="What a start costs there, if not what the cluster names.")
-    ] = None,
+    baseline: BaselineRun = None,
+    cluster: ClusterName = None,
+    calibration: CalibrationOfCluster = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 1 also when a critical check is not measured.")
+        bool, typer.Option("--strict", metavar=FLAG, help="Exit 1 also when a critical check is not measured.")
     ] = False,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TEXT,
+    format: Annotated[Format, typer.Option(help=HOW)] = Format.TEXT,
 ) -> None:
-    """Hold a run to its limits: pass, fail or not measured; exit 1 on a failed
-    critical check.
+    """Hold a run to its limits: pass, fail or not measured.
 
     Also asks whether its throughput is real: longer than a burst, starts alone,
-    verified by the server, not the launcher's own limit.
+    verified by the server, not the launcher's own limit. With --cluster also
+    against that cluster's limits and what the model predicts there. Exit code 1
+    on a failed critical check.
 
     Example: capacity check last --cluster devserver
     """

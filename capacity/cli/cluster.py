@@ -4,60 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from capacity.cli.options import CLUSTER, FLAG, Form, Format, MaxConns, Shards, Store, UpStore
 from capacity.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:
     from capacity.cluster.state import ClusterState
 
 app = typer.Typer(
-    help="Have a dev cluster: start it, look at it, end it.",
+    help="Have a dev cluster: start it, look at it, end it.\n\nExample: capacity cluster status",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-class Format(StrEnum):
-    """How a command prints."""
-
-    text = "text"
-    json = "json"
-
-
-class Store(StrEnum):
-    """What keeps the cluster's data."""
-
-    sqlite = "sqlite"
-    postgres = "postgres"
-
-
-Port = Annotated[int | None, typer.Option(metavar="PORT", help="Frontend port (7233); 0 is any free one.")]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT", help="Frontend port; 0 is any free one.", rich_help_panel=CLUSTER, show_default="7233"
+    ),
+]
 DynamicConfig = Annotated[
-    list[str] | None, typer.Option("--dynamic-config", metavar="KEY=VALUE", help="Temporal setting; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--dynamic-config", metavar="KEY=VALUE", help="Temporal setting; repeatable.", rich_help_panel=CLUSTER
+    ),
 ]
 Database = Annotated[
-    Path | None, typer.Option("--db", metavar="FILE", dir_okay=False, help="SQLite file to keep the data in.")
+    Path | None,
+    typer.Option(
+        "--db",
+        metavar="FILE",
+        dir_okay=False,
+        help="SQLite file to keep the data in.",
+        rich_help_panel=CLUSTER,
+        show_default="memory",
+    ),
 ]
 
 
 @app.command()
 def up(
-    store: Annotated[Store, typer.Option(help="Embedded dev server, or PostgreSQL + server.")] = Store.sqlite,
+    store: UpStore = Store.SQLITE,
     port: Port = None,
     dynamic_config: DynamicConfig = None,
     db: Database = None,
-    shards: Annotated[int | None, typer.Option(metavar="N", help="postgres: history shards (64).")] = None,
-    max_conns: Annotated[
-        int | None, typer.Option("--max-conns", metavar="N", help="postgres: connections per service (40).")
-    ] = None,
+    shards: Shards = None,
+    max_conns: MaxConns = None,
     pg_option: Annotated[
         list[str] | None,
-        typer.Option("--pg-option", metavar="KEY=VALUE", help="postgres: its setting; repeatable."),
+        typer.Option(
+            "--pg-option",
+            metavar="KEY=VALUE",
+            help="postgres: a setting of it; repeatable.",
+            rich_help_panel=CLUSTER,
+        ),
     ] = None,
 ) -> None:
     """Start a dev cluster and leave it running.
@@ -69,7 +73,7 @@ def up(
 
     stack_only = {"--shards": shards, "--max-conns": max_conns, "--pg-option": pg_option}
     given = [option for option, value in stack_only.items() if value is not None]
-    if store is Store.sqlite and given:
+    if store is Store.SQLITE and given:
         raise UsageError(f"{given[0]} is given with the store sqlite", next_step="add --store postgres")
     settings = Settings(
         store=store.value,
@@ -119,10 +123,10 @@ def run(port: Port = None, dynamic_config: DynamicConfig = None, db: Database = 
 
 
 @app.command()
-def status(
-    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.text,
-) -> None:
+def status(form: Form = Format.TEXT) -> None:
     """Show each component: health, version, ports, pid, log.
+
+    Exit code 1 when no cluster is up, or one that is not healthy.
 
     Example: capacity cluster status --format json
     """
@@ -133,7 +137,7 @@ def status(
     cluster = state.read()
     said = lifecycle.component_health(cluster) if cluster else {}
     healthy = cluster is not None and cluster.ready and all(health == "SERVING" for health in said.values())
-    if output is Format.json:
+    if form is Format.JSON:
         print(json.dumps({"up": healthy, **(_record(cluster, said) if cluster else {})}, indent=1))
         raise typer.Exit(0 if healthy else 1)
     if cluster is None:
@@ -148,9 +152,11 @@ def status(
 
 @app.command()
 def down(
-    keep_data: Annotated[bool, typer.Option("--keep-data", help="postgres: leave the data for the next 'up'.")] = False,
+    keep_data: Annotated[
+        bool, typer.Option("--keep-data", metavar=FLAG, help="postgres: leave the data for the next 'up'.")
+    ] = False,
 ) -> None:
-    """End the dev cluster that 'up' started, and drop its data.
+    """End the dev cluster that 'up' started and drop its data.
 
     A SQLite file given with --db is always left.
 

@@ -11,9 +11,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from capacity.cli.cluster import Format
-from capacity.cli.connection import AllowTarget, ApiKey, Namespace, Profile, Tls, TlsCa, TlsCert, TlsKey, TlsName
-from capacity.cli.sweep import Store
+from capacity.cli.connection import (
+    AllowTarget,
+    ApiKey,
+    ExistingAddress,
+    Namespace,
+    Profile,
+    Tls,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TlsName,
+)
+from capacity.cli.options import (
+    AnyParallelism,
+    ClusterCores,
+    Cpus,
+    Form,
+    Format,
+    MaxConns,
+    Out,
+    OwnStore,
+    Seconds,
+    Seed,
+    Shards,
+    Store,
+)
 
 if TYPE_CHECKING:
     import threading
@@ -22,56 +45,21 @@ if TYPE_CHECKING:
     from capacity.experiment.wanted import Wanted
     from capacity.verdict.comparison import Comparison
 
-BLOCKS, CLUSTER, TARGET = "Blocks", "Cluster", "Target"
 NAME = 28
 """Characters of a setting's name that a line has room for."""
-OwnStore = Annotated[
-    Store | None,
-    typer.Option("--store", help="A cluster of its own.", rich_help_panel=CLUSTER, show_default="sqlite"),
-]
-Shards = Annotated[
-    int | None,
-    typer.Option("--shards", metavar="N", help="postgres: shards.", rich_help_panel=CLUSTER, show_default="64"),
-]
-MaxConns = Annotated[
-    int | None,
-    typer.Option("--max-conns", metavar="N", help="postgres: connections.", rich_help_panel=CLUSTER, show_default="40"),
-]
-ExistingAddress = Annotated[
-    str | None,
-    typer.Option("--address", help="An existing dev cluster, HOST:PORT.", rich_help_panel=TARGET, show_default=False),
-]
-ClusterCores = Annotated[
-    int | None,
-    typer.Option(
-        "--cluster-cores", metavar="N", help="Its CPUs, if elsewhere.", rich_help_panel=TARGET, show_default=False
-    ),
-]
 
 
 def compare(
-    baseline: Annotated[str, typer.Argument(help="What there is: 2x, 64, auto, rate=300, processes=2, key=value.")],
-    candidate: Annotated[str, typer.Argument(help="What might be better.")],
-    cpus: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=4096,
-            metavar="N",
-            help="CPUs that 2x multiplies.",
-            rich_help_panel=BLOCKS,
-            show_default="this machine's",
-        ),
-    ] = None,
-    blocks: Annotated[int, typer.Option(help="Blocks, each with both settings.", rich_help_panel=BLOCKS)] = 12,
-    seconds: Annotated[float, typer.Option(help="Measured span of each run.", rich_help_panel=BLOCKS)] = 5.0,
-    parallelism: Annotated[
+    baseline: Annotated[
         str,
-        typer.Option(
-            metavar="P", help="In flight with a setting that names only keys of the server.", rich_help_panel=BLOCKS
-        ),
-    ] = "4x",
-    seed: Annotated[int, typer.Option(help="Of the order in each block.", rich_help_panel=BLOCKS)] = 0,
+        typer.Argument(metavar="BASELINE", help="What there is: 2x, 64, auto, rate=300, processes=2, key=value."),
+    ],
+    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="What might be better, likewise.")],
+    cpus: Cpus = None,
+    blocks: Annotated[int, typer.Option(metavar="N", help="Blocks, each with both settings.")] = 12,
+    seconds: Seconds = 5.0,
+    parallelism: AnyParallelism = "4x",
+    seed: Seed = 0,
     store: OwnStore = None,
     shards: Shards = None,
     max_conns: MaxConns = None,
@@ -86,13 +74,14 @@ def compare(
     tls_key: TlsKey = None,
     tls_server_name: TlsName = None,
     allow_target: AllowTarget = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON here.", show_default=False)] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.text,
+    out: Out = None,
+    form: Form = Format.TEXT,
 ) -> None:
     """Compare two settings in turns: throughput, p99, and a verdict.
 
     Each block runs both, in random order, so that drift falls on both alike.
-    A server's keys start a new cluster for each run. Ctrl-C keeps whole blocks.
+    A server's keys start a new cluster for each run, with --parallelism in
+    flight. Ctrl-C keeps whole blocks.
 
     Example: capacity compare 2x 4x --store postgres
     """
@@ -100,9 +89,12 @@ def compare(
     from capacity.errors import InterruptedRunError, RunFailedError
     from capacity.experiment.blocks import Comparing, estimate, notes
     from capacity.experiment.setting import setting_of
+    from capacity.rules.plan import positive
     from capacity.verdict import comparison
 
     check_record_path(out)
+    if cpus is not None:
+        positive("--cpus", cpus)
     sides = setting_of(baseline, cpus=cpus, beside=parallelism), setting_of(candidate, cpus=cpus, beside=parallelism)
     connection: dict[str, Any] = {"namespace": namespace, "profile": profile, "api_key": api_key}
     connection |= {"tls": tls, "tls_ca": tls_ca}
@@ -122,8 +114,8 @@ def compare(
     text = json.dumps(kept, indent=1, allow_nan=False)
     if out is not None:
         write(out, text)
-    print(text if output is Format.json else "\n".join(report(judged)))
-    if found.left and output is Format.text:
+    print(text if form is Format.JSON else "\n".join(report(judged)))
+    if found.left and form is Format.TEXT:
         print("\n".join(left_behind(found.left, wanted.target.address if wanted.target else "", found.prefix)))
     done = f"{len(found.blocks)} of {blocks} blocks, which are kept"
     if found.error is not None:
@@ -166,7 +158,7 @@ def wanted_of(
         seconds=seconds,
         repeats=1,
         seed=seed,
-        store=None if existing else (store or Store.sqlite).value,
+        store=None if existing else (store or Store.SQLITE).value,
         target=target,
         allowed=allow_target or (),
         shards=shards,

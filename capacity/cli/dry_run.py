@@ -25,7 +25,9 @@ DEFAULT_LIMIT = 2400
 """`frontend.namespaceRPS` of an untuned server [1/s]."""
 
 
-def dry_run(batch: Batch, target: Target, allowed: Collection[str], policy: RetryPolicy, **control: Any) -> None:
+def dry_run(
+    batch: Batch, target: Target, allowed: Collection[str], policy: RetryPolicy, as_json: bool, **control: Any
+) -> None:
     """Print target, guard's word, policy, controller, first and last request and how long it may take."""
     word = check_target(target, allowed)
     check_count(batch.count)
@@ -46,6 +48,15 @@ def dry_run(batch: Batch, target: Target, allowed: Collection[str], policy: Retr
         ),
         ("duration", "; ".join(_durations(batch.count, rate, target.address))),
     ]
+    run_id = new_run_id()
+    requests = {
+        name: _request(batch, target, run_id, index)
+        for name, index in (("first request", 0), ("last request", batch.count - 1))
+    }
+    if as_json:
+        told: dict[str, Any] = dict(rows) | requests
+        print(json.dumps({name.replace(" ", "_"): value for name, value in told.items()}, indent=1))
+        return
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -53,10 +64,9 @@ def dry_run(batch: Batch, target: Target, allowed: Collection[str], policy: Retr
         table.add_row(name, value)
     console = Console(highlight=False)
     console.print(table)
-    run_id = new_run_id()
-    for title, index in (("first request", 0), ("last request", batch.count - 1)):
+    for title, request in requests.items():
         console.print(title, style="bold")
-        console.print(json.dumps(_request(batch, target, run_id, index), indent=1), markup=False)
+        console.print(json.dumps(request, indent=1), markup=False)
     console.print("nothing was started")
 
 
@@ -77,7 +87,7 @@ def _durations(count: int, rate: float | None, address: str) -> list[str]:
         speed = past.sustained_starts_per_second or past.starts_per_second
         known.append(f"{duration(count / speed)} at the {speed:,.0f}/s of run {past.run_id} here")
     known.append(
-        f"at least {duration(count / DEFAULT_LIMIT)} where frontend.namespaceRPS is the default {DEFAULT_LIMIT:,}/s"
+        f"{duration(count / DEFAULT_LIMIT)} at best where frontend.namespaceRPS is the default {DEFAULT_LIMIT:,}/s"
     )
     return known
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from capacity.cli.cluster import Format
 from capacity.cli.connection import (
     Address,
     AllowTarget,
@@ -22,6 +21,7 @@ from capacity.cli.connection import (
     TlsKey,
     TlsName,
 )
+from capacity.cli.options import Form, Format
 from capacity.fleet import TASK_QUEUE, Fleet
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
     from capacity.cluster.target import Target
 
-app = typer.Typer(help="Launch one batch from many machines.", no_args_is_help=True)
+app = typer.Typer(help="Launch one batch from many machines.\n\nExample: capacity fleet status", no_args_is_help=True)
 Batch = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="Run id of the batch; the one ordered last by default.")
+    str | None, typer.Argument(metavar="RUN", help="Run id of the batch.", show_default="the one ordered last")
 ]
 
 
 @app.command("worker")
 def worker(
-    processes: Annotated[int, typer.Option(help="Launcher processes on this machine.")] = 1,
+    processes: Annotated[int, typer.Option(metavar="K", help="Launcher processes on this machine.")] = 1,
     fleet_queue: FleetQueue = TASK_QUEUE,
     fleet_namespace: FleetNamespace = None,
     address: Address = None,
@@ -109,17 +109,33 @@ def status(
     address: Address = None,
     namespace: Namespace = None,
     profile: Profile = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.text,
+    api_key: ApiKey = None,
+    tls: Tls = None,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_server_name: TlsName = None,
+    form: Form = Format.TEXT,
 ) -> None:
-    """Show how a batch of the fleet stands, and which launchers are at work.
+    """Show how a batch stands and which launchers are at work.
 
-    Example: capacity fleet status
+    Example: capacity fleet status --format json
     """
     from capacity.cluster.profile import load_target
 
-    target = load_target(address, namespace, profile=profile)
+    target = load_target(
+        address,
+        namespace,
+        profile=profile,
+        api_key=api_key,
+        tls=tls,
+        tls_ca=tls_ca,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_server_name=tls_server_name,
+    )
     found = _ask(target, fleet_namespace, lambda client: _status(client, batch, fleet_queue))
-    if output is Format.json:
+    if form is Format.JSON:
         print(json.dumps(found, indent=1))
         return
     from capacity.cli.plan import print_columns
@@ -181,10 +197,26 @@ def _steering(name: str, signal: str, said: str, help: str) -> None:
         address: Address = None,
         namespace: Namespace = None,
         profile: Profile = None,
+        api_key: ApiKey = None,
+        tls: Tls = None,
+        tls_ca: TlsCa = None,
+        tls_cert: TlsCert = None,
+        tls_key: TlsKey = None,
+        tls_server_name: TlsName = None,
     ) -> None:
         from capacity.cluster.profile import load_target
 
-        target = load_target(address, namespace, profile=profile)
+        target = load_target(
+            address,
+            namespace,
+            profile=profile,
+            api_key=api_key,
+            tls=tls,
+            tls_ca=tls_ca,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            tls_server_name=tls_server_name,
+        )
         print(f"batch {_ask(target, fleet_namespace, lambda client: _sent(client, batch, signal))} {said}")
 
     app.command(name, help=f"{help}\n\nExample: capacity fleet {name}")(steer)
@@ -216,7 +248,7 @@ _steering(
     "cancel",
     "stop",
     f"ends: {_drained}",
-    "End a batch once what is in flight is answered; its launch says how to go on with it.",
+    "End a batch once what is in flight is answered.\n\nThe launch that ordered it says how to go on with it.",
 )
 
 

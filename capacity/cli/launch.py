@@ -21,61 +21,104 @@ from capacity.cli.connection import (
     TlsKey,
     TlsName,
 )
+from capacity.cli.options import FLAG, HOW, Format, parallelisms
 from capacity.cli.watch import PostgresDsn, PrometheusUrl, ServerMetrics
 from capacity.fleet import TASK_QUEUE, Fleet
 
 BATCH, CONTROL, TARGET, RECORD = "Batch", "Control", "Target", "Record"
+ON_EXISTING = ("skip", "rerun-failed", "rerun", "fail")
+"""As in `capacity.launcher.batch`, which imports what the help and the completion do without."""
 
 
 def launch(
     count: Annotated[
-        int | None, typer.Option(help="Workflows to start.", rich_help_panel=BATCH, show_default=False)
+        int | None,
+        typer.Option(
+            "--count", "--batch", metavar="N", help="Starts in one batch.", rich_help_panel=BATCH, show_default=False
+        ),
     ] = None,
-    chain_id: Annotated[str, typer.Option(help="Chain whose blocks are indexed.", rich_help_panel=BATCH)] = "mainnet",
-    from_height: Annotated[int, typer.Option(help="Height of the first block.", rich_help_panel=BATCH)] = 0,
+    chain_id: Annotated[
+        str, typer.Option(metavar="NAME", help="Chain whose blocks are indexed.", rich_help_panel=BATCH)
+    ] = "mainnet",
+    from_height: Annotated[
+        int, typer.Option(metavar="N", help="Height of the first block.", rich_help_panel=BATCH)
+    ] = 0,
     items: Annotated[
         Path | None,
-        typer.Option(help="CSV or JSON lines with 'id' and input columns.", rich_help_panel=BATCH, show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="CSV or JSON lines with 'id' and input columns.",
+            rich_help_panel=BATCH,
+            show_default=False,
+        ),
     ] = None,
-    workflow_type: Annotated[str, typer.Option(help="Workflow type.", rich_help_panel=BATCH)] = "IndexBlockWorkflow",
-    task_queue: Annotated[str, typer.Option(help="Task queue.", rich_help_panel=BATCH)] = "capacity",
+    workflow_type: Annotated[
+        str, typer.Option(metavar="NAME", help="Workflow type.", rich_help_panel=BATCH)
+    ] = "IndexBlockWorkflow",
+    task_queue: Annotated[str, typer.Option(metavar="NAME", help="Task queue.", rich_help_panel=BATCH)] = "capacity",
     input_template: Annotated[
         str | None,
-        typer.Option(help='Input as JSON with places: \'{"h": "{height}"}\'.', rich_help_panel=BATCH),
+        typer.Option(metavar="JSON", help='Input as JSON with places: \'{"h": "{height}"}\'.', rich_help_panel=BATCH),
     ] = None,
     on_existing: Annotated[
-        str, typer.Option(help="An id exists: skip, rerun-failed, rerun, fail.", rich_help_panel=BATCH)
+        str,
+        typer.Option(
+            metavar="HOW",
+            help=f"An id exists: {', '.join(ON_EXISTING)}.",
+            rich_help_panel=BATCH,
+            autocompletion=lambda incomplete: [how for how in ON_EXISTING if how.startswith(incomplete)],
+        ),
     ] = "skip",
     memo: Annotated[
-        list[str] | None, typer.Option(help="Memo field, K=JSON; repeatable.", rich_help_panel=BATCH)
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Memo field, its value JSON; repeatable.", rich_help_panel=BATCH),
     ] = None,
     search_attribute: Annotated[
-        list[str] | None, typer.Option(help="Search attribute, K=JSON; repeatable.", rich_help_panel=BATCH)
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Search attribute, its value JSON; repeatable.", rich_help_panel=BATCH),
     ] = None,
     priority_key: Annotated[
-        int | None, typer.Option(help="Priority, 1 (first) to 5.", rich_help_panel=BATCH, show_default=False)
+        int | None,
+        typer.Option(metavar="N", help="Priority, 1 (first) to 5.", rich_help_panel=BATCH, show_default=False),
     ] = None,
     parallelism: Annotated[
         str | None,
-        typer.Option(help="Starts in flight: 128, 4x, auto.", rich_help_panel=CONTROL, show_default="auto"),
+        typer.Option(
+            metavar="P",
+            help="Starts in flight: 128, 4x or auto.",
+            rich_help_panel=CONTROL,
+            show_default="auto",
+            autocompletion=parallelisms,
+        ),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Starts due per second (open loop).", rich_help_panel=CONTROL)
+        float | None,
+        typer.Option(metavar="RATE", help="Starts due per second (open loop).", rich_help_panel=CONTROL),
     ] = None,
-    max_in_flight: Annotated[int, typer.Option(help="Bound for auto and --rate.", rich_help_panel=CONTROL)] = 512,
-    deadline: Annotated[float, typer.Option(help="Seconds an attempt may take.", rich_help_panel=CONTROL)] = 10.0,
-    attempts: Annotated[int, typer.Option(help="Attempts at most per item.", rich_help_panel=CONTROL)] = 10,
+    max_in_flight: Annotated[
+        int, typer.Option(metavar="N", help="Bound for auto and --rate.", rich_help_panel=CONTROL)
+    ] = 512,
+    deadline: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long an attempt may take.", rich_help_panel=CONTROL)
+    ] = 10.0,
+    attempts: Annotated[
+        int, typer.Option(metavar="N", help="Attempts at most per item.", rich_help_panel=CONTROL)
+    ] = 10,
     patience: Annotated[
-        float, typer.Option(help="Seconds to wait for a lost server.", rich_help_panel=CONTROL)
+        float, typer.Option(metavar="SECONDS", help="How long to wait for a lost server.", rich_help_panel=CONTROL)
     ] = 300.0,
-    processes: Annotated[int, typer.Option(help="Launcher processes here.", rich_help_panel=CONTROL)] = 1,
+    processes: Annotated[
+        int, typer.Option(metavar="K", help="Launcher processes on this machine.", rich_help_panel=CONTROL)
+    ] = 1,
     fleet: Annotated[
-        bool, typer.Option("--fleet", help="Let a fleet's workers launch it.", rich_help_panel=CONTROL)
+        bool,
+        typer.Option("--fleet", metavar=FLAG, help="Let a fleet's workers launch it.", rich_help_panel=CONTROL),
     ] = False,
     fleet_queue: FleetQueue = TASK_QUEUE,
     fleet_namespace: FleetNamespace = None,
     with_worker: Annotated[
-        bool, typer.Option("--worker", help="Also run a worker; wait for completion.", rich_help_panel=CONTROL)
+        bool,
+        typer.Option("--worker", metavar=FLAG, help="Also run a worker; wait for completion.", rich_help_panel=CONTROL),
     ] = False,
     address: Address = None,
     namespace: Namespace = None,
@@ -88,33 +131,60 @@ def launch(
     tls_server_name: TlsName = None,
     allow_target: AllowTarget = None,
     vitals: Annotated[
-        bool, typer.Option("--vitals/--no-vitals", help="Watch server and PostgreSQL.", rich_help_panel="Vitals")
+        bool,
+        typer.Option(
+            "--vitals/--no-vitals", metavar=FLAG, help="Watch server and PostgreSQL.", rich_help_panel="Vitals"
+        ),
     ] = True,
     server_metrics: ServerMetrics = None,
     postgres: PostgresDsn = None,
     prometheus: PrometheusUrl = None,
     journal: Annotated[
         Path | None,
-        typer.Option(help="Journal of outcomes.", rich_help_panel=RECORD, show_default="a new one in the state folder"),
+        typer.Option(
+            metavar="FILE",
+            help="Journal of outcomes.",
+            rich_help_panel=RECORD,
+            show_default="a new one in the state folder",
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the batch's journal.", rich_help_panel=RECORD)
+        bool,
+        typer.Option("--resume", metavar=FLAG, help="Go on with the batch's journal.", rich_help_panel=RECORD),
     ] = False,
     record: Annotated[
-        Path | None, typer.Option(help="Write the record here too.", rich_help_panel=RECORD, show_default=False)
+        Path | None,
+        typer.Option(
+            "--record",
+            "--out",
+            metavar="FILE",
+            help="Write the JSON here too.",
+            rich_help_panel=RECORD,
+            show_default=False,
+        ),
     ] = None,
     metrics_port: Annotated[
-        int | None, typer.Option(help="Serve Prometheus metrics here.", rich_help_panel=RECORD, show_default=False)
+        int | None,
+        typer.Option(metavar="PORT", help="Serve Prometheus metrics here.", rich_help_panel=RECORD, show_default=False),
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Ask the server for the count.", rich_help_panel=RECORD)
+        bool,
+        typer.Option(
+            "--verify/--no-verify", metavar=FLAG, help="Ask the server for the count.", rich_help_panel=RECORD
+        ),
     ] = True,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be sent; start nothing.", rich_help_panel=RECORD)
+        bool,
+        typer.Option("--dry-run", metavar=FLAG, help="Show what would be sent; start nothing.", rich_help_panel=RECORD),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.", rich_help_panel=RECORD)] = False,
+    form: Annotated[Format, typer.Option("--format", help=HOW, rich_help_panel=RECORD)] = Format.TEXT,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar=FLAG, help="The same as --format json.", rich_help_panel=RECORD)
+    ] = False,
 ) -> None:
-    """Start a batch of workflows on a dev cluster and verify the count.
+    """Start a batch of workflows on a dev cluster; verify the count.
+
+    Exit code 1 when not all of the batch is there in the end.
 
     Example: capacity launch --count 2000 --parallelism 4x
     """
@@ -125,6 +195,7 @@ def launch(
     from capacity.observe.session import Journaling
     from capacity.observe.sources import Places
 
+    as_json = as_json or form is Format.JSON
     launching.check_record_path(record)
     places = Places(server_metrics, postgres, prometheus)
     options = StartOptions(
@@ -152,7 +223,7 @@ def launch(
     if dry_run:
         from capacity.cli.dry_run import dry_run as show
 
-        show(batch, target, allow_target or (), policy, **control)
+        show(batch, target, allow_target or (), policy, as_json, **control)
         return
     run = launching.run(
         batch,

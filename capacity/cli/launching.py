@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from capacity import files
 from capacity.cluster.target import Target
 from capacity.errors import InterruptedRunError, RunFailedError, UsageError
 from capacity.launcher.batch import Batch, HeightRange, StartOptions
@@ -72,8 +72,8 @@ def json_fields(option: str, pairs: list[str] | None) -> dict[str, Any]:
         if not key or not equals:
             raise UsageError(f"{option} is {pair!r}", allowed="KEY=VALUE, the value JSON or text")
         try:
-            fields[key] = json.loads(text)
-        except ValueError:
+            fields[key] = files.json_value(text)
+        except files.UnreadableError:
             fields[key] = text
     return fields
 

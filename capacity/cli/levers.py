@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from capacity.cli import compare as shared
-from capacity.cli.cluster import Format
-from capacity.cli.connection import AllowTarget
-from capacity.cli.sweep import Store
+from capacity.cli.connection import Address, AllowTarget
+from capacity.cli.options import (
+    CLUSTER,
+    FLAG,
+    CalibrationName,
+    Form,
+    Format,
+    MaxConns,
+    Parallelism,
+    Seconds,
+    Shards,
+    Store,
+    in_flight,
+)
+from capacity.errors import UsageError
 
 if TYPE_CHECKING:
     from capacity.experiment.local import LocalCluster
@@ -23,24 +36,26 @@ SHOWN = 6
 
 
 def levers(
-    seconds: Annotated[float, typer.Option(help="Length of the load.")] = 8.0,
-    parallelism: Annotated[int, typer.Option(min=1, max=512, metavar="P", help="In flight.")] = 8,
-    load: Annotated[bool, typer.Option("--load/--no-load", help="Make a load, or read the one that runs.")] = True,
+    seconds: Seconds = 8.0,
+    parallelism: Parallelism = "8",
+    load: Annotated[
+        bool, typer.Option("--load/--no-load", metavar=FLAG, help="Make a load, or read the one that runs.")
+    ] = True,
     comparison: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="JSON of 'capacity compare': what it confirmed.", show_default=False),
     ] = None,
-    calibration: Annotated[str, typer.Option(metavar="NAME|FILE", help="What a start costs.")] = "postgres",
+    calibration: CalibrationName = "postgres",
     store: Annotated[
         Store | None,
-        typer.Option(help="A fresh stack of its own (postgres).", show_default="the running cluster"),
+        typer.Option(help="postgres: a fresh stack.", rich_help_panel=CLUSTER, show_default="the running cluster"),
     ] = None,
-    shards: shared.Shards = None,
-    max_conns: shared.MaxConns = None,
-    address: shared.ExistingAddress = None,
+    shards: Shards = None,
+    max_conns: MaxConns = None,
+    address: Address = None,
     allow_target: AllowTarget = None,
-    sql: Annotated[bool, typer.Option("--sql", help="Print only the DROP INDEX statements.")] = False,
-    output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.text,
+    sql: Annotated[bool, typer.Option("--sql", metavar=FLAG, help="Print only the DROP INDEX statements.")] = False,
+    form: Form = Format.TEXT,
 ) -> None:
     """Say what takes a start's time and what each change would buy.
 
@@ -50,18 +65,21 @@ def levers(
     Example: capacity levers --store postgres
     """
     from capacity.cluster import state
-    from capacity.errors import UsageError
     from capacity.experiment.local import found as local_cluster
     from capacity.experiment.pressure import press
     from capacity.experiment.subject import subject
     from capacity.model.calibration import Calibration
+    from capacity.verdict.confirmation import comparison_of
     from capacity.verdict.levers import levers as judged_levers
 
     measured = Calibration.named(calibration)
-    compared = [_comparison(path) for path in comparison or ()]
+    compared = [comparison_of(path) for path in comparison or ()]
     if not 1 <= seconds <= 600:
         raise UsageError(f"seconds is {seconds:g}", allowed="1 to 600")
-    if store is Store.sqlite:
+    flight = in_flight(parallelism)
+    if flight > 512:
+        raise UsageError(f"--parallelism is {flight}", allowed="1 to 512")
+    if store is Store.SQLITE:
         raise UsageError(
             "store is 'sqlite'", allowed="postgres: an embedded server has no statements or indexes to read"
         )
@@ -81,21 +99,21 @@ def levers(
             next_step="or pass --store postgres for a fresh one",
         )
     wanted = shared.wanted_of(store, address, {}, allow_target, shards=shards, max_conns=max_conns, seconds=seconds)
-    told = f"a load of {parallelism} in flight" if load else "reading the load that runs"
+    told = f"a load of {flight} in flight" if load else "reading the load that runs"
     shared.say(textwrap.fill(f"{told}, {seconds:g} s, {shared.where(wanted)}", 80))
     with (
         shared.interruptible("stopping; once more to stop at once") as stop,
         subject(wanted, shared.say) as (target, cluster),
     ):
         pressure, prefix, left = press(
-            target, cluster, parallelism if load else None, seconds, allowed=wanted.allowed, stop=stop.is_set
+            target, cluster, flight if load else None, seconds, allowed=wanted.allowed, stop=stop.is_set
         )
         described = cluster_of(cluster)
     found = judged_levers(pressure, described, measured, compared)
     if sql:
         print("\n".join(found.statements))
         return
-    if output is Format.json:
+    if form is Format.JSON:
         print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
         return
     print("\n".join(report(found)))
@@ -108,18 +126,28 @@ def cluster_of(cluster: LocalCluster) -> Cluster:
     from capacity.model.cluster import DEFAULTS, Cluster
 
     config = cluster.dynamic_config
-    limits: dict[str, Any] = {key: float(config[key]) for key in DEFAULTS if key in config}
-    concurrency = config.get("history.shardIOConcurrency", "1")
+    limits = {key: _number(key, config[key]) for key in DEFAULTS if key in config}
+    concurrency = _number("history.shardIOConcurrency", config.get("history.shardIOConcurrency", "1"))
     return Cluster(
         name=f"stack at {cluster.address}",
         cores=cluster.cpu_count or 1,
         launcher_shares_cores=cluster.launcher_shares_cpus,
         shards=cluster.shards or 1,
-        shard_io_concurrency=int(concurrency) if concurrency.isdigit() else 1,
+        shard_io_concurrency=max(1, int(concurrency)),
         max_conns=cluster.max_conns or 20,
         visibility_max_conns=max(1, (cluster.max_conns or 20) // 2),
-        limits={key: int(value) if value.is_integer() else value for key, value in limits.items()},
+        limits=limits,
     )
+
+
+def _number(key: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"{key} of the running stack is {text[:60]!r}", allowed="a number")
+    return int(value) if value.is_integer() else value
 
 
 def report(found: Levers) -> list[str]:
@@ -161,19 +189,3 @@ def _caution(found: Levers) -> str:
         "A list by another search attribute needs its own: drop none that your people filter by. Not run, only shown, "
         "for the database temporal_visibility:"
     )
-
-
-def _comparison(path: Path) -> dict[str, Any]:
-    from capacity.errors import UsageError
-
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not {"candidate", "throughput_ratio", "throughput_interval"} <= found.keys():
-            raise ValueError
-    except OSError as error:
-        raise UsageError(f"comparison {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UsageError(
-            f"comparison {path} is not the JSON of a comparison", next_step="make one: capacity compare ... --out FILE"
-        ) from error
-    return found

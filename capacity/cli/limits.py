@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from capacity.cli.options import HOW, WIDTH, Changes, ClusterArgument
 from capacity.errors import UsageError
-from capacity.model import shipped
 
 if TYPE_CHECKING:
     from capacity.model.cluster import Cluster
@@ -29,23 +30,11 @@ class Format(StrEnum):
 
 
 def limits(
-    cluster: Annotated[
-        str,
-        typer.Argument(
-            metavar="CLUSTER", help=f"A TOML file, or one that is shipped: {', '.join(shipped.names('clusters'))}."
-        ),
-    ] = DEFAULT,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change the description: one of its keys or of dynamic configuration; repeatable.",
-        ),
-    ] = None,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TEXT,
+    cluster: ClusterArgument = DEFAULT,
+    settings: Changes = None,
+    format: Annotated[Format, typer.Option(help=HOW)] = Format.TEXT,
 ) -> None:
-    """Print every ceiling in starts/s, lowest first, and which one binds.
+    """Print every ceiling in starts/s, lowest first; which one binds.
 
     Needs no cluster and no measurement. A number with ~ rests on what a start
     cost where this was measured, not on yours. Raising a ceiling helps only
@@ -171,8 +160,8 @@ def _print_plain(cluster: Cluster, found: Sequence[Ceiling], verdict: str) -> No
         words = [rate.rjust(widths[0]), *(word.ljust(width) for word, width in zip(others, widths[1:], strict=True))]
         print("  ".join(words).rstrip())
     for note in notes(found):
-        print(note)
-    print(verdict)
+        print(textwrap.fill(note, WIDTH, subsequent_indent="  ", break_long_words=False))
+    print(textwrap.fill(verdict, WIDTH, break_long_words=False))
 
 
 def _print_markdown(found: Sequence[Ceiling], verdict: str) -> None:

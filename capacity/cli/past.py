@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from capacity.cli.dry_run import duration
+from capacity.cli.plan import print_columns
 from capacity.cluster.guard import check_target
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, RunFailedError, UsageError
@@ -23,12 +24,6 @@ from capacity.launcher.transport import connect
 from capacity.observe.history import PastRun, past_run, past_runs, runs_folder
 
 __all__ = ["clean_run", "export_failed", "past_run", "show_list", "show_run"]
-
-
-def _checked(form: str) -> bool:
-    if form not in ("text", "json"):
-        raise UsageError(f"format is {form!r}", allowed="text, json")
-    return form == "json"
 
 
 def _facts(run: PastRun) -> dict[str, Any]:
@@ -50,32 +45,29 @@ def _facts(run: PastRun) -> dict[str, Any]:
     }
 
 
-def show_list(form: str) -> None:
+def show_list(as_json: bool) -> None:
     """Print one line a run."""
     facts = [_facts(run) for run in past_runs()]
-    if _checked(form):
+    if as_json:
         print(json.dumps(facts, indent=1))
         return
     if not facts:
         print(f"no runs in {runs_folder()}")
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("run", "target"):
-        table.add_column(name, no_wrap=True)
-    for name in ("items", "in place", "failed", "to do", "starts/s"):
-        table.add_column(name, justify="right")
+    lines = [("run", "items", "in place", "failed", "to do", "starts/s", "target")]
     for fact in facts:
         rate = fact["starts_per_second"]
         in_place = fact["started"] + fact["already_running"] + fact["already_finished"]
-        numbers = [f"{n:,}" for n in (fact["count"], in_place, fact["failed"], fact["not_attempted"])]
-        table.add_row(fact["run_id"], fact["address"], *numbers, "-" if rate is None else f"{rate:,.0f}")
-    Console(highlight=False).print(table)
+        counts = (fact["count"], in_place, fact["failed"], fact["not_attempted"])
+        numbers = [f"{n:,}" for n in counts]
+        lines.append((fact["run_id"], *numbers, "-" if rate is None else f"{rate:,.0f}", fact["address"]))
+    print_columns(lines, left=(0, 6))
 
 
-def show_run(name: str, form: str) -> None:
+def show_run(name: str, as_json: bool) -> None:
     """Print a run's record, or what its journal says."""
     run = past_run(name)
-    if _checked(form):
+    if as_json:
         print(run.record.model_dump_json(indent=1) if run.record else json.dumps(_facts(run), indent=1))
         return
     rows = [("run", run.run_id), ("target", f"{run.address}, namespace {run.namespace}")]

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from capacity.cli.options import (
+    FLAG,
+    WIDTH,
+    CalibrationOfCluster,
+    Changes,
+    ClusterName,
+    Cpus,
+    Form,
+    Format,
+    whole,
+)
 from capacity.errors import UsageError
-from capacity.model import shipped
 from capacity.rules.plan import BATCH, PoolPlan, pool_plan, positive
 from capacity.rules.pool import DEFAULT_RULES
 
@@ -26,26 +35,8 @@ if TYPE_CHECKING:
 FLEET = "Fleet"
 
 
-class Format(StrEnum):
-    """Forms a plan can be printed in."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-def whole(typed: str | int) -> int:
-    """A whole number as typed; typer's own message does not show the value it refuses."""
-    text = str(typed).strip()  # typer passes the default through here too
-    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text, re.ASCII):
-        raise typer.BadParameter(f"{text[:40]!r} is not a whole number of at most 9 digits")
-    return int(text)
-
-
 def plan(
-    cpus: Annotated[
-        int | None,
-        typer.Option(metavar="N", parser=whole, help="CPUs of the scheduler's machine; by default those usable here."),
-    ] = None,
+    cpus: Cpus = None,
     multiplier: Annotated[
         int, typer.Option(metavar="M", parser=whole, help="Starts in flight per CPU.")
     ] = DEFAULT_RULES.multiplier,
@@ -54,31 +45,18 @@ def plan(
         typer.Option(
             metavar="P",
             parser=whole,
-            help="Starts in flight, in place of the CPU rule; by default SCHEDULER_MAX_PARALLELISM. "
-            "0 says no override, whatever the environment says.",
+            help="Starts in flight, in place of the CPU rule. 0 says no override, whatever the environment says.",
+            show_default="SCHEDULER_MAX_PARALLELISM",
         ),
     ] = None,
     batch: Annotated[
         int, typer.Option("--batch", "--count", metavar="N", parser=whole, help="Starts in one batch.")
     ] = BATCH,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="Also predict what this cluster gives it: a TOML file, or one that is shipped "
-            f"({', '.join(shipped.names('clusters'))}).",
-        ),
-    ] = None,
-    calibration: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="What a start costs there; by default what the cluster's file names."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change that cluster's description, as in 'capacity limits'."),
-    ] = None,
+    cluster: ClusterName = None,
+    calibration: CalibrationOfCluster = None,
+    settings: Changes = None,
     claim: Annotated[
-        bool, typer.Option("--claim", help="Also set the original's 200,000/s against that cluster.")
+        bool, typer.Option("--claim", metavar=FLAG, help="Also set the original's 200,000/s against that cluster.")
     ] = False,
     fleet: Annotated[
         int | None,
@@ -92,23 +70,28 @@ def plan(
     parallelism: Annotated[
         str | None,
         typer.Option(
-            metavar="P|auto", help="Starts in flight of the whole fleet.", rich_help_panel=FLEET, show_default="auto"
+            metavar="P",
+            help="Starts in flight of the whole fleet: 128 or auto.",
+            rich_help_panel=FLEET,
+            show_default="auto",
+            autocompletion=lambda incomplete: ["auto"] if "auto".startswith(incomplete) else [],
         ),
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(metavar="RATE", help="Starts due per second, of the whole fleet.", rich_help_panel=FLEET),
+        typer.Option(metavar="RATE", help="Starts due per second (open loop).", rich_help_panel=FLEET),
     ] = None,
     lose_every: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="Lose a process so often; another replaces it.", rich_help_panel=FLEET),
     ] = None,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TEXT,
+    form: Form = Format.TEXT,
 ) -> None:
-    """Size a scheduler's pool: starts in flight and queue, and what set each.
+    """Size a scheduler's pool: starts in flight and queue, and why.
 
     CPUs are those that this process may really use: its affinity, cut by cgroup
-    quotas (2.5 CPUs count as 3).
+    quotas (2.5 CPUs count as 3). With --cluster it also says what that cluster
+    gives the pool, what binds there, and what other multipliers would give.
 
     Example: capacity plan --cpus 32 --batch 750000 --cluster postgres-dev
 
@@ -126,7 +109,7 @@ def plan(
         assert cluster is not None
         on = described_and_measured(cluster, calibration, settings or ())
         outlook_of_fleet = fleet_of(batch, fleet, on, parallelism, rate, lose_every)
-        if format is Format.JSON:
+        if form is Format.JSON:
             print(json.dumps(outlook_of_fleet.to_dict(), indent=2, allow_nan=False))
         else:
             print_fleet(outlook_of_fleet)
@@ -139,7 +122,7 @@ def plan(
         multiplier=positive("--multiplier", multiplier),
     )
     if cluster is None:
-        if format is Format.JSON:
+        if form is Format.JSON:
             print(json.dumps(result.to_dict(), indent=2))
         else:
             _print_text(result)
@@ -150,7 +133,7 @@ def plan(
     described, measured = described_and_measured(cluster, calibration, settings or ())
     found = outlook(result, described, measured)
     asked = claims.claim(described, measured) if claim else None
-    if format is Format.JSON:
+    if form is Format.JSON:
         print(json.dumps({**found.to_dict(), **({"claim": asked.to_dict()} if asked else {})}, indent=2))
         return
     _print_text(result)
@@ -206,7 +189,8 @@ def _print_text(result: PoolPlan) -> None:
     else:
         names, values, _ = (max(map(len, column)) for column in zip(*result.lines(), strict=True))
         for name, value, reason in result.lines():
-            print(f"{name.ljust(names)}  {value.rjust(values)}  {reason}")
+            head = f"{name.ljust(names)}  {value.rjust(values)}  "
+            print(textwrap.fill(reason, WIDTH, initial_indent=head, subsequent_indent=" " * len(head)))
     for warning in result.warnings:
         print(f"capacity: warning: {warning}", file=sys.stderr)
 
@@ -240,8 +224,6 @@ def print_columns(lines: Sequence[Sequence[str]], left: Sequence[int] = ()) -> N
 
 def print_notes(notes: Iterable[tuple[str, str]], width: int = 80) -> None:
     """Print headed sentences, wrapped and hanging."""
-    import textwrap
-
     notes = list(notes)
     indent = max(len(name) for name, _ in notes) + 2
     for name, words in notes:

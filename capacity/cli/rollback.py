@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capacity.cli.plan import whole
+from capacity.cli.options import Cpus, Form, Format, OptionalRun, whole
 from capacity.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,39 +28,34 @@ class Only(StrEnum):
     PYTHON = "python"
 
 
-class Format(StrEnum):
-    """Forms a rollback can be printed in."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 def rollback(
-    run: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="Back to what this run had in flight.", show_default=False)
+    run: OptionalRun = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="P", help="Starts in flight to go back to: 64 or 2x.", show_default=False)
     ] = None,
-    to: Annotated[str | None, typer.Option(metavar="2x|64", help="Back to this.", show_default=False)] = None,
-    source: Annotated[str, typer.Option("--from", metavar="4x|128", help="What holds now.")] = "4x",
-    cpus: Annotated[
-        int | None,
-        typer.Option(metavar="N", parser=whole, help="CPUs of the scheduler's machine; by default those usable here."),
-    ] = None,
+    source: Annotated[str, typer.Option("--from", metavar="P", help="Starts in flight now: 128 or 4x.")] = "4x",
+    cpus: Cpus = None,
     only: Annotated[
-        Only | None, typer.Option(help="Print this setting alone, to the letter.", show_default=False)
+        Only | None,
+        typer.Option(
+            metavar="PLACE", help=f"Print this setting alone, to the letter: {', '.join(Only)}.", show_default=False
+        ),
     ] = None,
     pid: Annotated[
         int | None,
-        typer.Option(metavar="PID", parser=whole, help="Is a running process back? Exit 1 if not."),
+        typer.Option(metavar="PID", parser=whole, help="Is a running process back?"),
     ] = None,
     log: Annotated[
         Path | None,
-        typer.Option(metavar="FILE|-", help="Is a scheduler back, by its log or record? Exit 1 if not."),
+        typer.Option(metavar="FILE|-", help="Is a scheduler back, by its log or record?"),
     ] = None,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TEXT,
+    form: Form = Format.TEXT,
 ) -> None:
-    """Print the exact setting that takes a scheduler back, for environment,
-    systemd, Kubernetes and code, and how to verify it. Changes nothing itself.
-    With --pid or --log it says instead whether the scheduler is back.
+    """Print the exact setting that takes a scheduler back.
+
+    To what RUN had in flight, or to --to; for environment, systemd, Kubernetes
+    and code, and how to verify it. Changes nothing itself. With --pid or --log it
+    says instead whether the scheduler is back; exit code 1 when it is not.
 
     Example: capacity rollback --to 2x --cpus 32
     """
@@ -82,14 +77,14 @@ def rollback(
         raise UsageError(f"--pid is {pid}", allowed="1 or more")
     found = planned(target, source=Setting.of(source, "--from"), cpus=cpus)
     if only is not None:
-        if pid is not None or log is not None or format is Format.JSON:
+        if pid is not None or log is not None or form is Format.JSON:
             raise UsageError("--only prints a setting alone", next_step="leave --pid, --log and --format out")
         print(found.way(only.value).setting)
         return
     process = running(pid, found.after.value, cpus) if pid is not None else None
     told = read_log(log, found.after.value) if log is not None else None
     proofs = {name: proof for name, proof in (("process", process), ("log", told)) if proof is not None}
-    if format is Format.JSON:
+    if form is Format.JSON:
         more = {name: proof.to_dict() for name, proof in proofs.items()}
         print(json.dumps({**found.to_dict(), **more}, indent=2))
     else:

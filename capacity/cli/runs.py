@@ -9,41 +9,45 @@ from typing import Annotated
 import typer
 
 from capacity.cli.connection import AllowTarget, ApiKey, Profile, Tls, TlsCa, TlsCert, TlsKey, TlsName
+from capacity.cli.options import FLAG, Form, Format, RunName
 
-app = typer.Typer(help="List, show and end past runs; export what failed.", no_args_is_help=True)
-
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Run id, its beginning, 'last', or a path.")]
-Format = Annotated[str, typer.Option("--format", help="text or json.")]
+app = typer.Typer(
+    help="List, show and end past runs; export what failed.\n\nExample: capacity runs list", no_args_is_help=True
+)
 
 
 @app.command("list")
-def list_runs(form: Format = "text") -> None:
+def list_runs(form: Form = Format.TEXT) -> None:
     """List the runs this machine remembers, newest first.
 
     Example: capacity runs list
     """
     from capacity.cli import past
 
-    past.show_list(form)
+    past.show_list(form is Format.JSON)
 
 
 @app.command()
-def show(run: RunName, form: Format = "text") -> None:
-    """Show one run: its record, or what its journal says if it was killed.
+def show(run: RunName, form: Form = Format.TEXT) -> None:
+    """Show one run: its record, or its journal if it was killed.
 
-    Example: capacity runs show last
+    Example: capacity runs show last --format json
     """
     from capacity.cli import past
 
-    past.show_run(run, form)
+    past.show_run(run, form is Format.JSON)
 
 
 @app.command()
 def failed(
     run: RunName,
-    out: Annotated[Path | None, typer.Option(help="Write to this file.", show_default="standard output")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write them here.", show_default="standard output")
+    ] = None,
 ) -> None:
-    """Export the items that failed as JSON lines that can be launched again.
+    """Export the items that failed, to be launched again.
+
+    They are JSON lines, which 'capacity launch --items' reads.
 
     Example: capacity runs failed last --out again.jsonl
     """
@@ -55,7 +59,9 @@ def failed(
 @app.command()
 def clean(
     run: RunName,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete them, instead of ending them.")] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", metavar=FLAG, help="Delete them, instead of ending them.")
+    ] = False,
     profile: Profile = None,
     api_key: ApiKey = None,
     tls: Tls = None,

@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import textwrap
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capacity.cli.plan import print_columns, print_notes, whole
-from capacity.model import shipped
+from capacity.cli.options import WIDTH, CalibrationName, ClusterName, Form, Format, quantity, whole
+from capacity.cli.plan import print_columns, print_notes
 
 if TYPE_CHECKING:
     from capacity.model.sized import Sizing
 
 DEFAULT = "postgres"
-WIDTH = 80
-
-
-class Format(StrEnum):
-    """Forms a sizing can be printed in."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-def quantity(typed: str | float) -> float:
-    """A finite number as typed; typer's own message does not show the value it refuses."""
-    try:
-        value = float(str(typed).strip().replace("_", ""))
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise typer.BadParameter(f"{str(typed)[:40]!r} is not a number")
-    return value
 
 
 def size(
@@ -46,10 +25,11 @@ def size(
         float | None, typer.Option(metavar="SECONDS", parser=quantity, help="Highest 99 % latency of a start.")
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(metavar="N", parser=whole, help="In place of --target: so many starts ...")
+        int | None,
+        typer.Option("--batch", "--count", metavar="N", parser=whole, help="Starts in one batch."),
     ] = None,
     within: Annotated[
-        float | None, typer.Option(metavar="SECONDS", parser=quantity, help="... within so many seconds.")
+        float | None, typer.Option(metavar="SECONDS", parser=quantity, help="How long the batch may take.")
     ] = None,
     retention_days: Annotated[
         float, typer.Option(metavar="DAYS", parser=quantity, help="How long finished workflows are kept.")
@@ -61,26 +41,23 @@ def size(
     launchers: Annotated[
         int | None,
         typer.Option(
-            "--launcher-processes", metavar="N", parser=whole, help="Launcher processes; by default as many as needed."
+            "--processes",
+            metavar="K",
+            parser=whole,
+            help="Launcher processes.",
+            show_default="as many as needed",
         ),
     ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="Take configured rates and network delay from this description; by default the server's. Shipped: "
-            f"{', '.join(shipped.names('clusters'))}.",
-        ),
-    ] = None,
-    calibration: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="What a start costs, as measured by 'capacity sweep'.")
-    ] = DEFAULT,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TEXT,
+    cluster: ClusterName = None,
+    calibration: CalibrationName = DEFAULT,
+    form: Form = Format.TEXT,
 ) -> int:
-    """Size a cluster for a rate, or for a batch that must be done in time.
+    """Size a cluster for a rate, or for a batch to be done in time.
 
-    Each figure comes with what forced it and, where it rests on a measurement,
-    its 90 % interval. Exit code 1: no cluster does it, and why.
+    Pass --target, or --batch and --within. Each figure comes with what forced it
+    and, where it rests on a measurement, its 90 % interval. Of --cluster only
+    configured rates and network delay count; by default they are the server's.
+    Exit code 1: no cluster does it, and why.
 
     Example: capacity size --batch 750000 --within 600 --p99 0.05
     """
@@ -101,7 +78,7 @@ def size(
         launchers=launchers,
         cluster=DEFAULTS if cluster is None else Cluster.load(cluster),
     )
-    if format is Format.JSON:
+    if form is Format.JSON:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
     else:
         _print_text(found)

@@ -4,41 +4,44 @@ from __future__ import annotations
 
 import json
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from capacity.cli import compare as shared
-from capacity.cli.cluster import Format
-from capacity.cli.connection import AllowTarget, ApiKey, Namespace, Profile, Tls, TlsCa, TlsCert, TlsKey, TlsName
+from capacity.cli.connection import (
+    AllowTarget,
+    ApiKey,
+    ExistingAddress,
+    Namespace,
+    Profile,
+    Tls,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TlsName,
+)
+from capacity.cli.options import AnyParallelism, ClusterCores, Form, Format, MaxConns, Out, OwnStore, Shards
 
 if TYPE_CHECKING:
     from capacity.experiment.soaking import Reading
     from capacity.verdict.soak import Soak
 
-SOAK = "Soak"
-
 
 def soak(
-    minutes: Annotated[float, typer.Option(help="How long.", rich_help_panel=SOAK)] = 5.0,
-    concurrent: Annotated[int, typer.Option(help="Batches at once, after one alone.", rich_help_panel=SOAK)] = 8,
-    batch: Annotated[int, typer.Option(help="Starts of a batch.", rich_help_panel=SOAK)] = 500,
-    parallelism: Annotated[
-        str, typer.Option(metavar="P", help="In flight for each batch: 4, 2x, auto.", rich_help_panel=SOAK)
-    ] = "4",
-    memory_limit: Annotated[
-        float, typer.Option(metavar="MIB", help="Growth of memory allowed, MiB per hour.", rich_help_panel=SOAK)
-    ] = 64.0,
+    minutes: Annotated[float, typer.Option(metavar="MINUTES", help="How long.")] = 5.0,
+    concurrent: Annotated[int, typer.Option(metavar="N", help="Batches at once, after one alone.")] = 8,
+    batch: Annotated[int, typer.Option("--batch", "--count", metavar="N", help="Starts in one batch.")] = 500,
+    parallelism: AnyParallelism = "4",
+    memory_limit: Annotated[float, typer.Option(metavar="MIB", help="Growth of memory allowed, MiB per hour.")] = 64.0,
     count_limit: Annotated[
-        float,
-        typer.Option(metavar="N", help="Of tasks, threads and descriptors, per hour.", rich_help_panel=SOAK),
+        float, typer.Option(metavar="N", help="Of tasks, threads and descriptors, per hour.")
     ] = 60.0,
-    store: shared.OwnStore = None,
-    shards: shared.Shards = None,
-    max_conns: shared.MaxConns = None,
-    address: shared.ExistingAddress = None,
-    cluster_cores: shared.ClusterCores = None,
+    store: OwnStore = None,
+    shards: Shards = None,
+    max_conns: MaxConns = None,
+    address: ExistingAddress = None,
+    cluster_cores: ClusterCores = None,
     namespace: Namespace = None,
     profile: Profile = None,
     api_key: ApiKey = None,
@@ -48,13 +51,14 @@ def soak(
     tls_key: TlsKey = None,
     tls_server_name: TlsName = None,
     allow_target: AllowTarget = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON here.", show_default=False)] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.text,
+    out: Out = None,
+    form: Form = Format.TEXT,
 ) -> None:
     """Launch batch after batch in one process and say what leaks.
 
     Memory, asyncio tasks, threads and descriptors are read after each round,
-    when nothing is in flight. Exit code 1 on a leak. Ctrl-C judges what is there.
+    when nothing is in flight. --parallelism is for each batch. Exit code 1 on a
+    leak. Ctrl-C judges what is there.
 
     Example: capacity soak --minutes 10
     """
@@ -85,8 +89,8 @@ def soak(
     kept = json.dumps(judged.to_dict(), indent=1, allow_nan=False)
     if out is not None:
         shared.write(out, kept)
-    print(kept if output is Format.json else "\n".join(report(judged)))
-    if found.left and output is Format.text:
+    print(kept if form is Format.JSON else "\n".join(report(judged)))
+    if found.left and form is Format.TEXT:
         print("\n".join(shared.left_behind(found.left, wanted.target.address if wanted.target else "", found.prefix)))
     if found.error is not None:
         raise RunFailedError(f"the soak ended after {len(found.readings)} rounds, which are judged: {found.error}")

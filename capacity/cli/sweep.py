@@ -12,6 +12,7 @@ import typer
 from capacity.cli.connection import (
     AllowTarget,
     ApiKey,
+    ExistingAddress,
     Namespace,
     Profile,
     Tls,
@@ -20,83 +21,61 @@ from capacity.cli.connection import (
     TlsKey,
     TlsName,
 )
+from capacity.cli.options import (
+    CLUSTER,
+    FLAG,
+    ClusterCores,
+    Form,
+    Format,
+    MaxConns,
+    OwnStore,
+    Seconds,
+    Seed,
+    Shards,
+    Store,
+)
 
 if TYPE_CHECKING:
     from capacity.experiment.sweep import Swept
     from capacity.experiment.wanted import Wanted
 
-POINTS, CLUSTER, TARGET = "Points", "Cluster", "Target"
-
-
-class Store(StrEnum):
-    """What keeps the data of a cluster of the sweep's own."""
-
-    sqlite = "sqlite"
-    postgres = "postgres"
-
 
 class Fresh(StrEnum):
     """When a new cluster of the sweep's own is started."""
 
-    round = "round"
-    point = "point"
+    ROUND = "round"
+    POINT = "point"
 
 
 def sweep(
     parallelism: Annotated[
         str | None,
         typer.Option(
-            metavar="N,N,...",
-            help="Starts in flight, 1 to 512.",
-            rich_help_panel=POINTS,
-            show_default="1,2,4,8,16,32,64,128",
+            metavar="N,N,...", help="Starts in flight, 1 to 512, a point each.", show_default="1,2,4,8,16,32,64,128"
         ),
     ] = None,
     holdout: Annotated[
         str | None,
-        typer.Option(
-            metavar="N,N,...",
-            help="More of them: kept from the fit, to be predicted.",
-            rich_help_panel=POINTS,
-            show_default=False,
-        ),
+        typer.Option(metavar="N,N,...", help="More of them: kept from the fit, to be predicted.", show_default=False),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Measured span of a point.", rich_help_panel=POINTS)] = 6.0,
-    repeats: Annotated[int, typer.Option(help="Rounds, each in an order of its own.", rich_help_panel=POINTS)] = 3,
-    seed: Annotated[int, typer.Option(help="Of these orders.", rich_help_panel=POINTS)] = 0,
+    seconds: Seconds = 6.0,
+    repeats: Annotated[int, typer.Option(metavar="N", help="Rounds, each in an order of its own.")] = 3,
+    seed: Seed = 0,
     points_only: Annotated[
-        bool,
-        typer.Option("--points-only", help="No memory, store times, storage.", rich_help_panel=POINTS),
+        bool, typer.Option("--points-only", metavar=FLAG, help="No memory, store times, storage.")
     ] = False,
-    store: Annotated[
-        Store | None,
-        typer.Option(help="A cluster of the sweep's own.", rich_help_panel=CLUSTER, show_default="sqlite"),
-    ] = None,
+    store: OwnStore = None,
     fresh: Annotated[
         Fresh, typer.Option(help="A new one for each round or point.", rich_help_panel=CLUSTER)
-    ] = Fresh.round,
-    shards: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="postgres: history shards.", rich_help_panel=CLUSTER, show_default="64"),
-    ] = None,
-    max_conns: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="postgres: connections per service.", rich_help_panel=CLUSTER, show_default="40"
-        ),
-    ] = None,
+    ] = Fresh.ROUND,
+    shards: Shards = None,
+    max_conns: MaxConns = None,
     cluster_cpus: Annotated[
         str | None,
         typer.Option(metavar="N,N,...", help="Hold it to these CPUs.", rich_help_panel=CLUSTER, show_default=False),
     ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="An existing dev cluster, HOST:PORT.", rich_help_panel=TARGET, show_default=False),
-    ] = None,
-    cluster_cores: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Its CPUs, if it is elsewhere.", rich_help_panel=TARGET, show_default=False),
-    ] = None,
+    address: ExistingAddress = None,
+    cluster_cores: ClusterCores = None,
     namespace: Namespace = None,
     profile: Profile = None,
     api_key: ApiKey = None,
@@ -107,11 +86,13 @@ def sweep(
     tls_server_name: TlsName = None,
     allow_target: AllowTarget = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where it is written.", show_default="a new file in the state folder")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the JSON here.", show_default="a new one in the state folder"),
     ] = None,
-    note: Annotated[str, typer.Option(help="Kept with it.", show_default=False)] = "",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Kept with it.", show_default=False)] = "",
+    form: Form = Format.TEXT,
 ) -> None:
-    """Measure a dev cluster: throughput, latency and CPU at each parallelism.
+    """Measure throughput, latency and CPU at each parallelism.
 
     Points come in random order, in rounds, each on a fresh cluster. Ctrl-C
     keeps the points so far.
@@ -162,7 +143,7 @@ def sweep(
         seconds=seconds,
         repeats=repeats,
         seed=seed,
-        store=None if existing else (store or Store.sqlite).value,
+        store=None if existing else (store or Store.SQLITE).value,
         target=target,
         allowed=allow_target or (),
         fresh=fresh.value,
@@ -175,7 +156,7 @@ def sweep(
     )
     path = _out(out, wanted)
     swept = _run(wanted)
-    _finish(swept, wanted, path)
+    _finish(swept, wanted, path, form)
 
 
 def _numbers(option: str, text: str) -> list[int]:
@@ -242,30 +223,31 @@ def _run(wanted: Wanted) -> Swept:
             signal.signal(number, handler)
 
 
-def _finish(swept: Swept, wanted: Wanted, path: Path) -> None:
-    """Write the file, print the table, and end with the code that says how it went."""
+def _finish(swept: Swept, wanted: Wanted, path: Path, form: Format) -> None:
+    """Write the file, print the table or the file, and end with the code that says how it went."""
     from capacity.cli import sweep_text
     from capacity.cli.plan import print_notes
     from capacity.errors import InterruptedRunError, RunFailedError, UsageError
     from capacity.experiment.sweep import save
     from capacity.model.calibration import Calibration
 
-    lines: Sequence[str] = sweep_text.report(swept, wanted.target.address if wanted.target else "")
-    print("\n".join(lines))
+    if form is Format.TEXT:
+        lines: Sequence[str] = sweep_text.report(swept, wanted.target.address if wanted.target else "")
+        print("\n".join(lines))
     try:
         fitted = Calibration.of(swept.measurements, path.stem)
     except UsageError as error:
         save(swept.measurements, path)
-        print()
-        print_notes([("not fitted", str(error))])
-        print(f"\nwritten to {path}")
+        title, notes = "", [("not fitted", str(error))]
     else:
         fitted.save(path)
-        print("\nFitted:")
-        print_notes(fitted.rows())
-        print_notes(
-            [("use it", "capacity plan --cluster NAME --calibration FILE"), ("its errors", "capacity score FILE")]
-        )
+        title, notes = "Fitted:", list(fitted.rows())
+        notes += [("use it", "capacity plan --cluster NAME --calibration FILE"), ("its errors", "capacity score FILE")]
+    if form is Format.JSON:
+        print(path.read_text(encoding="utf-8"), end="")
+    else:
+        print("\n" + title if title else "")
+        print_notes(notes)
         print(f"\nwritten to {path}")
     done = f"{len(swept.measurements.points)} of {len(wanted.points)} points"
     if swept.error is not None:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from capacity.cli.options import HOW
 from capacity.errors import UsageError
 from capacity.rules.table import CPU_COUNTS, MULTIPLIERS, TuningTable, tuning_table
 
@@ -19,9 +20,9 @@ class Format(StrEnum):
     """Forms a table can be printed in."""
 
     TEXT = "text"
+    JSON = "json"
     MARKDOWN = "markdown"
     CSV = "csv"
-    JSON = "json"
 
 
 def table(
@@ -31,9 +32,9 @@ def table(
     multipliers: Annotated[
         str, typer.Option(metavar="M,M,...", help="Starts in flight per CPU, one column each.")
     ] = ",".join(map(str, MULTIPLIERS)),
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TEXT,
+    format: Annotated[Format, typer.Option(help=HOW)] = Format.TEXT,
 ) -> None:
-    """Print the parallelism that the rules give for each CPU count and multiplier.
+    """Print the parallelism the rules give, by CPUs and multiplier.
 
     An entry is marked * when it stands at the cap of 512 and the cap cuts its
     row: a wider multiplier of the table would exceed it. 128 CPUs x 4 is
@@ -42,6 +43,8 @@ def table(
 
     csv and json hold the mark in a column of its own (capped), beside the
     product before any clamp.
+
+    Example: capacity table --cpus 8,32,128 --format markdown
     """
     result = tuning_table(_counts("--cpus", cpus), _counts("--multipliers", multipliers))
     if format is Format.MARKDOWN:

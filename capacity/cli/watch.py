@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capacity.cli.cluster import Format
 from capacity.cli.connection import Address
+from capacity.cli.options import FLAG, Format
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,11 +53,13 @@ def watch(
     server_metrics: ServerMetrics = None,
     postgres: PostgresDsn = None,
     prometheus: PrometheusUrl = None,
-    once: Annotated[bool, typer.Option("--once", help="One sample with rates over a second, then end.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", metavar=FLAG, help="One sample with rates over a second, then end.")
+    ] = False,
     seconds: Annotated[
-        float | None, typer.Option(min=0, metavar="N", help="End after N seconds.", show_default="Ctrl-C")
+        float | None, typer.Option(min=0, metavar="SECONDS", help="How long.", show_default="until Ctrl-C")
     ] = None,
-    output: Annotated[Format, typer.Option("--format", help="A JSON object a sample, or text.")] = Format.text,
+    form: Annotated[Format, typer.Option("--format", help="Text, or a JSON object a sample.")] = Format.TEXT,
 ) -> None:
     """Show the vitals of server and PostgreSQL once a second.
 
@@ -80,13 +82,13 @@ def watch(
         )
     span = 1.0 if once else math.inf if seconds is None else seconds
     try:
-        _show(Watcher(sources), span, output, once)
+        _show(Watcher(sources), span, form, once)
     except KeyboardInterrupt:
         if seconds is not None or once:
             raise  # it was to end by itself
 
 
-def _show(watcher: Watcher, span: float, output: Format, once: bool) -> None:
+def _show(watcher: Watcher, span: float, form: Format, once: bool) -> None:
     """Show samples until one is `span` seconds old or more; with `once` only that one."""
     import sys
     import time
@@ -94,7 +96,7 @@ def _show(watcher: Watcher, span: float, output: Format, once: bool) -> None:
 
     from rich.live import Live
 
-    live = Live(auto_refresh=False) if sys.stdout.isatty() and output is Format.text and not once else None
+    live = Live(auto_refresh=False) if sys.stdout.isatty() and form is Format.TEXT and not once else None
     shown: VitalsSample | None = None
     watcher.start()
     try:
@@ -110,16 +112,16 @@ def _show(watcher: Watcher, span: float, output: Format, once: bool) -> None:
                 if live is not None:
                     live.update(table(shown), refresh=True)
                 else:
-                    _print(shown, output, whole=once)
+                    _print(shown, form, whole=once)
     finally:
         watcher.stop()
-        _print_findings(watcher, output)
+        _print_findings(watcher, form)
 
 
-def _print(sample: VitalsSample, output: Format, whole: bool) -> None:
+def _print(sample: VitalsSample, form: Format, whole: bool) -> None:
     from capacity.observe import vitals_text
 
-    if output is Format.json:
+    if form is Format.JSON:
         print(sample.model_dump_json(), flush=True)
     elif whole:
         from rich.console import Console
@@ -129,10 +131,10 @@ def _print(sample: VitalsSample, output: Format, whole: bool) -> None:
         print(f"{sample.at:.0f} s: {vitals_text.line(sample)}", flush=True)
 
 
-def _print_findings(watcher: Watcher, output: Format) -> None:
+def _print_findings(watcher: Watcher, form: Format) -> None:
     from capacity.observe.findings import findings
 
-    if output is Format.text:
+    if form is Format.TEXT:
         for finding in findings(watcher.samples):
             print(f"in the way: {finding}", flush=True)
 

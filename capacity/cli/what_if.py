@@ -4,53 +4,45 @@ from __future__ import annotations
 
 import json
 import textwrap
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from capacity.cli.limits import DEFAULT
 from capacity.cli.limits import settings_of as settings_of
-from capacity.cli.plan import described_and_measured, print_columns, whole
-from capacity.model import shipped
-from capacity.rules.plan import pool_plan, positive
-
-
-class Format(StrEnum):
-    """Forms the answer can be printed in."""
-
-    TEXT = "text"
-    JSON = "json"
+from capacity.cli.options import (
+    CalibrationOfCluster,
+    Changes,
+    ClusterArgument,
+    Form,
+    Format,
+    in_flight,
+    parallelisms,
+)
+from capacity.cli.plan import described_and_measured, print_columns
+from capacity.rules.plan import pool_plan
 
 
 def what_if(
-    cluster: Annotated[
-        str,
-        typer.Argument(
-            metavar="[CLUSTER]", help=f"A TOML file, or one that is shipped: {', '.join(shipped.names('clusters'))}."
-        ),
-    ] = DEFAULT,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change it so, alone and together with the others; by default each resource is doubled in turn.",
-        ),
-    ] = None,
+    cluster: ClusterArgument = DEFAULT,
+    settings: Changes = None,
     parallelism: Annotated[
-        int | None,
-        typer.Option(metavar="P", parser=whole, help="Starts in flight; by default what the rules give this machine."),
-    ] = None,
-    calibration: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FILE", help="What a start costs there; by default what the cluster's file names."),
+        typer.Option(
+            metavar="P",
+            help="Starts in flight: 128 or 4x.",
+            autocompletion=parallelisms,
+            show_default="as 'capacity plan'",
+        ),
     ] = None,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TEXT,
+    calibration: CalibrationOfCluster = None,
+    form: Form = Format.TEXT,
 ) -> None:
     """Say what other cores, shards, connections or delays would give.
 
-    All rows are at the same number in flight. Gains carry their 90 % interval.
+    Each --set is tried alone and all of them together; without any, each resource
+    is doubled in turn. All rows are at the same number in flight. Gains carry
+    their 90 % interval.
 
     Example: capacity what-if postgres-dev --set cores=8 --set shards=512
     """
@@ -62,9 +54,9 @@ def what_if(
     changes: list[dict[str, object]] = [{key: value} for key, value in wanted.items()] or doubled(described)
     if len(wanted) > 1:
         changes.append(wanted)
-    flight = pool_plan().parallelism.value if parallelism is None else positive("--parallelism", parallelism)
+    flight = pool_plan().parallelism.value if parallelism is None else in_flight(parallelism)
     found = asked(measured, described, changes, flight)
-    if format is Format.JSON:
+    if form is Format.JSON:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
         return
     print(f"{described.name}, {flight:,} in flight")

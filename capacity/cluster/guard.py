@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Collection
 
+from capacity import files
 from capacity.cluster.target import Target
 from capacity.errors import GuardRefusalError, UsageError
 
@@ -40,7 +41,7 @@ def split_address(address: str) -> tuple[str, int]:
     port = int(port_text) if re.fullmatch(r"[0-9]{1,5}", port_text) else 0
     if not colon or not 1 <= port <= 65535 or not (_is_ipv6(bare) if bracketed else _HOST.fullmatch(bare)):
         raise UsageError(
-            f"address {address!r} is not HOST:PORT",
+            f"address {files.shown(address, 100)} is not HOST:PORT",
             allowed="a host name or IP and a port from 1 to 65535; IPv6 in brackets",
             next_step="for example 127.0.0.1:7233 or [::1]:7233",
         )
@@ -111,10 +112,10 @@ def check_count(count: int) -> None:
     text = os.environ.get(MAX_STARTS_VARIABLE, "").strip()
     if not text:
         return
-    if not re.fullmatch(r"[0-9]+", text):
+    if not re.fullmatch(r"[0-9]{1,18}", text):
         raise UsageError(
-            f"{MAX_STARTS_VARIABLE} is {text!r}",
-            allowed="a whole number of 0 or more",
+            f"{MAX_STARTS_VARIABLE} is {files.shown(text)}",
+            allowed="a whole number of 0 or more, of at most 18 digits",
             next_step="correct it or unset it",
         )
     if count > int(text):

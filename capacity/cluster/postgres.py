@@ -137,7 +137,13 @@ def connection_string(folder: Path, port: int) -> str:
 
 def password(folder: Path) -> str:
     """The password of this data folder's roles."""
-    return (folder / "pgpass").read_text(encoding="utf-8").strip().rpartition(":")[2]
+    try:
+        return (folder / "pgpass").read_text(encoding="utf-8").strip().rpartition(":")[2]
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"cannot read {folder / 'pgpass'}, the password of the database kept there",
+            next_step="drop the data with 'capacity cluster down'",
+        ) from error
 
 
 def wait_until_ready(component: Component, dsn: str, log: Path) -> None:

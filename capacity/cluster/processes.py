@@ -11,12 +11,15 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import psutil
 
 from capacity.errors import ClusterError, UsageError
 
 # A child meant to outlive its caller is neither waited for nor reported as forgotten; stop() reaps it.
+_LAST: Final = 100_000
+"""Bytes of a log in which its last words are looked for."""
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -114,7 +117,7 @@ def created(pid: int) -> float:
     """When the process began [s since the epoch]; nan if it is gone."""
     try:
         return psutil.Process(pid).create_time()
-    except psutil.Error:
+    except (psutil.Error, ValueError):  # below 0 none is
         return float("nan")
 
 
@@ -124,7 +127,7 @@ def alive(pid: int, born: float) -> bool:
         process = psutil.Process(pid)
         same = abs(process.create_time() - born) < 2.0  # the boot time it is derived from may be adjusted by a second
         return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
+    except (psutil.Error, ValueError):
         return False
 
 
@@ -160,8 +163,10 @@ def stop(pid: int, born: float, *, by: signal.Signals = signal.SIGTERM, grace: f
 def last_line(log: Path) -> str:
     """The last line of a log that says something; of a JSON line only its message and error, of a fatal one first."""
     try:
-        lines = log.read_bytes()[-100_000:].decode("utf-8", "replace").splitlines()
-    except OSError:
+        with log.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - _LAST, 0))
+            lines = file.read(_LAST).decode("utf-8", "replace").splitlines()
+    except (OSError, ValueError):
         return "nothing logged"
     said = [line.strip() for line in lines if line.strip()]
     fatal = [line for line in said if '"level":"fatal"' in line or "FATAL:" in line or "PANIC:" in line]
@@ -175,7 +180,7 @@ def _readable(line: str) -> str:
     try:
         entry = json.loads(line)
         return ": ".join(str(entry[key]).strip() for key in ("msg", "error") if entry.get(key)) or line
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return line
 
 

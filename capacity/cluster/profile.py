@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from temporalio.envconfig import ClientConfigProfile, ClientConfigTLS
 
+from capacity import files
 from capacity.cluster import state
 from capacity.cluster.guard import split_address
 from capacity.cluster.target import TLS, Target
@@ -54,23 +54,29 @@ def load_target(
     ------
     UsageError
         If a file, a profile, a variable or the address is missing or malformed. No message shows a secret.
+
+    Examples
+    --------
+    >>> load_target("127.0.0.1:7233", "default").address
+    '127.0.0.1:7233'
     """
     tables = _profile_tables()
     name = profile or os.environ.get("TEMPORAL_PROFILE") or "default"
     if name not in tables and name != "default":
         raise UsageError(
-            f"profile {name!r} is not in {_config_file()}",
-            allowed=", ".join(sorted(tables)) or "none is defined",
+            f"profile {files.shown(name)} is not in {_config_file()}",
+            allowed=", ".join(sorted(tables))[:200] or "none is defined",
             next_step="add it with 'temporal config set --profile', or name another with --profile",
         )
     _check_boolean("TEMPORAL_TLS")
+    _check_text()
     try:
         configured = ClientConfigProfile.load(name if name in tables else None)
     except Exception:  # its text quotes the offending line of the file, which may be a secret
         raise UsageError(
             f"a profile in {_config_file()} or a TEMPORAL_* variable has a value of the wrong kind",
             allowed="text for address, namespace, api_key; tables for tls and grpc_meta",
-            next_step=f"check it with 'temporal config get --profile {name}'",
+            next_step=f"check it with 'temporal config get --profile {name[:60]}'",
         ) from None
     chosen = address or configured.address or state.running_address() or DEFAULT_ADDRESS
     split_address(chosen)
@@ -122,9 +128,9 @@ def _read(what: str, source: Path | str | bytes | None) -> bytes | None:
     if not isinstance(source, Path):
         return source.encode() if isinstance(source, str) else source
     try:
-        return source.read_bytes()
-    except OSError as error:
-        raise UsageError(f"TLS {what} {source}: {error.strerror}", next_step="name a readable PEM file") from error
+        return files.bytes_of(source)
+    except (OSError, files.UnreadableError) as error:
+        raise UsageError(f"TLS {what} {source}: {files.reason(error)}", next_step="name a readable PEM file") from error
 
 
 def _config_file() -> Path:
@@ -141,15 +147,16 @@ def _config_file() -> Path:
 def _profile_tables() -> Mapping[str, Mapping[str, Any]]:
     path = _config_file()
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("profile", {})
+        tables = files.toml_file(path).get("profile", {})
     except FileNotFoundError:
         if "TEMPORAL_CONFIG_FILE" not in os.environ or not os.environ["TEMPORAL_CONFIG_FILE"]:
             return {}
         raise UsageError(f"TEMPORAL_CONFIG_FILE names {path}, which does not exist", next_step="unset it") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(f"cannot read {path}: {reason}", next_step="correct the file") from error
-    return tables if isinstance(tables, dict) else {}
+    except (OSError, files.UnreadableError) as error:
+        raise UsageError(f"cannot read {path}: {files.reason(error)}", next_step="correct the file") from error
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise UsageError(f"profile in {path} holds {files.shown(tables, 40)}", allowed="tables: [profile.default]")
+    return tables
 
 
 def _allowed(name: str, table: Mapping[str, Any]) -> tuple[str, ...]:
@@ -166,7 +173,20 @@ def _allowed(name: str, table: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(entries)
 
 
+def _check_text() -> None:
+    """Refuse variables that are no text: the SDK's reader, in Rust, reads all there are and panics at the first."""
+    for variable, text in os.environ.items():
+        try:
+            f"{variable}{text}".encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"the variable {variable[:60]!a} is not UTF-8 text", next_step="correct it or unset it"
+            ) from None
+
+
 def _check_boolean(variable: str) -> None:
     text = os.environ.get(variable, "")
     if text and text.lower() not in ("true", "false", "1", "0"):
-        raise UsageError(f"{variable} is {text!r}", allowed="true or false", next_step="correct it or unset it")
+        raise UsageError(
+            f"{variable} is {files.shown(text)}", allowed="true or false", next_step="correct it or unset it"
+        )

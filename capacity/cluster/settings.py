@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,13 +83,23 @@ def checked_config(dynamic_config: Mapping[str, str]) -> dict[str, str]:
 
 def _checked_key(key: str) -> str:
     if not key or any(character.isspace() or character in "='\"" for character in key):
-        raise UsageError(f"dynamic configuration key {key!r}", allowed="a name", next_step="for example frontend.rps")
+        raise UsageError(
+            f"dynamic configuration key {key[:60]!r}", allowed="a name", next_step="for example frontend.rps"
+        )
     return key
 
 
 def _as_json(text: str) -> str:
     try:
-        json.loads(text)
+        value = json.loads(text, parse_constant=_no_constant)
+    except RecursionError as error:
+        raise UsageError(f"dynamic configuration value {text[:40]!r} is nested too deeply") from error
     except ValueError:
         return json.dumps(text)
+    if isinstance(value, float) and math.isinf(value):
+        raise UsageError(f"dynamic configuration value {text[:40]!r} is larger than any number")
     return text
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")

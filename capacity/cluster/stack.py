@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from capacity import files
 from capacity.cluster import frontend, ports, postgres, processes, state, temporal_binaries, temporal_server
 from capacity.cluster.settings import DEFAULT_PORT, Settings
 from capacity.cluster.state import ClusterState
@@ -160,9 +161,9 @@ def _make_reachable(folder: Path) -> None:
 
 def _require_same_data(folder: Path, settings: Settings, database: postgres.Binaries) -> None:
     try:
-        made = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        shards, major = int(made["shards"]), str(made["postgresql"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        made = files.fields(files.json_file(folder / MARKER), {"shards": int, "postgresql": str}, {"temporal": str})
+        shards, major = made["shards"], made["postgresql"]
+    except (OSError, files.UnreadableError) as error:
         raise ClusterError(
             f"the data kept in {folder} are damaged", next_step="drop them with 'capacity cluster down'"
         ) from error

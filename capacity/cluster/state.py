@@ -11,11 +11,13 @@ import dataclasses
 import fcntl
 import json
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Final
 
+from capacity import files
 from capacity.cluster import processes
 from capacity.errors import ClusterError
 
@@ -98,6 +100,25 @@ class ClusterState:
         return bool(self.components) and all(component.alive for component in self.components)
 
 
+_CLUSTER: Final[files.Kinds] = {
+    "store": str,
+    "address": str,
+    "metrics_url": str,
+    "components": list,
+    "settings": dict,
+    "ready": bool,
+    "schema": int,
+}
+_COMPONENT: Final[files.Kinds] = {
+    "name": str,
+    "pid": int,
+    "created": float,
+    "version": str,
+    "ports": dict,
+    "log": str,
+}
+
+
 def folder() -> Path:
     """Folder of the state file, logs and data: ``CAPACITY_STATE_DIR``, else ``capacity`` in the XDG state folder."""
     named = os.environ.get("CAPACITY_STATE_DIR")
@@ -133,20 +154,33 @@ def read() -> ClusterState | None:
     """
     path = folder() / "cluster.json"
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if found.get("schema") != SCHEMA:
-            raise ValueError(f"schema {found.get('schema')}, expected {SCHEMA}")
-        found["components"] = tuple(Component(**component) for component in found["components"])
+        found = files.json_file(path)
+        if isinstance(found, dict) and found.get("schema") != SCHEMA:
+            raise files.UnreadableError(f"is of schema {files.shown(found.get('schema'))}, not {SCHEMA}")
+        found = files.fields(found, _CLUSTER, {"folder": str | None, "postgres": str | None})
+        found["components"] = tuple(_component(each) for each in found["components"])
+        if found["ready"] and not found["components"]:
+            raise files.UnreadableError("is damaged: it is ready without a component")
         return ClusterState(**found)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ClusterError(f"cannot read {path}: {error.strerror}", next_step="set CAPACITY_STATE_DIR") from error
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except files.UnreadableError as error:
         raise ClusterError(
-            f"the state file {path} is damaged or of another version: {error}",
+            f"the state file {path} is damaged or of another version: it {error}",
             next_step="end what it names, if anything, and delete it",
         ) from error
+
+
+def _component(value: object) -> Component:
+    found = files.fields(value, _COMPONENT, {"stop_signal": str})
+    files.fields(found["ports"], dict.fromkeys(found["ports"], int))
+    if not 0 < found["pid"] < 2**31:  # 0 and less are groups of processes
+        raise files.UnreadableError(f"is damaged: pid is {found['pid']}")
+    if found.get("stop_signal", "SIGTERM") not in signal.Signals.__members__:
+        raise files.UnreadableError(f"is damaged: stop_signal is {files.shown(found['stop_signal'])}")
+    return Component(**found)
 
 
 def write(cluster: ClusterState) -> None:

@@ -163,7 +163,9 @@ def _named(variable: str) -> str | None:
         return None
     found = shutil.which(text)
     if found is None:
-        raise UsageError(f"{variable} is {text!r}", allowed="an executable program", next_step="correct it or unset it")
+        raise UsageError(
+            f"{variable} is {text[:100]!r}", allowed="an executable program", next_step="correct it or unset it"
+        )
     return str(Path(found).absolute())
 
 

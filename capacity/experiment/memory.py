@@ -6,7 +6,6 @@ journal, which is mapped into memory). The resident set is the highest a launch 
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import signal
@@ -20,9 +19,11 @@ from typing import Final
 
 from capacity.cluster import state
 from capacity.cluster.target import Target
+from capacity.errors import UsageError
 from capacity.experiment.local import LocalCluster
 from capacity.experiment.points import TASK_QUEUE
 from capacity.model.measurement import LauncherMemory
+from capacity.observe.run import Run
 
 SECONDS: Final = 3.0
 """How long each launch runs once it has begun [s]."""
@@ -50,8 +51,8 @@ def launcher_memory(
             record = _launched(target, cluster, Path(folder), prefix, parallelism, items, stop)
             if record is None:
                 return None, starts
-            sizes.append(int(record["rss_bytes_max"]))  # type: ignore[call-overload]
-            starts += int(record["scheduled"])  # type: ignore[call-overload]
+            sizes.append(record.rss_bytes_max)
+            starts += record.scheduled
     return memory_of(sizes), starts
 
 
@@ -79,7 +80,7 @@ def _launched(
     parallelism: int,
     items: int,
     stop: Callable[[], bool],
-) -> dict[str, object] | None:
+) -> Run | None:
     """Launch, interrupt it after a while, and return its record; None if there is none."""
     name = secrets.token_hex(4)
     record, log = folder / f"{name}.json", folder / f"{name}.log"
@@ -114,10 +115,9 @@ def _launched(
     for journal in folder.glob("runs/*"):
         journal.unlink()
     try:
-        found: dict[str, object] = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return Run.load(record)
+    except UsageError:
         return None
-    return found
 
 
 def _wait(child: subprocess.Popen[bytes], done: Callable[[], bool], seconds: float, stop: Callable[[], bool]) -> bool:

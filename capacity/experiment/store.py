@@ -13,6 +13,7 @@ What is taken from the server's page, before and after a run at one in flight (c
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from capacity.cluster import postgres
 from capacity.cluster.temporal_server import MAIN, VISIBILITY
 from capacity.model.measurement import StatementShare, Storage, StoreTimes
 from capacity.observe.pages import Site
+from capacity.observe.vitals import NotMeasuredError
 
 if TYPE_CHECKING:
     import psycopg
@@ -68,11 +70,14 @@ def counters_of(text: str) -> Counters:
     wanted = ("persistence_requests", "persistence_latency_sum", "persistence_latency_seconds_sum")
     lines = "\n".join(line for line in text.splitlines() if line.startswith(wanted))
     found: Counters = {}
-    for family in text_string_to_metric_families(lines + "\n"):
-        for sample in family.samples:
-            kind = "requests" if sample.name.startswith("persistence_requests") else "seconds"
-            key = kind, sample.labels.get("service_name", ""), sample.labels.get("operation", "")
-            found[key] = found.get(key, 0.0) + sample.value
+    try:
+        for family in text_string_to_metric_families(lines + "\n"):
+            for sample in family.samples:
+                kind = "requests" if sample.name.startswith("persistence_requests") else "seconds"
+                key = kind, sample.labels.get("service_name", ""), sample.labels.get("operation", "")
+                found[key] = found.get(key, 0.0) + sample.value
+    except (ValueError, IndexError) as error:
+        raise NotMeasuredError("the page is not Prometheus text") from error
     return found
 
 
@@ -83,7 +88,8 @@ def gauges_of(text: str) -> float | None:
     (2400.0, None)
     """
     names = ("host_rps_limit{", "namespace_host_rps_limit{")
-    limits = [float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(names)]
+    words = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(names)]
+    limits = [float(word) for word in words if re.fullmatch(r"[0-9.]{1,30}(?:e\+?[0-9]{1,2})?", word)]
     return min(limits, default=None)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -73,7 +74,7 @@ def conditions(wanted: Wanted, target: Target, cluster: LocalCluster, server_ver
         cluster_cpus=cluster.cpu_count or wanted.cluster_cores or 1,
         launcher_shares_cpus=cluster.launcher_shares_cpus,
         shards=cluster.shards,
-        shard_io_concurrency=int(concurrency) if concurrency.isdigit() else None,
+        shard_io_concurrency=int(concurrency) if re.fullmatch(r"[0-9]{1,6}", concurrency) else None,
         max_conns=cluster.max_conns,
         history_hosts=1 if cluster.server else None,
         frontends=1 if cluster.server else None,

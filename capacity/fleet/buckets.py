@@ -7,6 +7,9 @@ from array import array
 from base64 import b64decode, b64encode
 from itertools import accumulate
 
+MOST = 1 << 16
+"""Buckets of a histogram; ours have a third of that."""
+
 
 def pack_buckets(buckets: dict[int, int]) -> str:
     """Return the counts of a histogram as text: about two bytes for each bucket in use.
@@ -23,10 +26,24 @@ def pack_buckets(buckets: dict[int, int]) -> str:
 
 
 def unpack_buckets(packed: str) -> dict[int, int]:
-    """Return the histogram that `pack_buckets` packed."""
-    data = zlib.decompress(b64decode(packed)) if packed else b""
+    """Return the histogram that `pack_buckets` packed; ValueError says that it packed none."""
     steps, counts = array("I"), array("Q")
-    used = len(data) // (steps.itemsize + counts.itemsize)
+    data = unpacked(packed, MOST * (steps.itemsize + counts.itemsize)) if packed else b""
+    used, rest = divmod(len(data), steps.itemsize + counts.itemsize)
+    if rest:
+        raise ValueError("half a bucket")
     steps.frombytes(data[: used * steps.itemsize])
     counts.frombytes(data[used * steps.itemsize :])
     return dict(zip(accumulate(steps), counts, strict=True))
+
+
+def unpacked(packed: str, most: int) -> bytes:
+    """Return compressed bytes in base64 as they were; ValueError says that they are none, or more than `most`."""
+    try:
+        unpacking = zlib.decompressobj()
+        data = unpacking.decompress(b64decode(packed, validate=True), most + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if len(data) > most or not unpacking.eof:
+        raise ValueError(f"more than {most:,} bytes, or cut off")
+    return data

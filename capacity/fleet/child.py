@@ -20,9 +20,10 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
-from capacity.errors import CapacityError
+from capacity import files
+from capacity.errors import CapacityError, ClusterError
 from capacity.fleet.notes import SharedNotes
 from capacity.fleet.report import Reporter
 from capacity.fleet.sharing import Share, Told
@@ -129,12 +130,35 @@ def hello(batch: Batch, target: bytes, descriptor: int, policy: RetryPolicy, max
     return target + json.dumps(fields).encode() + b"\n"
 
 
+_NUMBERS: Final = dict.fromkeys(("journal", "maximum", "seed"), int)
+_POLICY: Final[files.Kinds] = {
+    **dict.fromkeys(("deadline", "first_delay", "maximum_delay", "patience"), float),
+    "attempts": int,
+}
+
+
+def order_of(line: bytes) -> dict[str, Any]:
+    """Return the second line that `hello` wrote.
+
+    Raises
+    ------
+    ClusterError
+        If it is none.
+    """
+    try:
+        found = files.fields(files.json_value(line, finite=False), {"batch": dict, "policy": dict, **_NUMBERS})
+        files.fields(found["policy"], {}, _POLICY)
+    except files.UnreadableError as error:
+        raise ClusterError(f"a launcher process was told what it does not understand: it {error}") from error
+    return found
+
+
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader(limit=1 << 20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     target, _ = worker.unpack(await lines.readline())
-    fields = json.loads(await lines.readline())
+    fields = order_of(await lines.readline())
     batch = await asyncio.to_thread(rebuild, fields["batch"])
     policy = RetryPolicy(**fields["policy"])
     with Journal.inherited(fields["journal"]) as journal:

@@ -19,6 +19,7 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, 
 from temporalio.client import Client
 from temporalio.service import RPCError
 
+from capacity import files
 from capacity.fleet.sharing import Share, shares, together
 from capacity.launcher.controller import Controller, Fixed, OpenLoop, Pace, Setting, Window
 from capacity.launcher.knee import Auto
@@ -59,6 +60,14 @@ class Beat:
     limit: int
     away: bool
     share: int
+
+
+BEAT: Final[files.Kinds] = {
+    "who": str,
+    **dict.fromkeys(("answered", "throttled", "in_flight", "limit", "share"), int),
+    "at": float,
+    "away": bool | int,
+}
 
 
 def window_between(before: Beat, after: Beat) -> Window | None:
@@ -132,7 +141,7 @@ def controller_of(control: dict[str, Any]) -> Controller:
     controller, _ = controller_for(
         control.get("parallelism"), rate=control.get("rate"), max_in_flight=control.get("max_in_flight", 512)
     )
-    pace = Pace(MARGIN)
+    pace = Pace(MARGIN, prompt=True)
     if isinstance(controller, Auto):
         return Auto(controller.maximum, dwell=1.0, interval=10.0, pace=pace)
     assert isinstance(controller, Fixed | OpenLoop)
@@ -178,7 +187,16 @@ def beats_of(found: DescribeWorkflowExecutionResponse) -> list[tuple[str, Beat]]
     started = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
     under_way = [one for one in found.pending_activities if one.state == started]
     said = [(one.activity_id, details(one)) for one in under_way]
-    return [(name, Beat(**values[0])) for name, values in said if values]
+    beats = [(name, _beat(values[0])) for name, values in said if values]
+    return [(name, beat) for name, beat in beats if beat is not None]
+
+
+def _beat(value: Any) -> Beat | None:
+    """Return what a launcher said; None where it is of a version that says something else."""
+    try:
+        return Beat(**files.fields(value, BEAT))
+    except files.UnreadableError:
+        return None
 
 
 async def told_shares(client: Client, conductor: str) -> dict[str, Share] | None:
@@ -186,5 +204,8 @@ async def told_shares(client: Client, conductor: str) -> dict[str, Share] | None
     found = await describe(client, conductor)
     for one in found.pending_activities if found else ():
         if values := details(one):
-            return {who: Share(*share) for who, share in values[0]["shares"].items()}
+            try:
+                return {who: Share(*share) for who, share in values[0]["shares"].items()}
+            except (TypeError, KeyError, AttributeError):  # a conductor of another version
+                return None
     return None

@@ -8,9 +8,10 @@ import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from capacity.errors import ClusterError
+from capacity import files
+from capacity.errors import CapacityError, ClusterError
 from capacity.fleet.report import Report
 from capacity.fleet.sharing import Share
 from capacity.launcher.spawn import Spawned
@@ -57,6 +58,7 @@ class Launcher:
     cpu_seconds: float = 0.0
     rss_bytes_max: int = 0
     reading: asyncio.Task[None] = field(init=False)
+    _garbled: str = ""
 
     @classmethod
     async def start(cls, order: bytes, descriptor: int, heard: Callable[[Launcher, dict[str, Any]], None]) -> Launcher:
@@ -81,11 +83,14 @@ class Launcher:
         spawned.stdin.write(order)
         try:
             line = await asyncio.wait_for(spawned.stdout.readline(), READY_WITHIN)
-            message = json.loads(line) if line else {}
+            message = message_of(line) if line else {}
             if not message.get("ready"):
                 await spawned.end(END_WITHIN)
                 words = message.get("error") or spawned.last_words
                 raise ClusterError(f"a launcher process did not begin: {words}")
+        except (ValueError, files.UnreadableError) as error:
+            await spawned.end(END_WITHIN)
+            raise ClusterError(f"a launcher process did not begin: what it says {error}") from error
         except TimeoutError:
             await spawned.end(END_WITHIN)
             raise ClusterError(f"a launcher process was not ready within {READY_WITHIN:g} s") from None
@@ -96,10 +101,14 @@ class Launcher:
         return launcher
 
     async def _read(self, heard: Callable[[Launcher, dict[str, Any]], None]) -> None:
-        while line := await self.spawned.stdout.readline():
-            if not line.endswith(b"\n"):
-                break  # killed in the middle of it
-            heard(self, json.loads(line))
+        try:
+            while line := await self.spawned.stdout.readline():
+                if not line.endswith(b"\n"):
+                    break  # killed in the middle of it
+                heard(self, message_of(line))
+        except (ValueError, CapacityError) as error:  # it is of another version, or something else writes to its output
+            self._garbled = f"what it says cannot be read: {error}"
+            self.kill()
 
     @property
     def pid(self) -> int:
@@ -114,7 +123,7 @@ class Launcher:
     @property
     def last_words(self) -> str:
         """Why it ended."""
-        return self.spawned.last_words
+        return self._garbled or self.spawned.last_words
 
     def tell(self, order: dict[str, Any]) -> None:
         """Write it one line; it may be gone."""
@@ -131,3 +140,29 @@ class Launcher:
         await self.spawned.end(END_WITHIN)
         self.reading.cancel()
         await asyncio.gather(self.reading, return_exceptions=True)
+
+
+_MESSAGE: Final[files.Kinds] = {
+    "ready": bool,
+    "report": dict,
+    "waiting": int,
+    "idle": int,
+    "error": str,
+    "code": int,
+    "why": str,
+}
+
+
+def message_of(line: bytes) -> dict[str, Any]:
+    """Return what a launcher process said in one line.
+
+    Raises
+    ------
+    UnreadableError
+        If it is nothing that `child` says.
+    """
+    message = files.fields(files.json_value(line), {}, _MESSAGE)
+    for first, second in (("report", "waiting"), ("error", "why")):
+        if first in message and second not in message:
+            raise files.UnreadableError(f"is damaged: {second} is missing")
+    return message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -111,5 +112,12 @@ async def connected(target: Target, fleet: Fleet) -> Client:
         return await worker.sdk_client(replace(target, namespace=fleet.namespace or target.namespace))
     except (RPCError, RuntimeError) as error:
         raise ClusterError(
-            f"{target.address} does not answer the fleet: {error}", next_step="check --address, and the server's log"
+            f"{target.address} does not answer the fleet: {_reason(error)}",
+            next_step="check --address, and the server's log",
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Return the SDK's reason in a few words: the innermost message of what it prints of its own errors."""
+    inner = re.findall(r'message: "([^"]+)"', str(error))
+    return inner[-1] if inner else str(error)[:120]

@@ -45,7 +45,7 @@ BEAT = 1.0
 `Machinery.beat`)."""
 ASK = 1.0
 """Seconds between looks at its share."""
-ASK_WHEN_PACED = 3.0
+ASK_WHEN_PACED = 2.0
 """The same in a throttled namespace, which throttles these too."""
 DRAIN_WITHIN = timedelta(seconds=20)
 
@@ -70,7 +70,8 @@ class Member:
         """Launch one range; recalled, it drains and returns what it did."""
         batch = await self._batch(order.batch)
         packed, total = order.range.done, Report()
-        if said := activity.info().heartbeat_details:  # another launcher was lost with it
+        said = activity.info().heartbeat_details  # of a launcher that was lost with it
+        if len(said) == 3:
             _, packed, before = said
             total = Report.from_json(before)
         header = Header("", order.run_id, batch.count)

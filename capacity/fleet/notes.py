@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import zlib
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from capacity.errors import ClusterError
+from capacity.fleet.buckets import unpacked
 from capacity.launcher import outcome
 from capacity.launcher.journal import Header, Journal
+
+SAME_VERSION: Final = "give all launchers of a fleet the same version of capacity"
 
 
 class SharedNotes:
@@ -90,10 +96,31 @@ def pack(codes: npt.NDArray[np.uint8]) -> str:
 
 
 def unpack(packed: str, count: int) -> npt.NDArray[np.uint8]:
-    """Return the outcome codes, shape (count,), that `pack` packed; all zeros for an empty text."""
-    if not packed or packed.startswith("="):
-        return np.full(count, int(packed[1:] or 0), np.uint8)
-    codes = np.frombuffer(zlib.decompress(b64decode(packed)), np.uint8).copy()
-    if codes.size != count:
-        raise ValueError(f"{codes.size} outcomes for {count} items")
+    """Return the outcome codes, shape (count,), that `pack` packed; all zeros for an empty text.
+
+    Raises
+    ------
+    ClusterError
+        If it packed none, or those of another number of items.
+    """
+    if not packed:
+        return np.zeros(count, np.uint8)
+    try:
+        if packed.startswith("="):
+            codes = np.full(count, _one_code(packed[1:]), np.uint8)
+        else:
+            codes = np.frombuffer(unpacked(packed, count), np.uint8).copy()
+    except ValueError as error:
+        raise ClusterError(
+            f"a launcher's outcomes of {count:,} items cannot be read: {error}", next_step=SAME_VERSION
+        ) from error
+    if codes.size != count or (codes >= outcome.ENCODED.size).any():
+        wrong = f"{codes.size:,} outcomes for {count:,} items" if codes.size != count else "some are none"
+        raise ClusterError(f"a launcher's outcomes cannot be read: {wrong}", next_step=SAME_VERSION)
     return codes
+
+
+def _one_code(digits: str) -> int:
+    if not re.fullmatch("[0-9]{1,3}", digits) or int(digits) > 255:
+        raise ValueError("no outcome")
+    return int(digits)

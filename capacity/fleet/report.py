@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from capacity import files
+from capacity.errors import ClusterError
 from capacity.fleet.buckets import pack_buckets, unpack_buckets
-from capacity.launcher.latency import Latencies
+from capacity.fleet.notes import SAME_VERSION
+from capacity.launcher import outcome
+from capacity.launcher.latency import BUCKETS, MOST_COUNT, Latencies
 from capacity.launcher.progress import Result
 from capacity.launcher.scheduler import Scheduler
 
@@ -119,15 +123,51 @@ class Report:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Report:
-        first = value.get("first_start")
-        return cls(
-            **value
-            | {
-                "codes": {int(code): n for code, n in value["codes"].items()},
-                "buckets": unpack_buckets(value.get("buckets", "")),
-                "first_start": (int(first[0]), float(first[1])) if first else None,
-            }
-        )
+        """Return the report that `to_json` wrote.
+
+        Raises
+        ------
+        ClusterError
+            If it is none.
+        """
+        try:
+            found = files.fields(files.checked(value), {"codes": dict}, _FIELDS)
+            for name in ("codes", "retries", "throttles"):
+                files.fields(found.get(name, {}), dict.fromkeys(found.get(name, {}), int))
+            first = found.get("first_start")
+            return cls(
+                **found
+                | {
+                    "codes": {_code(code): n for code, n in found["codes"].items()},
+                    "buckets": _buckets(found.get("buckets", "")),
+                    "first_start": (int(first[0]), float(first[1])) if first else None,
+                }
+            )
+        except (ValueError, TypeError, IndexError, OverflowError, files.UnreadableError) as error:
+            raise ClusterError(f"a launcher's report cannot be read: it {error}", next_step=SAME_VERSION) from error
+
+
+_FIELDS: Final[files.Kinds] = {
+    **dict.fromkeys(("seconds", "latency_total", "latency_max", "cpu_seconds"), float),
+    **dict.fromkeys(("attempts", "throttled", "in_flight", "limit", "rss_bytes"), int),
+    **dict.fromkeys(("retries", "throttles"), dict),
+    "buckets": str,
+    "away": bool | int,  # a sum of reports has a number
+    "first_start": list | tuple | None,
+}
+
+
+def _code(text: str | int) -> int:
+    code = int(text)
+    outcome.kind(code)
+    return code
+
+
+def _buckets(packed: str) -> dict[int, int]:
+    buckets = unpack_buckets(packed)
+    if any(index >= BUCKETS or count > MOST_COUNT for index, count in buckets.items()):
+        raise ValueError("is damaged: its histogram is of another range")
+    return buckets
 
 
 class Reporter:

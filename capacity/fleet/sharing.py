@@ -1,28 +1,29 @@
 """One setting for many launchers: who may have how many starts in flight, and how fast.
 
 Invariants: the shares of a limit add up to it, those of a schedule and a pace too; two shares of a limit differ by at
-most one. A launcher also paces itself by the refusals it gets: at once, where the whole batch's pace comes later.
+most one. A launcher that is refused slows down at once, and for as long as the whole batch's pace may take to reach
+it: its own view, a part of the starts and some seconds of them, is no measure of what the cluster admits.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from capacity.launcher.controller import Pace, Setting, Window
 
+TOLD_WITHIN = 4.0
+"""Seconds in which refusals reach the whole batch's controller, and what it makes of them its launchers."""
+
 
 @dataclass(frozen=True)
 class Share:
-    """A launcher's part of a setting: attempts in flight at most, starts due and attempts allowed per second [1/s].
-
-    `among` is how many launchers have a part in it that is not nothing.
-    """
+    """A launcher's part of a setting: attempts in flight at most, starts due and attempts allowed per second [1/s]."""
 
     limit: int
     schedule: float | None = None
     pace: float | None = None
-    among: int = 1
 
 
 def shares(setting: Setting, launchers: int) -> list[Share]:
@@ -31,7 +32,7 @@ def shares(setting: Setting, launchers: int) -> list[Share]:
     >>> [share.limit for share in shares(Setting(10), 4)]
     [3, 3, 2, 2]
     >>> shares(Setting(512, schedule=300.0), 2)[0]
-    Share(limit=256, schedule=150.0, pace=None, among=2)
+    Share(limit=256, schedule=150.0, pace=None)
     >>> [share.schedule for share in shares(Setting(1, schedule=90.0), 2)]
     [90.0, 0.0]
     """
@@ -39,24 +40,23 @@ def shares(setting: Setting, launchers: int) -> list[Share]:
     limits = [each + (i < more) for i in range(launchers)]
     busy = sum(limit > 0 for limit in limits)
     schedule, pace = (None if whole is None or not busy else whole / busy for whole in (setting.schedule, setting.pace))
-    return [
-        Share(limit, schedule if limit else schedule and 0.0, pace if limit else None, max(busy, 1)) for limit in limits
-    ]
+    return [Share(limit, schedule if limit else schedule and 0.0, pace if limit else None) for limit in limits]
 
 
 @dataclass
 class Told:
-    """The controller of a launcher that gets its share from elsewhere; refusals it meets slow it down further."""
+    """The controller of a launcher that gets its share from elsewhere; refusals it meets slow it down at once."""
 
     maximum: int = 512
     share: Share = Share(0)
     pace: Pace = field(default_factory=Pace)
-    _among: int = 1
+    _refused: float = -math.inf
 
     def step(self, window: Window | None, now: float) -> Setting:
-        if self.share.among != self._among and self.pace.rate is not None:
-            self.pace.rate *= self._among / self.share.among  # its part of what the cluster admits to all of them
-        self._among = self.share.among
+        if window and window.throttled:
+            self._refused = now
+        if now - self._refused > TOLD_WITHIN:
+            self.pace.rate = self.share.pace
         own = self.pace.step(window, now) if window else None
         pace = min((one for one in (own, self.share.pace) if one is not None), default=None)
         schedule = self.share.schedule or None

@@ -250,7 +250,7 @@ class LaunchBatch:
     def _came_back_without(self, item: Range, error: BaseException) -> None:
         """Put a range back that was recalled before a launcher took it, or whose launcher is lost for good."""
         cause = getattr(error, "cause", None)
-        if isinstance(cause, TimeoutError) and cause.last_heartbeat_details:
+        if isinstance(cause, TimeoutError) and len(cause.last_heartbeat_details) == 3:
             _, packed, report = cause.last_heartbeat_details
             add_reports(self._report, report)
             item = Range(item.first, item.stop, packed)

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 from temporalio.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePolicy
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
+from capacity import files
 from capacity.errors import UsageError
 from capacity.launcher.inputs import InputTemplate
+from capacity.launcher.journal import check_size
 
 MAXIMUM_ID_LENGTH = 1000
 """`limit.maxIDLength` of the server: workflow ids, task queues, workflow types [bytes]."""
@@ -56,10 +58,15 @@ class StartOptions:
     def __post_init__(self) -> None:
         check_name("workflow type", self.workflow_type)
         check_name("task queue", self.task_queue)
+        for what, values in (("memo", self.memo), ("search attributes", self.search_attributes)):
+            try:  # a journal and a record keep them, and have to be readable
+                files.checked(values)
+            except files.UnreadableError as error:
+                raise UsageError(f"{what} {error}") from error
         if self.on_existing not in ON_EXISTING:
-            raise UsageError(f"on-existing is {self.on_existing!r}", allowed=", ".join(ON_EXISTING))
+            raise UsageError(f"on-existing is {files.shown(self.on_existing)}", allowed=", ".join(ON_EXISTING))
         if self.priority_key is not None and not 1 <= self.priority_key <= 5:
-            raise UsageError(f"priority key is {self.priority_key}", allowed="1 (first) to 5 (last)")
+            raise UsageError(f"priority key is {files.shown(self.priority_key)}", allowed="1 (first) to 5 (last)")
 
     def request_template(self, namespace: str, run_id: str) -> bytes:
         """Return the constant part of every request; the bytes of a request's own part are appended to it."""
@@ -142,6 +149,19 @@ class Batch(Protocol):
 class HeightRange:
     """Blocks of one chain by height: ids ``{chain_id}:index-block:{height}``, input ``{chain_id, height}``.
 
+    Parameters
+    ----------
+    count : int
+        Workflows to start, at least 1.
+    chain_id : str
+        The chain.
+    from_height : int
+        Height of the first block.
+    options : StartOptions
+        What all of them have in common: workflow type, task queue, what an existing id means, memo, priority.
+    template : InputTemplate, optional
+        Makes the input of each; by default chain and height.
+
     Examples
     --------
     >>> batch = HeightRange(count=3, chain_id="mainnet", from_height=100)
@@ -157,8 +177,8 @@ class HeightRange:
 
     def __post_init__(self) -> None:
         check_count(self.count)
-        if self.from_height < 0:
-            raise UsageError(f"from-height is {self.from_height}", allowed="0 or more")
+        if not 0 <= self.from_height < 2**63:
+            raise UsageError(f"from-height is {files.shown(self.from_height)}", allowed=f"0 to {2**63 - 1}")
         check_name("workflow id", self.workflow_id(self.count - 1))
         for column in self.template.columns if self.template else ():
             if column not in self.columns(0):
@@ -208,9 +228,12 @@ def fingerprint(batch: Batch, address: str, namespace: str) -> str:
 
 
 def check_count(count: int) -> None:
-    """Refuse a number of items below 1."""
+    """Refuse a number of items below 1, or of more than a journal holds."""
     if count < 1:
-        raise UsageError(f"count is {count}", allowed="1 or more", next_step="pass for example --count 1000")
+        raise UsageError(
+            f"count is {files.shown(count)}", allowed="1 or more", next_step="pass for example --count 1000"
+        )
+    check_size(count)
 
 
 def check_name(what: str, name: str) -> None:
@@ -218,7 +241,7 @@ def check_name(what: str, name: str) -> None:
     try:
         length = len(name.encode())
     except UnicodeEncodeError as error:
-        raise UsageError(f"{what} {name!r} is not UTF-8 text") from error
+        raise UsageError(f"{what} {files.shown(name)} is not UTF-8 text") from error
     if not 1 <= length <= MAXIMUM_ID_LENGTH:
         shown = name if length <= 40 else f"{name[:37]}..."
         raise UsageError(

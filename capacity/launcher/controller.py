@@ -79,9 +79,13 @@ class Pace:
     ----------
     margin : float
         Share of the admitted rate left unused when the pace is set.
+    prompt : bool
+        Whether each window with refusals is a measure of its own, the first one too: for windows of a second, during
+        which whoever is refused has slowed down already. What was left of a burst makes it too high, for a moment.
     """
 
     margin: float = 0.02
+    prompt: bool = False
     rate: float | None = None
     _since: float | None = None
     _admitted: int = 0
@@ -92,7 +96,7 @@ class Pace:
 
     def step(self, window: Window, now: float) -> float | None:
         """Return the pace from `now` on [1/s]; None where no limit was seen or it no longer binds."""
-        if window.throttled or self._since is not None:
+        if window.throttled or (self._since is not None and not self.prompt):
             self._measure(window, now)
         elif self.rate is not None:
             self._recover(window)
@@ -101,14 +105,14 @@ class Pace:
     def _measure(self, window: Window, now: float) -> None:
         if self._since is None:
             self._since, self._admitted, self._refused, self._seconds = now, 0, 0, 0.0
-            if self.rate is None:
+            if self.rate is None and not self.prompt:
                 return  # the window in which the burst ran out says nothing of the limit
         self._admitted += window.answered
         self._refused += window.throttled
         self._seconds += window.seconds
         self._calm = self._slack = 0.0
         few = (self._admitted < 100 and self._seconds < 2) or (self._admitted < 10 and self._seconds < 5)
-        if self._seconds < 0.5 or few:
+        if not self.prompt and (self._seconds < 0.5 or few):
             return
         if self.rate is None or self._refused > 0.2 * (self._admitted + self._refused):
             self.rate = max(1.0, self._admitted / self._seconds * (1 - self.margin))
@@ -119,7 +123,9 @@ class Pace:
     def _recover(self, window: Window) -> None:
         assert self.rate is not None
         self._calm += window.seconds
-        growth = 0.004 * 2 ** max(0.0, (self._calm - 10) / 5)  # per second: gentle at first, then ever bolder
+        gentle, doubling = (4, 3) if self.prompt else (10, 5)
+        # A second's growth: gentle at first, then ever bolder.
+        growth = 0.004 * 2 ** max(0.0, (self._calm - gentle) / doubling)
         self.rate *= 1 + min(growth, 0.25) * window.seconds
         binding = window.answered >= 0.7 * self.rate * window.seconds
         self._slack = 0.0 if binding else self._slack + window.seconds

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from capacity import files
 from capacity.errors import UsageError
 
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -27,10 +28,10 @@ class InputTemplate:
     def __init__(self, text: str) -> None:
         self.text = text
         try:
-            self._value = json.loads(text)
-        except ValueError as error:
+            self._value = files.json_value(text)
+        except files.UnreadableError as error:
             raise UsageError(
-                f"input template {text[:60]!r} is not JSON: {error}",
+                f"input template {text[:60]!r} {error}",
                 next_step="""for example '{"chain": "{chain_id}", "block": "{height}"}'""",
             ) from error
         self.columns = sorted(set(_columns(self._value)))
@@ -61,9 +62,12 @@ def _columns(value: Any) -> list[str]:
 
 
 def compact(value: Any) -> bytes:
-    """Return a JSON value without spaces.
+    """Return a JSON value without spaces; ValueError says that it cannot be written as JSON.
 
     >>> compact({"height": 7})
     b'{"height":7}'
     """
-    return json.dumps(value, separators=(",", ":")).encode()
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error

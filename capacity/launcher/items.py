@@ -10,6 +10,8 @@ import csv
 import hashlib
 import json
 import re
+import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ from capacity.launcher.inputs import InputTemplate, compact
 STRIDE: Final = 4096
 MAXIMUM_RECORD: Final = 1 << 23
 """A record that goes on for longer is a quote nobody closed [bytes]; a server's default takes 2 MiB of input."""
+LONGEST_LINE: Final = 1 << 24
 _BOM: Final = b"\xef\xbb\xbf"
 _QUOTED = re.compile(rb'(?:^|(?<=,))"(?:[^"]|"")*"')
 _OPENING = re.compile(rb'(?:^|,)"')
@@ -55,6 +58,7 @@ class ItemsFile:
             When it cannot be read, has no record, or is a CSV without a column ``id``.
         """
         try:
+            _check_regular(path)
             with path.open("rb", buffering=1 << 20) as file:
                 is_csv = _is_csv(path, file)
                 header: tuple[str, ...] = ()
@@ -71,15 +75,15 @@ class ItemsFile:
             reason = getattr(error, "strerror", None) or "it is not UTF-8"
             raise UsageError(f"cannot read items file {path}: {reason}") from error
         except ValueError as error:
-            raise UsageError(f"the first line of items file {path} is not CSV: {error}") from error
+            raise UsageError(f"the first line of items file {path} is not CSV: {str(error)[:120]}") from error
         if is_csv and "id" not in header:
             raise UsageError(
                 f"items file {path} has no column 'id'; its first line is {','.join(header)[:60]!r}",
                 next_step="name the column with the workflow ids 'id'",
             )
         if len(set(header)) < len(header):
-            twice = next(name for name in header if header.count(name) > 1)
-            raise UsageError(f"items file {path} has two columns {twice!r}", next_step="give them different names")
+            twice = next(name for name, times in Counter(header).items() if times > 1)
+            raise UsageError(f"items file {path} has two columns {twice[:60]!r}", next_step="give them different names")
         if count == 0:
             raise UsageError(f"items file {path} has no item")
         check_count(count)
@@ -171,6 +175,22 @@ class ItemsFile:
         return dict(columns)
 
 
+def _check_regular(path: Path) -> None:
+    """Refuse what cannot be read twice, such as a pipe: it would be empty the second time, when it is launched."""
+    try:
+        str(path.absolute()).encode()  # a journal keeps it
+        mode = path.stat().st_mode
+    except ValueError as error:  # a NUL in its name, or bytes that are no text
+        raise UsageError(
+            f"cannot read items file {str(path)[:60]!a}: its name is not UTF-8 text", next_step="rename it"
+        ) from error
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UsageError(
+            f"cannot read items file {path}: it is no regular file, and it is read twice",
+            next_step="write its lines to a file first",
+        )
+
+
 def _is_csv(path: Path, file: IO[bytes]) -> bool:
     if path.suffix.lower() in {".jsonl", ".ndjson", ".json"}:
         return False
@@ -195,7 +215,12 @@ def _row(record: bytes) -> list[str]:
 def _records(file: IO[bytes], is_csv: bool) -> Iterator[tuple[int, bytes]]:
     """Yield (offset, bytes) of each record that is not blank; a CSV record ends where its quotes are closed."""
     offset = file.tell()
-    while line := file.readline():
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise UsageError(
+                f"items file {file.name} has a line of more than {LONGEST_LINE:,} bytes at byte {offset:,}",
+                allowed="CSV or JSON lines, a record a line",
+            )
         record = _rest(file, line) if is_csv and line.count(b'"') % 2 else line
         if record.removeprefix(_BOM).strip():
             yield offset, record

@@ -23,11 +23,14 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from capacity.errors import JournalError
+from capacity import files
+from capacity.errors import JournalError, UsageError
 from capacity.launcher import outcome
 
 MAGIC: Final = b"CAPJRNL1"
 HEADER_BYTES: Final = 4096
+MOST_ITEMS: Final = 10**10
+_PIECE: Final = 1 << 16
 _PREFIX: Final = struct.Struct("<8sII")  # magic, length and CRC-32 of the JSON behind it
 
 
@@ -83,7 +86,21 @@ class Header:
                 next_step="the file is left as it is; start the batch anew with another --journal: "
                 "items that exist are recognised by their ids and not started twice",
             )
-        return cls(**json.loads(text))
+        try:
+            known = {"fingerprint": str, "run_id": str, "count": int, "created": float}
+            found = files.fields(files.json_value(text), known, {"batch": dict, "address": str, "namespace": str})
+            check_size(found["count"])
+        except UsageError as error:
+            raise JournalError(
+                f"the header of journal {path} {error}", next_step="read it with the version of capacity that wrote it"
+            ) from error
+        return cls(**found)
+
+
+def check_size(count: int) -> None:
+    """Refuse a number of items that no journal can hold; each takes a byte of it."""
+    if not 1 <= count <= MOST_ITEMS:
+        raise UsageError(f"count is {files.shown(count)}", allowed=f"1 to {MOST_ITEMS:,} items")
 
 
 class Notes(Protocol):
@@ -160,7 +177,9 @@ class Journal:
         with _said(path, f"cannot open journal {path}"):
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            header = Header.unpack(path, os.pread(fd, HEADER_BYTES, 0))
+            with _said(path, f"cannot read journal {path}"):
+                page = os.pread(fd, HEADER_BYTES, 0)
+            header = Header.unpack(path, page)
             if fingerprint is not None and header.fingerprint != fingerprint:
                 raise JournalError(
                     f"journal {path} belongs to another batch: its fingerprint is {header.fingerprint}, "
@@ -195,8 +214,15 @@ class Journal:
         """Return the outcome codes of a journal, shape (count,), without opening it for a launch; it may be in use."""
         header = Header.read(path)
         with _said(path, f"cannot read journal {path}"):
-            notes = np.fromfile(path, np.uint8, header.count, offset=HEADER_BYTES)
-        return np.concatenate([outcome.DECODED[notes], np.zeros(header.count - notes.size, np.uint8)])
+            there = max(path.stat().st_size - HEADER_BYTES, 0)
+            notes = np.fromfile(path, np.uint8, min(header.count, there), offset=HEADER_BYTES)
+        try:
+            codes = np.zeros(header.count, np.uint8)
+        except MemoryError as error:
+            raise JournalError(f"journal {path} is of {header.count:,} items: more than memory holds") from error
+        for start, piece in enumerate(_pieces(notes)):
+            codes[start * _PIECE : start * _PIECE + piece.size] = outcome.DECODED[piece]
+        return codes
 
     @classmethod
     def peek(cls, path: Path) -> dict[int, int]:
@@ -260,8 +286,8 @@ class Journal:
 
 def _pieces(notes: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
     """Yield views of a long array: what numpy makes of each must not grow with the batch."""
-    for start in range(0, notes.size, 1 << 16):
-        yield notes[start : start + (1 << 16)]
+    for start in range(0, notes.size, _PIECE):
+        yield notes[start : start + _PIECE]
 
 
 def _tally(notes: npt.NDArray[np.uint8], table: npt.NDArray[np.uint8] | None = None) -> dict[int, int]:
@@ -269,6 +295,9 @@ def _tally(notes: npt.NDArray[np.uint8], table: npt.NDArray[np.uint8] | None = N
     for piece in _pieces(notes):
         counts += np.bincount(piece if table is None else table[piece], minlength=256)
     return {int(code): int(counts[code]) for code in np.nonzero(counts)[0]}
+
+
+_SEE: Final = "see the path given to --journal"
 
 
 class _said:  # noqa: N801 - reads as a clause: with _said(path, "cannot ...")
@@ -281,6 +310,8 @@ class _said:  # noqa: N801 - reads as a clause: with _said(path, "cannot ...")
         return None
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, ValueError):  # a NUL in the path
+            raise JournalError(f"{self.what}: no file can have that name", next_step=_SEE) from error
         if not isinstance(error, OSError):
             return
         advice = {
@@ -290,9 +321,7 @@ class _said:  # noqa: N801 - reads as a clause: with _said(path, "cannot ...")
             errno.EACCES: "put it where you may write with --journal",
             errno.ENOENT: "check the path given to --journal",
         }
-        raise JournalError(
-            f"{self.what}: {error.strerror}", next_step=advice.get(error.errno or 0, "see the path given to --journal")
-        ) from error
+        raise JournalError(f"{self.what}: {error.strerror}", next_step=advice.get(error.errno or 0, _SEE)) from error
 
 
 def _lock(path: Path, fd: int) -> None:

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from capacity import files
 from capacity.errors import UsageError
 from capacity.launcher.batch import Batch, HeightRange, StartOptions
 from capacity.launcher.inputs import InputTemplate
 from capacity.launcher.items import ItemsFile
+
+_HEIGHTS: Final = {"chain_id": str, "from_height": int}
+_ITEMS: Final = {"path": str, "sha256": str}
+_OPTIONS: Final[files.Kinds] = {
+    "workflow_type": str,
+    "task_queue": str,
+    "on_existing": str,
+    "memo": dict,
+    "search_attributes": dict,
+    "priority_key": int | None,
+}
 
 
 def rebuild(description: dict[str, Any]) -> Batch:
     """Return the batch that `Batch.describe` described; refuse an items file that has changed since."""
     kind = description.get("kind")
     if kind not in ("heights", "items"):
-        raise UsageError(f"a batch of kind {kind!r} cannot be rebuilt", allowed="heights, items")
-    options = StartOptions(**description["options"])
-    template = InputTemplate(description["template"]) if description["template"] else None
+        raise UsageError(f"a batch of kind {files.shown(kind)} cannot be rebuilt", allowed="heights, items")
+    try:
+        own = _HEIGHTS if kind == "heights" else _ITEMS
+        found = files.fields(description, {**own, "kind": str, "count": int, "template": str | None, "options": dict})
+        options = StartOptions(**files.fields(found["options"], {}, _OPTIONS))
+    except files.UnreadableError as error:
+        raise UsageError(
+            f"the description of the batch {error}", next_step="launch it anew: what exists is not started twice"
+        ) from error
+    template = InputTemplate(found["template"]) if found["template"] else None
     if kind == "heights":
-        return HeightRange(description["count"], description["chain_id"], description["from_height"], options, template)
-    batch = ItemsFile.open(Path(description["path"]), options, template)
-    if batch.sha256 != description["sha256"]:
+        return HeightRange(found["count"], found["chain_id"], found["from_height"], options, template)
+    batch = ItemsFile.open(Path(found["path"]), options, template)
+    if batch.sha256 != found["sha256"]:
         raise UsageError(
             f"items file {batch.path} has changed since it was launched",
             next_step="restore it, or launch it as a new batch",

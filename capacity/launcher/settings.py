@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
+from typing import Final
 
+from capacity import files
 from capacity.errors import UsageError
 from capacity.launcher.controller import Controller, Fixed, OpenLoop
 from capacity.launcher.knee import Auto
 from capacity.rules import environment_override, parallelism, pool_plan
 
+MOST_IN_FLIGHT: Final = 1_000_000
 ALLOWED = "a number like 128, CPUs times a multiplier like 4x, or auto"
 
 
@@ -33,17 +35,19 @@ def controller_for(
     >>> controller_for(128)[1]
     '128 in flight: --parallelism 128'
     """
-    if max_in_flight < 1:
-        raise UsageError(f"max-in-flight is {max_in_flight}", allowed="1 or more")
+    if not 1 <= max_in_flight <= MOST_IN_FLIGHT:
+        raise UsageError(f"max-in-flight is {files.shown(max_in_flight)}", allowed=f"1 to {MOST_IN_FLIGHT:,}")
     if rate is not None:
         if wanted is not None:
             raise UsageError(
-                f"--rate {rate:g} and --parallelism {wanted} exclude each other",
+                f"--rate {files.shown(rate)} and --parallelism {files.shown(wanted)} exclude each other",
                 next_step="bound a rate with --max-in-flight",
             )
-        if not (math.isfinite(rate) and 0 < rate <= 1e6):
-            raise UsageError(f"rate is {rate:g}", allowed="above 0, up to 1,000,000 starts/s")
+        if not 0 < rate <= 1e6:
+            raise UsageError(f"rate is {files.shown(rate)}", allowed="above 0, up to 1,000,000 starts/s")
         return OpenLoop(rate, max_in_flight), f"{rate:g} starts/s due, at most {max_in_flight} in flight"
+    if isinstance(wanted, int) and not 0 < wanted < 10**9:
+        raise UsageError(f"parallelism is {files.shown(wanted)}", allowed=ALLOWED)
     text = "" if wanted is None else str(wanted).strip().lower()
     if not text:
         override = environment_override().value
@@ -56,10 +60,10 @@ def controller_for(
     if match := re.fullmatch(r"([0-9]{1,6})x", text):
         multiplier = int(match[1])
         if multiplier < 1:
-            raise UsageError(f"parallelism is {wanted!r}: the multiplier is 0", allowed=ALLOWED)
+            raise UsageError(f"parallelism is {files.shown(wanted)}: the multiplier is 0", allowed=ALLOWED)
         sized = pool_plan(multiplier=multiplier).parallelism
         return Fixed(sized.value), f"{sized.value} in flight: {sized.reason}"
     if re.fullmatch(r"[0-9]{1,9}", text) and int(text) > 0:
         sized = parallelism(1, int(text), override_name="--parallelism")
         return Fixed(sized.value), f"{sized.value} in flight: {sized.reason}"
-    raise UsageError(f"parallelism is {wanted!r}", allowed=ALLOWED)
+    raise UsageError(f"parallelism is {files.shown(wanted)}", allowed=ALLOWED)

@@ -13,14 +13,26 @@ import os
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
+from capacity import files
 from capacity.cluster.target import TLS, Target
 from capacity.errors import ClusterError
 from capacity.launcher.spawn import Spawned
 
 if TYPE_CHECKING:
     from temporalio.client import Client
+
+
+_ORDER: Final[files.Kinds] = {
+    "address": str,
+    "namespace": str,
+    "api_key": str | None,
+    "metadata": dict,
+    "tls": dict | None,
+    "task_queue": str,
+}
+_PEM: Final = dict.fromkeys(("server_root_ca_cert", "client_cert", "client_private_key"), str)
 
 
 def pack(target: Target, task_queue: str) -> bytes:
@@ -46,14 +58,22 @@ def pack(target: Target, task_queue: str) -> bytes:
 
 
 def unpack(line: bytes) -> tuple[Target, str]:
-    """Return what `pack` packed."""
-    fields: dict[str, Any] = json.loads(line)
-    tls = fields["tls"]
-    if tls is not None:
-        server_name = tls.pop("server_name") or None
-        tls = TLS(**{name: b64decode(part) for name, part in tls.items()}, server_name=server_name)
-    target = Target(fields["address"], fields["namespace"], tls, fields["api_key"], fields["metadata"])
-    return target, fields["task_queue"]
+    """Return what `pack` packed.
+
+    Raises
+    ------
+    ClusterError
+        If it is cut off or is nothing of `pack`'s; it may hold secrets and is not shown.
+    """
+    try:
+        found = files.fields(files.json_value(line), _ORDER)
+        tls = files.fields(found["tls"], {"server_name": str}, _PEM) if found["tls"] is not None else None
+        parts = {name: b64decode(text, validate=True) for name, text in (tls or {}).items() if name in _PEM}
+        metadata = files.fields(found["metadata"], dict.fromkeys(found["metadata"], str))
+    except (ValueError, files.UnreadableError):
+        raise ClusterError("a worker process was told nothing it understands", next_step="start it anew") from None
+    given = TLS(**parts, server_name=tls["server_name"] or None) if tls is not None else None
+    return Target(found["address"], found["namespace"], given, found["api_key"], metadata), found["task_queue"]
 
 
 @contextlib.asynccontextmanager

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from capacity import files
 from capacity.errors import CapacityError, UsageError
 from capacity.model import shipped
 from capacity.model.fit import NAMES, Fit, fit, structure_of, usable
@@ -29,6 +29,8 @@ class _Record(BaseModel):
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
+_Ratio = Annotated[float, Field(ge=1e-9, le=1e9)]
+_Spread = Annotated[float, Field(ge=0, le=10)]
 
 
 class Shape(_Record):
@@ -39,11 +41,19 @@ class Shape(_Record):
     spread is the standard deviation of the log of one measured quantile.
     """
 
-    parallelism: tuple[int, ...]
-    p50: tuple[float, ...]
-    p99: tuple[float, ...]
-    p50_spread: float
-    p99_spread: float
+    parallelism: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(min_length=1)
+    p50: tuple[_Ratio, ...]
+    p99: tuple[_Ratio, ...]
+    p50_spread: _Spread
+    p99_spread: _Spread
+
+    @model_validator(mode="after")
+    def _even(self) -> Self:
+        if not len(self.parallelism) == len(self.p50) == len(self.p99):
+            raise ValueError("parallelism, p50 and p99 differ in length")
+        if list(self.parallelism) != sorted(set(self.parallelism)):
+            raise ValueError("parallelism does not rise")
+        return self
 
     def factor(self, q: float, parallelism: Floats) -> Floats:
         """Return measured over theoretical quantile, for q 0.5 or 0.99."""
@@ -65,9 +75,18 @@ class Calibration(_Record):
     Attributes
     ----------
     name : str
+        What it is called.
     measurements : Measurements
+        The sweep: a throughput [1/s], latencies [s] and CPU [s] for each parallelism, and where they were taken.
     fit : Fit
+        The demands of a start [s] that fit it best, and how sure they are.
     shape : Shape
+        How latencies lie around their mean, for p50 and p99.
+
+    Examples
+    --------
+    >>> Calibration.named("postgres").measurements.conditions.store
+    'postgres'
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -76,6 +95,12 @@ class Calibration(_Record):
     fit: Fit
     shape: Shape
 
+    @model_validator(mode="after")
+    def _has_points(self) -> Self:
+        if not usable(self.measurements.points):
+            raise ValueError("no point of the measurements is fitted")
+        return self
+
     @classmethod
     def of(cls, measurements: Measurements, name: str) -> Calibration:
         """Fit a sweep.
@@ -83,11 +108,18 @@ class Calibration(_Record):
         Raises
         ------
         UsageError
-            When too few points can be used.
+            When too few points can be used, or they are such that nothing fits them.
         """
-        fitted = fit(measurements)
-        shape = _shape(measurements, fitted)
-        return cls(name=name, measurements=measurements, fit=fitted, shape=shape)
+        try:
+            with np.errstate(all="ignore"):
+                fitted = fit(measurements)
+                shape = _shape(measurements, fitted)
+            return cls(name=name, measurements=measurements, fit=fitted, shape=shape)
+        except (ArithmeticError, ValueError) as error:  # points of no cluster: a matrix without inverse, the log of 0
+            raise UsageError(
+                f"the points of sweep {name!r} fit no cluster ({str(error).splitlines()[0][:80]})",
+                next_step="look for points that are out of place, or sweep again",
+            ) from error
 
     @property
     def demands(self) -> Parameters:
@@ -144,18 +176,22 @@ class Calibration(_Record):
     def load(cls, path: Path) -> Calibration:
         """Read a file back; one that is none, or of another schema version, is refused in one line."""
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "it is not JSON"
+            data = files.json_file(path)
+        except (OSError, files.UnreadableError) as error:
             raise UsageError(
-                f"cannot read calibration {path}: {reason}", next_step="make one with 'capacity sweep --out FILE'"
+                f"cannot read calibration {path}: {files.reason(error)}",
+                next_step="make one with 'capacity sweep --out FILE'",
             ) from error
         if isinstance(data, dict) and "points" in data:  # a sweep that ended before it could be fitted
-            return cls.of(_validated(Measurements, data, path), path.stem)
+            measurements = _validated(Measurements, data, path)
+            try:
+                return cls.of(measurements, path.stem)
+            except UsageError as error:
+                raise UsageError(f"measurements {path}: {error}") from None
         version = data.get("schema_version") if isinstance(data, dict) else None
         if version != SCHEMA_VERSION:
             raise UsageError(
-                f"calibration {path} has schema version {version!r}",
+                f"calibration {path} has schema version {files.shown(version)}",
                 allowed=str(SCHEMA_VERSION),
                 next_step="read it with the version of capacity that wrote it, or sweep again",
             )
@@ -211,9 +247,7 @@ def _validated(kind: type[_Model], data: object, path: Path) -> _Model:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"calibration {path} is damaged: {where}: {first['msg']}") from error
+        raise UsageError(f"calibration {path} is damaged: {files.first_of(error.errors())}") from error
 
 
 def _range(value: float, log_spread: float) -> str:

@@ -55,6 +55,12 @@ class Ceiling:
         Whose figures it rests on; empty when the configuration or this cluster's own.
     hosts : int
         Hosts that each have it.
+
+    Examples
+    --------
+    >>> ceiling = Ceiling("frontend requests", None, "frontend.rps", 2400, "host", 4800, "one request a start")
+    >>> ceiling.known, ceiling.rate
+    (False, inf)
     """
 
     name: str

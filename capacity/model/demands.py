@@ -31,6 +31,11 @@ class Demands:
         Requests after the answer, by service: of a lower priority, so that they wait and a start does not.
     source : str
         Where the figures come from; empty when they are this cluster's own.
+
+    Examples
+    --------
+    >>> Demands(server_cpu=0.002, database_cpu=0.003).cluster_cpu
+    0.005
     """
 
     cpu: float | None = None
@@ -91,6 +96,16 @@ TYPICAL: Final[Mapping[str, Demands]] = MappingProxyType(
 
 def typical(store: str) -> Demands:
     """Demands measured on a small machine of this project, by store; of other stores only what any store needs.
+
+    Parameters
+    ----------
+    store : str
+        ``sqlite``, ``postgres``, ``mysql``, ``cassandra`` or ``cloud``.
+
+    Returns
+    -------
+    Demands
+        CPU and holds [s per start].
 
     Examples
     --------

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import functools
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from capacity import files
 from capacity.errors import UsageError
 from capacity.model import shipped
 
@@ -41,20 +41,20 @@ _SPELLED_OTHERWISE: Final = {
 def table(file: Path) -> dict[str, Any]:
     known = f"a TOML file, or one of {', '.join(shipped.names('clusters'))}"
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return files.toml_file(file)
     except FileNotFoundError:
         near = difflib.get_close_matches(str(file), shipped.names("clusters"), n=1)
         step = f"did you mean {near[0]}?" if near else None
         raise UsageError(f"cluster {str(file)!r}: no such file", allowed=known, next_step=step) from None
     except OSError as error:
         raise UsageError(f"cluster {str(file)!r}: {error.strerror}", allowed=known) from error
-    except ValueError as error:  # also what is not UTF-8
-        raise UsageError(f"{file} is not TOML: {error}", next_step="correct the file") from error
+    except files.UnreadableError as error:
+        raise UsageError(f"{file} {error}", next_step="correct the file") from error
 
 
 def limits(given: object) -> dict[str, int | float]:
     if not isinstance(given, Mapping):
-        raise UsageError(f"limits is {given!r}", allowed="a table of dynamic configuration keys")
+        raise UsageError(f"limits is {files.shown(given)}", allowed="a table of dynamic configuration keys")
     flat = dict(_flat("", given))
     refuse_unknown(flat, DEFAULTS, "limit")
     for key, value in flat.items():
@@ -63,7 +63,7 @@ def limits(given: object) -> dict[str, int | float]:
         right = isinstance(value, int | float if ratio else int) and not isinstance(value, bool)
         if not (right and low <= value <= MOST):
             kind = "a number" if ratio else "a whole number"
-            raise UsageError(f"{key} is {value!r}", allowed=f"{kind} from {low} to {MOST:,}")
+            raise UsageError(f"{key} is {files.shown(value)}", allowed=f"{kind} from {low} to {MOST:,}")
     return {**DEFAULTS, **flat}
 
 
@@ -106,8 +106,8 @@ def translated(error: ValidationError, model: type[BaseModel]) -> UsageError:
     if "maxLength" in schema:
         allowed += f" of {schema['minLength']} to {schema['maxLength']} characters"
     given = problem["input"]
-    shown = "true" if given is True else "false" if given is False else repr(given)
-    return UsageError(f"{name} is {shown[:60]}", allowed=allowed or None)
+    shown = "true" if given is True else "false" if given is False else files.shown(given)
+    return UsageError(f"{name} is {shown}", allowed=allowed or None)
 
 
 @functools.cache

@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
@@ -43,6 +43,9 @@ LOCK_WAITER_POSTGRES: Final = 0.0055
 LOCK_SHARE_POSTGRES: Final = 0.65
 """Share by which each waiter on a shard lengthens the work, and the lock's hold over the CPU time of a start: from a
 one-shard sweep on PostgreSQL 15, 1 to 128 in flight, where they are what binds."""
+
+MOST_STEPS: Final = 60
+"""Steps of each of the fit's four rounds; a sweep takes 10 or so, points of no cluster would take hundreds."""
 
 _DRIFT: Final = 0.2
 _SLOWNESS: Final = 1.0
@@ -78,14 +81,30 @@ class Fit(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    values: tuple[float, ...]
-    covariance: tuple[tuple[float, ...], ...]
-    noise: float
-    freedom: float
+    values: tuple[Annotated[float, Field(ge=-50, le=50)], ...]
+    covariance: tuple[tuple[Annotated[float, Field(ge=-1e6, le=1e6)], ...], ...]
+    noise: float = Field(ge=0, le=10)
+    freedom: float = Field(ge=1, le=1e9)
     identified: tuple[bool, ...]
-    database: float
-    launcher: float
-    launcher_idle: float
+    database: float = Field(ge=0, le=1)
+    launcher: float = Field(ge=0, le=3600)
+    launcher_idle: float = Field(ge=0, le=3600)
+
+    @model_validator(mode="after")
+    def _of_all(self) -> Self:
+        size = len(NAMES)
+        if not (len(self.values) == len(self.identified) == size):
+            raise ValueError(f"values and identified are not {size} each: {', '.join(NAMES)}")
+        if len(self.covariance) != size or any(len(row) != size for row in self.covariance):
+            raise ValueError(f"covariance is not {size} by {size}")
+        try:
+            self._root()
+        except np.linalg.LinAlgError:
+            raise ValueError("covariance is that of no parameters: it is not positive") from None
+        return self
+
+    def _root(self) -> Floats:
+        return np.asarray(np.linalg.cholesky(np.array(self.covariance) + 1e-14 * np.eye(len(self.values))), dtype=float)
 
     def demands(self, values: Sequence[float] | Floats | None = None) -> Parameters:
         """Return the demands of the fit, or of other values of its parameters."""
@@ -96,10 +115,9 @@ class Fit(BaseModel):
         random = np.random.default_rng(seed)
         half = random.standard_normal((count // 2, len(self.values)))
         normal = np.concatenate([half, -half])  # antithetic: the centre is kept exactly
-        root = np.linalg.cholesky(np.array(self.covariance) + 1e-14 * np.eye(len(self.values)))
         wide = np.sqrt(self.freedom / random.chisquare(self.freedom, len(half)))
         return np.asarray(
-            np.array(self.values) + (normal @ root.T) * np.concatenate([wide, wide])[:, None], dtype=float
+            np.array(self.values) + (normal @ self._root().T) * np.concatenate([wide, wide])[:, None], dtype=float
         )
 
 
@@ -167,7 +185,9 @@ def fit(measurements: Measurements) -> Fit:
     problem = _Problem(points, measurements)
     noise = 0.05
     for _ in range(4):
-        solution = least_squares(problem.residuals, problem.start, x_scale=problem.scale, args=(noise,))
+        solution = least_squares(
+            problem.residuals, problem.start, x_scale=problem.scale, args=(noise,), max_nfev=MOST_STEPS
+        )
         problem.start = solution.x
         data = solution.fun[: len(points)] * noise
         jacobian = np.asarray(solution.jac, dtype=float)

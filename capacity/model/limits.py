@@ -72,7 +72,19 @@ def ceilings(cluster: Cluster, demands: Demands | None = None) -> tuple[Ceiling,
 
 
 def binding(found: Sequence[Ceiling]) -> Ceiling | None:
-    """The ceiling that binds first; None when no number is known."""
+    """The ceiling that binds first; None when no number is known.
+
+    Parameters
+    ----------
+    found : sequence of Ceiling
+        As `ceilings` orders them.
+
+    Examples
+    --------
+    >>> first = binding(ceilings(Cluster(name="mine", server_cores=64, database_cores=64, shards=512)))
+    >>> first.key, first.starts_per_second
+    ('frontend.rps', 2400)
+    """
     return found[0] if found and found[0].known and found[0].caps_starts else None
 
 

@@ -6,13 +6,19 @@ Invariants: what was not measured is None, never 0; a point with a flag other th
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_Positive = Annotated[float, Field(gt=0, le=1e9)]
+_Count = Annotated[int, Field(ge=0, le=1_000_000)]
+_Whole = Annotated[int, Field(ge=1, le=1_000_000)]
+_Seconds = Annotated[float, Field(ge=0, le=3600)]
 
 
 class Flag(StrEnum):
@@ -60,19 +66,19 @@ class Point(_Record):
         Whether it is kept from the fit, to be predicted.
     """
 
-    parallelism: int = Field(ge=1)
+    parallelism: int = Field(ge=1, le=4096)
     repeat: int = 0
     order: int = 0
-    seconds: float = Field(gt=0)
+    seconds: _Positive
     starts: int
-    throughput: float = Field(gt=0)
-    mean: float = Field(gt=0)
-    p50: float = Field(gt=0)
-    p99: float = Field(gt=0)
+    throughput: _Positive
+    mean: _Positive
+    p50: _Positive
+    p99: _Positive
     in_flight: float | None = None
-    launcher_cpu: float | None = None
-    server_cpu: float | None = None
-    database_cpu: float | None = None
+    launcher_cpu: _Seconds | None = None
+    server_cpu: _Seconds | None = None
+    database_cpu: _Seconds | None = None
     open_workflows: int = 0
     throttled: int = 0
     throttle_cause: str | None = None
@@ -104,14 +110,14 @@ class Conditions(_Record):
     """
 
     store: str = "unknown"
-    cluster_cpus: int = Field(ge=1)
+    cluster_cpus: int = Field(ge=1, le=1_000_000)
     launcher_shares_cpus: bool
-    shards: int | None = None
-    shard_io_concurrency: int | None = None
-    max_conns: int | None = None
-    history_hosts: int | None = 1
-    frontends: int | None = 1
-    network_delay: float = 0.0
+    shards: _Count | None = None
+    shard_io_concurrency: _Count | None = None
+    max_conns: _Whole | None = None
+    history_hosts: _Whole | None = 1
+    frontends: _Whole | None = 1
+    network_delay: float = Field(default=0.0, ge=0, le=60)
     dynamic_config: dict[str, str] = {}
     server_version: str = ""
     database_version: str = ""
@@ -175,11 +181,11 @@ class StoreTimes(_Record):
         Mean latency of those starts [s]: a machine busy with other work stretches it and the holds alike.
     """
 
-    shard_hold: float | None = None
-    connection_hold: float | None = None
+    shard_hold: _Seconds | None = None
+    connection_hold: _Seconds | None = None
     persistence_requests: dict[str, float] = {}
     starts: int = 0
-    mean: float | None = None
+    mean: _Seconds | None = None
 
 
 class Measurements(_Record):

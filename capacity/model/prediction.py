@@ -154,10 +154,30 @@ def predict(
         Stations in place of the cluster's.
     batch : int
         Starts of the batch.
+    rules : PoolRules
+        Bounds of the queue.
     draws : int
         Parameter vectors for the intervals; 0 gives intervals of no width, in a few milliseconds.
     of_a_point : bool
         Intervals of one more measurement, its noise included, in place of the mean of many.
+
+    Returns
+    -------
+    Prediction
+        Throughput [1/s], latencies [s], memory [bytes] and what binds, for each.
+
+    Raises
+    ------
+    UsageError
+        A parallelism, `batch` or `draws` is out of range.
+
+    Examples
+    --------
+    >>> from capacity import Calibration
+    >>> found = predict(Calibration.named("postgres"), (1, 64), draws=0)
+    >>> one, many = found.mean.value
+    >>> bool(many > one)
+    True
     """
     asked = np.array(at, dtype=np.int64)
     if structure is None:

@@ -74,7 +74,8 @@ class WhatIf:
         at = f"With {self.parallelism:,} in flight"
         if best is now or best.gain < 0.02:
             return f"{at}, none of these buys more than 2%: the limit is {now.binding}."
-        return f"{at}, {best.change} buys most: {best.gain:+.0%}, then the limit is {best.binding}."
+        buy = "together buy" if "," in best.change else "buys"
+        return f"{at}, {best.change} {buy} most: {best.gain:+.0%}, then the limit is {best.binding}."
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""

@@ -76,6 +76,11 @@ class Decide:
         The checklist: its boxes, buttons and runs.
     back : Back
         The way back: its boxes, and what they give.
+
+    Examples
+    --------
+    >>> Decide("2x", "4x").state
+    'idle'
     """
 
     def __init__(

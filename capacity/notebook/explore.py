@@ -63,6 +63,11 @@ class Explorer:
         Every control by name; set `.value` to move one from a cell, as in ``explorer.controls.cpus.value = 32``.
     scene : Scene
         Everything that is shown now.
+
+    Examples
+    --------
+    >>> Explorer(cpus=32, multiplier=2).plan.multiplier
+    2
     """
 
     def __init__(
@@ -258,6 +263,11 @@ def explore(
     ------
     UsageError
         A number is out of range, or a cluster or calibration cannot be loaded.
+
+    Examples
+    --------
+    >>> explore(cpus=32).plan.cpus
+    32
     """
     return Explorer(
         cpus,

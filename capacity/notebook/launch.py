@@ -35,6 +35,13 @@ class Launch(Panel):
         Stands in for `capacity.observe.session.launch`, with the same signature.
     figure : bool
         With a live figure; have one in a notebook.
+
+    Examples
+    --------
+    >>> from capacity import HeightRange
+    >>> from capacity.cluster.target import Target
+    >>> Launch(HeightRange(count=500), Target("127.0.0.1:7233")).state
+    'idle'
     """
 
     def __init__(

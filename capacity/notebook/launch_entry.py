@@ -58,6 +58,12 @@ class LaunchForm(Panel):
     worker : ipywidgets.Checkbox
     guard : ipywidgets.HTML
         Whether the target is allowed, why, and what would allow it.
+
+    Examples
+    --------
+    >>> from capacity.cluster.target import Target
+    >>> LaunchForm(Target("127.0.0.1:7233"), count=500).count.read()
+    500
     """
 
     def __init__(
@@ -238,6 +244,12 @@ def launch_form(
     -------
     LaunchForm
         Shows itself; ``form.launch.click()`` and ``await form.wait()`` work from a cell.
+
+    Examples
+    --------
+    >>> from capacity.cluster.target import Target
+    >>> launch_form(Target("127.0.0.1:7233")).address.read()
+    '127.0.0.1:7233'
     """
     return LaunchForm(target, count=count, allowed=allowed, **more)
 

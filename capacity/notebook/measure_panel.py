@@ -64,6 +64,11 @@ class Measure:
         What part of the sweep says of the rest.
     file : Path, optional
         Where it was saved.
+
+    Examples
+    --------
+    >>> Measure("1,2,4").state
+    'idle'
     """
 
     def __init__(
@@ -301,5 +306,10 @@ def measure(parallelisms: str = POINTS, target: Target | None = None) -> Measure
     -------
     Measure
         Shows itself; ``panel.start.click()`` and ``await panel.wait()`` work from a cell.
+
+    Examples
+    --------
+    >>> measure("1,2,4").points
+    []
     """
     return Measure(parallelisms, target)

@@ -26,14 +26,14 @@ def dev_server() -> Target:
 
     It keeps its data in memory and ends with the kernel at the latest.
 
-    Examples
-    --------
-    ``await capacity.launch(capacity.HeightRange(count=500), dev_server())``
-
     Raises
     ------
     ClusterError
         The program is missing, or the server does not come up.
+
+    Examples
+    --------
+    ``run = await capacity.launch(capacity.HeightRange(count=500), dev_server())``
     """
     from capacity.cluster import devserver  # the explorer works without any part of the cluster room
     from capacity.cluster.target import Target
@@ -51,7 +51,12 @@ def dev_server() -> Target:
 
 
 def stop_dev_server() -> None:
-    """End the embedded dev server of this kernel, if it runs."""
+    """End the embedded dev server of this kernel, if it runs.
+
+    Examples
+    --------
+    >>> stop_dev_server()
+    """
     with _lock:
         _stop()
     atexit.unregister(stop_dev_server)

@@ -102,21 +102,21 @@ def past_run(name: str) -> PastRun:
         When there is none, or more than one.
     """
     path = Path(name)
-    if path.suffix == ".json" and path.is_file():
+    if path.suffix == ".json" and _is_file(path):
         record = Run.load(path)
-        journal = Path(record.journal) if record.journal and Path(record.journal).is_file() else None
+        journal = _journal_of(record)
         return PastRun(record.run_id, Header.read(journal) if journal else None, journal, record)
-    if path.is_file():
+    if _is_file(path):
         header = Header.read(path)
         record_path = runs_folder() / f"{header.run_id}.json"
-        return PastRun(header.run_id, header, path, Run.load(record_path) if record_path.is_file() else None)
+        return PastRun(header.run_id, header, path, Run.load(record_path) if _is_file(record_path) else None)
     known = past_runs()
     matches = known[:1] if name == "last" else [run for run in known if run.run_id.startswith(name)]
     exact = [run for run in matches if run.run_id == name]
     if len(exact or matches) == 1:
         return (exact or matches)[0]
     raise UsageError(
-        f"{len(matches) or 'no'} runs match {name!r}",
+        f"{len(matches) or 'no'} runs match {name[:60]!r}",
         allowed="a run id, its beginning, last, or a path",
         next_step="see 'capacity runs list'",
     )
@@ -127,10 +127,23 @@ def _found(run_id: str) -> PastRun | None:
     record = header = None
     with contextlib.suppress(CapacityError):
         record = Run.load(runs_folder() / f"{run_id}.json")
-    if not journal or not journal.is_file():
-        journal = Path(record.journal) if record and record.journal and Path(record.journal).is_file() else None
+    if not journal or not _is_file(journal):
+        journal = _journal_of(record) if record else None
     try:
         header = Header.read(journal) if journal else None
     except JournalError:
         journal = None
     return PastRun(run_id, header, journal, record) if header or record else None
+
+
+def _journal_of(record: Run) -> Path | None:
+    """Return the journal that a record names, if it is still there."""
+    return Path(record.journal) if record.journal and _is_file(Path(record.journal)) else None
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; a name too long for one, or in a folder that is closed to us, names none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

@@ -8,6 +8,7 @@ import time
 from typing import Final
 from urllib.parse import urlsplit
 
+from capacity import files
 from capacity.errors import UsageError
 from capacity.observe.vitals import NO_ANSWER, NotMeasuredError
 
@@ -36,9 +37,9 @@ class Site:
             self.host, self.port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError:
             parts, self.host = urlsplit(""), ""
-        if parts.scheme not in ("http", "https") or not self.host or parts.username is not None:
+        if parts.scheme not in ("http", "https") or not 0 < len(self.host) <= 253 or parts.username is not None:
             # A URL with a user in it may hold a password: it is not repeated.
-            shown = "a URL with a user in it" if "@" in url else repr(url)
+            shown = "a URL with a user in it" if "@" in url else files.shown(url, 100)
             raise UsageError(f"{option} is {shown}", allowed="http://HOST:PORT/PATH or https://…, without a password")
         self.path = parts.path.rstrip("/") + (f"?{parts.query}" if parts.query else "")
         self._secure = parts.scheme == "https"
@@ -53,9 +54,11 @@ class Site:
         NotMeasuredError
             If there is none, another status than 200, or no end of it within `patience` seconds.
         """
-        connection = (_SecureConnection if self._secure else _Connection)(self.host, self.port, timeout=self._timeout)
+        connection: http.client.HTTPConnection | None = None
         until = time.monotonic() + patience
         try:
+            kind = _SecureConnection if self._secure else _Connection
+            connection = kind(self.host, self.port, timeout=self._timeout)
             connection.connect()
             # The reader is woken once for much instead of for each of the server's small writes; the end wakes it too.
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, CHUNK)
@@ -67,10 +70,11 @@ class Site:
         except OSError as error:
             reason = "time-out" if isinstance(error, TimeoutError) else error.strerror or type(error).__name__
             raise NotMeasuredError(f"{NO_ANSWER}: {reason.lower()}") from error
-        except http.client.HTTPException as error:
+        except (http.client.HTTPException, UnicodeError) as error:  # a host or path that HTTP has no words for
             raise NotMeasuredError(f"{NO_ANSWER}: not an HTTP server ({type(error).__name__})") from error
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()
 
     def _filled(self, response: http.client.HTTPResponse, until: float) -> tuple[bytearray, int]:
         size = 0

@@ -79,7 +79,7 @@ def checked_dsn(dsn: str) -> str:
         ) from error
     try:
         psycopg.conninfo.conninfo_to_dict(dsn)
-    except psycopg.Error:
+    except (psycopg.Error, ValueError):  # half a character
         raise UsageError(
             "--postgres is not a connection string (not shown: it may hold a password)",
             allowed="postgresql://USER@HOST:PORT/DATABASE, or 'host=… port=… user=… passfile=…'",

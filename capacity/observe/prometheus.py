@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any, Final
 from urllib.parse import quote
 
+from capacity import files
 from capacity.observe.pages import Site
 from capacity.observe.vitals import NotMeasuredError, PrometheusVitals
 from capacity.observe.watcher import Reading
@@ -57,11 +57,15 @@ class PrometheusSource:
     def _value(self, query: str) -> float | None:
         answer, size = self._site.get(f"{self._site.path}/api/v1/query?query={quote(query)}")
         try:
-            found: Any = json.loads(answer[:size])
-            if found["status"] != "success":
-                raise NotMeasuredError(f"Prometheus: {found.get('error', 'the query failed')}")
-            result = found["data"]["result"]
-            value = float(result[0]["value"][1]) if result else math.nan
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+            return _value_of(files.json_value(bytes(answer[:size])))
+        except (ValueError, KeyError, IndexError, TypeError, files.UnreadableError) as error:
             raise NotMeasuredError("the answer is not Prometheus'") from error
-        return None if math.isnan(value) else value
+
+
+def _value_of(found: Any) -> float | None:
+    if found["status"] != "success":
+        raise NotMeasuredError(f"Prometheus: {str(found.get('error', 'the query failed'))[:200]}")
+    result = found["data"]["result"]
+    text = result[0]["value"][1] if result else "NaN"
+    value = float(text) if isinstance(text, str) else float("nan")
+    return value if math.isfinite(value) else None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import html
 import io
-import json
 import math
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from capacity import files
 from capacity.errors import CapacityError, UsageError
 from capacity.launcher.latency import Latencies
 from capacity.observe import vitals_text
@@ -70,6 +70,23 @@ class Run(BaseModel):
     ``scheduled`` counts starts of all sessions of the run's journal, ``session_scheduled`` those of this one; rates,
     latencies, attempts, CPU and memory are of this session. Times in seconds, sizes in bytes. With several launcher
     ``processes`` CPU and memory are those of all together, ``process_rss_bytes_max`` is what each of them had.
+
+    Attributes
+    ----------
+    count, scheduled, already_running, already_finished, failed, not_attempted : int
+        Items of the batch, and what became of them.
+    verified : int, optional
+        Runs of the batch that the server counts; None where it was not asked.
+    duration_seconds : float
+        From the first attempt to the last answer [s].
+    starts_per_second, sustained_starts_per_second : float
+        Starts that created a run; without burst and ramp, None where the run was too short [1/s].
+    latency_seconds : LatencySummary
+        From the intended moment of a start to its answer [s].
+    cpu_seconds, rss_bytes_max : float, int
+        What the launcher used [s], and the most memory it held [bytes].
+
+    `Run.load` reads the record that a launch kept, ``Run.load(Path("baseline.json")).latency_seconds.p99``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -135,7 +152,10 @@ class Run(BaseModel):
 
     def latencies(self) -> Latencies:
         """Return the histogram of the starts' latencies."""
-        return Latencies.decode(self.latency_histogram)
+        try:
+            return Latencies.decode(self.latency_histogram)
+        except files.UnreadableError as error:
+            raise UsageError(f"record of run {self.run_id}: latency_histogram {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON values."""
@@ -157,25 +177,26 @@ class Run(BaseModel):
     def load(cls, path: Path) -> Run:
         """Read a record back; a file that is none, or of another schema version, is refused in one line."""
         try:
-            data = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "it is not JSON"
+            data = files.json_file(path)
+        except (OSError, files.UnreadableError) as error:
             raise UsageError(
-                f"cannot read record {path}: {reason}", next_step="pass a file written by --record"
+                f"cannot read record {path}: {files.reason(error)}", next_step="pass a file written by --record"
             ) from error
         version = data.get("schema_version") if isinstance(data, dict) else None
         if version != SCHEMA_VERSION:
             raise UsageError(
-                f"record {path} has schema version {version!r}",
+                f"record {path} has schema version {files.shown(version)}",
                 allowed=str(SCHEMA_VERSION),
                 next_step="read it with the version of capacity that wrote it, or run the launch again",
             )
         try:
-            return cls.model_validate(data)
+            run = cls.model_validate(data)
+            run.latencies()
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise UsageError(f"record {path} is damaged: {where}: {first['msg']}") from error
+            raise UsageError(f"record {path} is damaged: {files.first_of(error.errors())}") from error
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+        return run
 
     def to_csv(self) -> str:
         """Return the time series as CSV."""

@@ -35,6 +35,8 @@ RENEWED: Final = 0.9
 """Seconds within which counters may not have been renewed yet: a rate over less would be 0 or double."""
 PART: Final = 131072
 """Bytes of a page searched at a time, if the line ends there."""
+LARGEST: Final = 1e18
+"""Of a value: more is not counted in bytes or starts, and neither NaN nor infinite is."""
 MOST_SERIES: Final = 20_000
 """Series whose labels are remembered."""
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -77,9 +79,9 @@ class Histogram:
             return None
         rank, low, below = q * self.count, 0.0, 0.0
         for bound, n in sorted(self.buckets.items()):
+            if math.isinf(bound):
+                return low
             if n >= rank:
-                if math.isinf(bound):
-                    return low
                 return low + (bound - low) * (rank - below) / (n - below) if n > below else bound
             low, below = bound, n
         return low
@@ -154,7 +156,9 @@ class Parser:
                 series = self._known[name] = _series(name)
             if series is not _NOT_WANTED:
                 with contextlib.suppress(ValueError):  # not Prometheus text
-                    page.add(series, float(value))
+                    number = float(value)
+                    if -LARGEST <= number <= LARGEST:
+                        page.add(series, number)
 
 
 def _series(text: bytes) -> _Series:
@@ -186,7 +190,8 @@ def _meaning(name: str, labels: Mapping[str, str]) -> _Series:
     ours = next((key for key, names in _HISTOGRAMS.items() if names == wanted), None)
     if ours is None or (ours == "start" and not at_frontend):
         return _NOT_WANTED
-    return part, ours, float(labels["le"]) if part == "bucket" else None
+    bound = float(labels["le"]) if part == "bucket" else None
+    return _NOT_WANTED if bound is not None and not (0 <= bound <= 1e9 or bound == math.inf) else (part, ours, bound)
 
 
 def _cause(text: str) -> str:

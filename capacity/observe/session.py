@@ -154,6 +154,11 @@ async def launch(
     ------
     CapacityError
         When the launch could not begin: nothing was started then.
+
+    Examples
+    --------
+    ``run = await capacity.launch(capacity.HeightRange(count=2000))`` in a notebook, with ``asyncio.run`` elsewhere;
+    then ``run.scheduled`` and ``run.verified`` are 2000.
     """
     target = target or load_target()
     check_target(target, allowed)

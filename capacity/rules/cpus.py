@@ -109,7 +109,7 @@ def _memberships(root: Path) -> Iterator[tuple[int, PurePosixPath]]:
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         # A path outside our cgroup namespace begins with /..; nothing above the mount can be read anyway.
-        group = PurePosixPath("/", *(part for part in PurePosixPath(path).parts if part not in ("/", "..")))
+        group = PurePosixPath("/", *(part for part in PurePosixPath(path).parts if part not in ("/", "//", "..")))
         if controllers == "":
             yield 2, group
         elif "cpu" in controllers.split(","):
@@ -163,7 +163,7 @@ def _positive(quota: str, period: str) -> tuple[int, int] | None:
 def _read(root: Path, file: PurePosixPath) -> str:
     try:
         return (root / file.relative_to("/")).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except (OSError, ValueError):  # a mount with a NUL in its name, or none of this root
         return ""
 
 

@@ -11,15 +11,21 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass, fields
 
+from capacity import files
 from capacity.errors import UsageError
+
+_TOO_LONG = 10**100  # a product of two is written out, which Python does of 4,300 digits at most
 
 
 def whole_number(name: str, value: object) -> int:
     """`value` as an int; anything that is not a whole number is refused by name and value."""
     try:
-        return operator.index(value)  # type: ignore[arg-type]
+        number = operator.index(value)  # type: ignore[arg-type]
     except TypeError as error:
-        raise UsageError(f"{name} is {value!r}", allowed="a whole number") from error
+        raise UsageError(f"{name} is {files.shown(value)}", allowed="a whole number") from error
+    if abs(number) >= _TOO_LONG:
+        raise UsageError(f"{name} is {files.shown(value)}", allowed="a whole number of at most 100 digits")
+    return number
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from capacity import files
+from capacity.errors import UsageError
 
 if TYPE_CHECKING:
     from capacity.verdict.levers import Lever
@@ -55,3 +59,38 @@ def _percent(part: float) -> str:
 
 def _edges(low: float, high: float) -> str:
     return f"[{_percent(low)}, {_percent(high)}]"
+
+
+def comparison_of(path: Path) -> dict[str, Any]:
+    """Read what ``capacity compare --out`` wrote.
+
+    Raises
+    ------
+    UsageError
+        If it is no comparison.
+    """
+    try:
+        found = files.json_file(path)
+        if not isinstance(found, dict) or not isinstance(found.get("candidate"), str):
+            raise files.UnreadableError("is not the JSON of a comparison")
+        for figure in ("throughput", "cpu"):
+            _check_ratio(found, figure)
+    except (OSError, files.UnreadableError) as error:
+        raise UsageError(
+            f"comparison {path}: {files.reason(error)}", next_step="make one: capacity compare ... --out FILE"
+        ) from error
+    return dict(found)
+
+
+def _check_ratio(found: Mapping[str, Any], figure: str) -> None:
+    """A ratio and its interval, which is null where the blocks were too few; CPU may be missing altogether."""
+    interval, ratio = found.get(f"{figure}_interval"), found.get(f"{figure}_ratio")
+    if figure == "throughput" and not {"throughput_ratio", "throughput_interval"} <= found.keys():
+        raise files.UnreadableError("is not the JSON of a comparison")
+    pair = isinstance(interval, list) and len(interval) == 2
+    if interval is not None and not (pair and all(_is_ratio(edge) for edge in [*interval, ratio])):
+        raise files.UnreadableError(f"is damaged: {figure}_interval is {files.shown(interval)}")
+
+
+def _is_ratio(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1e9  # type: ignore[operator]

@@ -6,15 +6,17 @@ says only that the pool is no smaller. Such a line counts where it alone refutes
 
 from __future__ import annotations
 
+import io
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from capacity.errors import CapacityError, UsageError
 
+LONGEST_LINE: Final = 1 << 24
 _FIELD: Final = re.compile(r"\b(parallelism|scheduled|failed)[\"']?\s*[:=]\s*[\"']?([0-9]{1,9})\b")
 
 
@@ -94,9 +96,20 @@ def read_log(path: Path, wanted: int) -> Logged:
         If it cannot be read.
     """
     if str(path) == "-":
-        return logged(sys.stdin, wanted, "on standard input")
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="replace")
+        return logged(_lines(sys.stdin), wanted, "on standard input")
     try:
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            return logged(lines, wanted, str(path))
-    except OSError as error:
-        raise UsageError(f"log {path}: {error.strerror}", next_step="pass a file, or - for standard input") from error
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return logged(_lines(file), wanted, str(path))
+    except (OSError, ValueError) as error:  # a NUL in its name
+        reason = getattr(error, "strerror", None) or "no file can have that name"
+        raise UsageError(f"log {path}: {reason}", next_step="pass a file, or - for standard input") from error
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """Yield a log's lines; one without an end is none."""
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise UsageError(f"a line of the log has more than {LONGEST_LINE:,} characters: it is no log")
+        yield line

@@ -34,10 +34,11 @@ def as_text(checklist: Checklist) -> str:
     """Return the checklist for a terminal: a line a check, what stands behind it indented below."""
     rows = [HEAD, *map(_row, checklist.checks)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else " "
 
     def columns(cells: tuple[str, ...]) -> str:
         padded = [c.rjust(w) if i == 2 else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-        return "  ".join(padded).rstrip()
+        return gap.join(padded).rstrip()
 
     lines = [*textwrap.wrap(_headline(checklist), WIDTH), "", columns(HEAD)]
     indent = " " * (widths[0] + 2)

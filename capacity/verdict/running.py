@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import re
 import time
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from capacity.errors import CapacityError, UsageError
+from capacity.observe.pages import Site
 from capacity.rules.cpus import available_cpus
 from capacity.rules.environment import VARIABLE, environment_override
 from capacity.rules.plan import pool_plan
@@ -146,13 +146,23 @@ def honoured(pid: int, environment: Mapping[str, str], arguments: Sequence[str],
 
 def served(port: str) -> int | None:
     """Return what the metrics page of a launch on this machine says it has in flight at most; None: no answer."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{int(port)}/metrics", timeout=2) as answer:
-            page = answer.read().decode("utf-8", "replace")
-    except (OSError, ValueError):
+    if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII):
         return None
-    found = re.search(r"^capacity_limit(?:\{[^}]*\})? ([0-9.e+]+)$", page, re.MULTILINE)
-    return int(float(found[1])) if found else None
+    try:
+        body, size = Site(f"http://127.0.0.1:{port}/metrics", "--metrics-port", timeout=2).get("/metrics")
+    except CapacityError:
+        return None
+    return limit_of(body[:size].decode("utf-8", "replace"))
+
+
+def limit_of(page: str) -> int | None:
+    """Return what a launch's metrics page says it has in flight at most; None where it says nothing.
+
+    >>> limit_of('capacity_limit{run_id="a"} 64.0'), limit_of("capacity_limit 1e999")
+    (64, None)
+    """
+    found = re.search(r"^capacity_limit(?:\{[^}]*\})? ([0-9]{1,9})(?:\.0)?$", page, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def read_environment(pid: int) -> dict[str, str]:

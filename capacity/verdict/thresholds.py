@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from capacity import files
 from capacity.errors import UsageError
 from capacity.model import shipped
 
@@ -136,7 +136,7 @@ def thresholds(file: Path | None = None) -> tuple[Threshold, ...]:
     for key, changed in changes.items():
         _refuse(key, tables, "threshold", file)
         if not isinstance(changed, dict):
-            raise UsageError(f"{file}: {key} is {changed!r}", allowed=f"a table, [{key}] with limit = ...")
+            raise UsageError(f"{file}: {key} is {files.shown(changed)}", allowed=f"a table, [{key}] with limit = ...")
         for name in changed:
             _refuse(name, OURS, f"key of [{key}]", file)
         tables[key] = {**tables[key], **changed}
@@ -145,13 +145,13 @@ def thresholds(file: Path | None = None) -> tuple[Threshold, ...]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return files.toml_file(file)
     except OSError as error:
         raise UsageError(
             f"cannot read thresholds {file}: {error.strerror}", next_step="pass a TOML file with --thresholds"
         ) from error
-    except ValueError as error:  # also what is not UTF-8
-        raise UsageError(f"thresholds {file} is not TOML: {error}", next_step="correct the file") from error
+    except files.UnreadableError as error:
+        raise UsageError(f"thresholds {file} {error}", next_step="correct the file") from error
 
 
 def _refuse(given: str, known: Iterable[str], what: str, file: Path | None) -> None:

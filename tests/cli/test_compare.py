@@ -38,7 +38,7 @@ from .conftest import Command, arguments_of
         (("2x", "4x", "--cluster-cores", "4"), "add --address HOST:PORT"),
         (("2x", "4x", "--address", "temporal.prod.example:7233"), "--allow-target"),
         (("2x", "4x", "--out", "/nowhere/at/all.json"), "/nowhere/at/all.json cannot be written"),
-        (("2x",), "Missing argument 'candidate'"),
+        (("2x",), "Missing argument 'CANDIDATE'"),
     ],
 )
 def test_misuse_is_one_line(in_process: Command, words: tuple[str, ...], expected: str) -> None:

@@ -30,9 +30,12 @@ def test_text_is_a_table_lowest_first_and_a_verdict(capsys: Capture) -> None:
     assert lines[0] == "Temporal dev server"
     assert lines[1].split("  ")[0] == "starts/s"
     assert lines[2] == "     100  namespace limit    frontend.namespaceRPS 100          up to 537"
-    assert lines[-1].startswith("The limit is 100 starts/s, set by namespace limit (frontend.namespaceRPS): ")
-    assert "A burst of 200 starts passes before it bites" in lines[-1]
-    assert "\x1b" not in "".join(lines)
+    text = " ".join(lines)
+    verdict = text.index("The limit is 100 starts/s, set by namespace limit (frontend.namespaceRPS): ")
+    assert verdict < text.index("A burst of 200 starts passes before it bites")
+    assert verdict > text.index("delays what follows a start")
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in text
 
 
 @pytest.mark.parametrize("name", CLUSTERS)

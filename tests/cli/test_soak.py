@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -66,14 +67,11 @@ def test_a_cap_on_starts_ends_a_soak(capacity: Command, devserver: DevServer) ->
     assert "90 starts" in " ".join(done.out.split())
 
 
-def soaked(one: Any) -> Growth:
-    """What 9,000 starts or more of a launcher say of its memory; half of `KEPT` a start is allowed.
-
-    On a server of its own: 20,000 workflows would slow the tests that share one.
-    """
+def soaked(one: Any, address: str) -> Growth:
+    """What 9,000 starts or more of a launcher say of its memory; half of `KEPT` a start is allowed."""
     told: list[Reading] = []
     soaking = Soaking(
-        Wanted([1], extras=False),
+        Wanted([1], store=None, target=Target(address), cluster_cores=1, extras=False),
         Plan(minutes=5, batch=40),
         on_reading=told.append,
         stop=lambda: bool(told) and told[-1].starts > 9_000 and told[-1].at >= 30,
@@ -86,10 +84,14 @@ def soaked(one: Any) -> Growth:
     return next(each for each in judge(found.readings, memory_limit=limit).growths if each.name == "launcher memory")
 
 
-@pytest.mark.devserver
-@pytest.mark.timeout(900)
-def test_a_leak_is_found_and_none_where_there_is_none(devserver: DevServer, state_folder: str) -> None:
-    """A launcher that keeps 1 kB of each start leaks, as much as it keeps; the same without it does not."""
+@pytest.mark.peer
+@pytest.mark.usefixtures("state_folder")
+def test_a_leak_is_found_and_none_where_there_is_none(stub: Callable[..., tuple[str, int]]) -> None:
+    """A launcher that keeps 1 kB of each start leaks, as much as it keeps; the same without it does not.
+
+    The stub gives 400/s: it is the launcher that is looked at, and a server would need minutes for as many.
+    """
+    address, _ = stub("-service", "20ms", "-servers", "8")
     kept: list[bytes] = []
 
     async def leaky(*words: Any, **options: Any) -> Run:
@@ -97,7 +99,7 @@ def test_a_leak_is_found_and_none_where_there_is_none(devserver: DevServer, stat
         kept.extend(bytes(bytearray(b"x" * KEPT)) for _ in range(run.scheduled))
         return run
 
-    sound, found = soaked(launch), soaked(leaky)
+    sound, found = soaked(launch, address), soaked(leaky, address)
     kept.clear()
     assert sound.verdict == "none", sound
     assert found.verdict == "leak", found

@@ -10,10 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from capacity.cli import sweep_text
+from capacity.cli import sweep, sweep_text
+from capacity.cli.options import Format
 from capacity.cluster import devserver as embedded
 from capacity.cluster.devserver import DevServer
 from capacity.experiment.sweep import Swept
+from capacity.experiment.wanted import Wanted
 from capacity.model.measurement import Conditions, Flag, LauncherMemory, Measurements, Point, Storage, StoreTimes
 
 from .conftest import Command, arguments_of
@@ -175,6 +177,18 @@ def test_the_widest_report_fits_80_columns() -> None:
     commands = [line for line in report if line.startswith("    --address")]  # an address may be as long as it likes
     assert [line for line in (*lines, *report) if len(line) > WIDTH and line not in commands] == []
     assert "61% of the database's statement time goes to INSERT INTO executions_visibility" in " ".join(report)
+
+
+def test_json_is_the_file_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--format json` prints what was written, for `jq` and the like; as text there are tables, and where it is."""
+    path = tmp_path / "s.json"
+    wanted = Wanted(parallelisms=(4,), store="sqlite")
+    sweep._finish(swept(point()), wanted, path, Format.JSON)
+    assert capsys.readouterr().out == path.read_text()
+    sweep._finish(swept(point()), wanted, path, Format.TEXT)
+    out = capsys.readouterr().out
+    assert "not fitted" in out
+    assert out.endswith(f"written to {path}\n")
 
 
 @pytest.mark.parametrize("flag", list(Flag))

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -16,30 +12,6 @@ from capacity.experiment.points import measure
 from capacity.model.measurement import Flag, Point
 
 pytestmark = [pytest.mark.peer, pytest.mark.usefixtures("state_folder")]
-PEERS = Path(os.environ.get("PEER_BIN") or Path(__file__).parents[2] / "build" / "peer")
-
-
-@pytest.fixture
-def stub(require: Callable[[bool, str], None]) -> Iterator[Callable[..., str]]:
-    """``stub("-service", "5ms")`` starts a stub frontend and returns its address."""
-    program = PEERS / "stub"
-    require(program.exists(), "stub frontend: build it with benchmarks/peer/build")
-    running = []
-
-    def start(*flags: str) -> str:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        process = subprocess.Popen([program, "-port", str(port), *flags], stdout=subprocess.PIPE, text=True)
-        running.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        return f"127.0.0.1:{port}"
-
-    yield start
-    for process in running:
-        process.terminate()
-        process.communicate()
 
 
 def taken(address: str, parallelism: int, seconds: float) -> Point:
@@ -48,12 +20,12 @@ def taken(address: str, parallelism: int, seconds: float) -> Point:
     return found
 
 
-def test_four_servers_of_20_ms(stub: Callable[..., str]) -> None:
+def test_four_servers_of_20_ms(stub: Callable[..., tuple[str, int]]) -> None:
     """One in flight takes 20 ms; beyond four, throughput stays at 4/20 ms and latency is in flight / throughput.
 
     The stub cannot be faster than that; 40 % below leaves room for a busy machine.
     """
-    address = stub("-service", "20ms", "-servers", "4")
+    address, _ = stub("-service", "20ms", "-servers", "4")
     points = {parallelism: taken(address, parallelism, 2.0) for parallelism in (1, 8, 64)}
     assert [point.flag for point in points.values()] == [None, None, None]
     for parallelism, ceiling in ((1, 50), (8, 200), (64, 200)):
@@ -63,9 +35,9 @@ def test_four_servers_of_20_ms(stub: Callable[..., str]) -> None:
     assert points[64].p50 == pytest.approx(points[64].mean, rel=0.1)
 
 
-def test_a_token_bucket_is_measured_beyond_its_burst(stub: Callable[..., str]) -> None:
+def test_a_token_bucket_is_measured_beyond_its_burst(stub: Callable[..., tuple[str, int]]) -> None:
     """A bucket of 100/s lets 200 pass at once: what is told is the 100/s, never the burst."""
-    point = taken(stub("-rps", "100"), 16, 4.0)
+    point = taken(stub("-rps", "100")[0], 16, 4.0)
     assert point.flag is Flag.THROTTLED
     assert point.throttled > 0
     assert point.throughput == pytest.approx(100, rel=0.1)

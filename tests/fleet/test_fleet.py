@@ -235,7 +235,7 @@ def register(address: str, namespace: str) -> None:
 
 
 def test_a_throttled_namespace_is_not_asked_for_more_by_a_fleet() -> None:
-    """Four launchers in auto against 50/s: nothing is lost, they never get more together, and use at least half of it.
+    """Four launchers in auto against 50/s: nothing is lost, and together they get what is allowed, refused little.
 
     The fleet's own workflows are in a namespace of their own: in the throttled one they would be refused first.
     """
@@ -244,14 +244,14 @@ def test_a_throttled_namespace_is_not_asked_for_more_by_a_fleet() -> None:
         register(server.address, "fleet")
         with worker(server.address, 4, "--fleet-namespace", "fleet") as fleet:
             fleet.wait_ready(4)
-            run = ordered(HeightRange(1200, name), server.address, parallelism="auto", fleet=Fleet(namespace="fleet"))
-    assert (run.scheduled, run.failed, run.not_attempted) == (1200, 0, 0)
+            run = ordered(HeightRange(1500, name), server.address, parallelism="auto", fleet=Fleet(namespace="fleet"))
+    assert (run.scheduled, run.failed, run.not_attempted) == (1500, 0, 0)
     assert (run.throttle_cause, run.throttle_scope) == ("RPS_LIMIT", "NAMESPACE")
     steady = [sample for sample in run.series if sample.at > 15][:-5]
     rate = sum(sample.starts for sample in steady) / sum(sample.seconds for sample in steady)
     throttled = sum(sample.throttled for sample in steady)
-    assert 0.5 * 50 <= rate <= 1.05 * 50
-    assert throttled <= 0.5 * sum(sample.starts for sample in steady)
+    assert 0.85 * 50 <= rate <= 1.05 * 50
+    assert throttled <= 0.2 * sum(sample.starts for sample in steady)
 
 
 def _until(holds: object, seconds: float = 90.0) -> None:

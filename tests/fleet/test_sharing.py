@@ -63,18 +63,24 @@ def test_shares_of_a_pace_add_up(limit: int, count: int, pace: float) -> None:
     assert sum(share.pace or 0.0 for share in got) == pytest.approx(pace if limit else 0.0)
 
 
-def test_who_is_left_may_have_what_the_others_had() -> None:
-    """Of four launchers that were admitted 25/s each one is left: it goes on at about 100/s, not at its own quarter."""
-    told = Told(share=Share(2, among=4))
+def test_refusals_of_its_own_hold_no_longer_than_the_whole_batchs_pace_takes() -> None:
+    """Admitted 25/s of what four share, a launcher does not stay there once the others have gone and it is told so."""
+    told = Told(share=Share(2))
     setting = told.step(None, 0.0)
     for tick in range(100):
         setting = told.step(Window(0.1, 3 - tick % 2, 2.0, throttled=5), 0.1 + tick / 10)
-    for tick in range(30):  # paced, it is refused nothing more
-        setting = told.step(Window(0.1, 2, 2.0), 10.1 + tick / 10)
     assert setting.pace == pytest.approx(24.5, rel=0.15)
-    told.share = Share(8, among=1)
-    alone = told.step(Window(0.1, 2, 2.0), 13.2).pace
-    assert alone == pytest.approx(4 * setting.pace, rel=0.02)
-    told.share = Share(2, among=4)
-    again = told.step(Window(0.1, 10, 8.0), 13.3).pace
-    assert again == pytest.approx(setting.pace, rel=0.02)
+    told.share = Share(2, pace=24.0)
+    for tick in range(50):
+        setting = told.step(Window(0.1, 2, 2.0), 10.1 + tick / 10)
+    assert setting.pace == pytest.approx(24.0)
+    told.share = Share(8, pace=96.0)
+    assert told.step(Window(0.1, 2, 2.0), 15.2).pace == pytest.approx(96.0)
+    told.share = Share(8)
+    assert told.step(Window(0.1, 2, 2.0), 15.3).pace is None, "nothing limits the batch any more"
+    told.share = Share(8, pace=96.0)
+    told.step(Window(0.1, 9, 8.0, throttled=9), 15.4)
+    for tick in range(20):
+        setting = told.step(Window(0.1, 9, 8.0, throttled=1), 15.5 + tick / 10)
+    assert setting.pace is not None
+    assert 80 < setting.pace < 96, "refused, it slows down before it is told to"

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -19,33 +16,8 @@ from capacity.launcher.progress import Progress
 from capacity.observe.run import Run, throttling
 from capacity.observe.session import launch
 
-PEERS = Path(os.environ.get("PEER_BIN") or Path(__file__).parents[2] / "build" / "peer")
-
 LIMIT = 40
 """Requests per second the namespace is held to: below what even a busy machine reaches."""
-
-
-@pytest.fixture
-def stub(require: Callable[[bool, str], None]) -> Iterator[Callable[..., tuple[str, int]]]:
-    """``stub("-service", "5ms")`` starts a stub frontend; returns its address and pid."""
-    program = PEERS / "stub"
-    require(program.exists(), "stub frontend: build it with benchmarks/peer/build")
-    running = []
-
-    def start(*flags: str) -> tuple[str, int]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        process = subprocess.Popen([program, "-port", str(port), *flags], stdout=subprocess.PIPE, text=True)
-        running.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        return f"127.0.0.1:{port}", process.pid
-
-    yield start
-    for process in running:
-        process.terminate()
-        process.communicate()
 
 
 @pytest.mark.devserver

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from capacity.errors import UsageError
 from capacity.model import shipped
@@ -154,29 +151,3 @@ def test_a_description_cannot_be_changed_in_place() -> None:
     assert (cluster.cores, cluster.limits["history.rps"], other.cores, other.limits["history.rps"]) == (2, 3000, 4, 1)
     with pytest.raises(ValueError, match="frozen"):
         cluster.cores = 3  # type: ignore[misc]
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from([*Cluster.model_fields, "x"]),
-        st.one_of(
-            st.none(),
-            st.booleans(),
-            st.integers(-2, 2),
-            st.floats(),
-            st.text(max_size=3),
-            st.dictionaries(st.sampled_from([*DEFAULTS, "y"]), st.integers(-1, 3) | st.text(max_size=2), max_size=2),
-        ),
-        max_size=6,
-    )
-)
-def test_any_table_is_a_cluster_or_one_line(table: dict[str, Any]) -> None:
-    """Whatever a table holds, it is a complete cluster or one `UsageError` of one line: never another error."""
-    try:
-        cluster = Cluster.model_validate(table)
-    except UsageError as error:
-        said = str(error)
-    else:
-        said = " ".join(cluster.limits)
-        assert set(cluster.limits) == set(DEFAULTS)
-    assert "\n" not in said

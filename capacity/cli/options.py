@@ -1,0 +1,195 @@
+"""Options that several commands have: what means the same has one name, one metavar and one help text.
+
+What completes a value runs at each press of the tab key, so that it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from capacity.model import shipped
+
+CLUSTER, TARGET = "Cluster", "Target"
+"""Panels of the help."""
+FLAG = ""
+"""Metavar of an option that takes no value."""
+HOW = "How to print it."
+WIDTH = 80
+"""Columns that every command's text fits."""
+
+
+class Format(StrEnum):
+    """How a command prints."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Store(StrEnum):
+    """What keeps the data of a cluster."""
+
+    SQLITE = "sqlite"
+    POSTGRES = "postgres"
+
+
+def whole(typed: str | int) -> int:
+    """A whole number as typed; typer's own message does not show the value it refuses."""
+    text = str(typed).strip()  # typer passes the default through here too
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text, re.ASCII):
+        raise typer.BadParameter(f"{text[:40]!r} is not a whole number of at most 9 digits")
+    return int(text)
+
+
+def quantity(typed: str | float) -> float:
+    """A finite number as typed; typer's own message does not show the value it refuses."""
+    try:
+        value = float(str(typed).strip().replace("_", ""))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{str(typed)[:40]!r} is not a number")
+    return value
+
+
+def in_flight(text: str) -> int:
+    """Starts in flight that ``128`` says, or ``4x`` on this machine's CPUs.
+
+    >>> in_flight("128")
+    128
+    """
+    from capacity.rules import available_cpus
+    from capacity.rules.plan import positive
+    from capacity.verdict.rollback import Setting
+
+    if re.fullmatch(r"[+-]?[0-9]{1,9}", text.strip(), re.ASCII):
+        return positive("--parallelism", int(text))
+    return Setting.of(text, "--parallelism").on(available_cpus().count).value
+
+
+def _clusters(incomplete: str) -> list[str]:
+    return [name for name in shipped.names("clusters") if name.startswith(incomplete)]
+
+
+def _calibrations(incomplete: str) -> list[str]:
+    return [name for name in shipped.names("calibrations") if name.startswith(incomplete)]
+
+
+def _runs(incomplete: str) -> list[str]:
+    """Complete ``last`` and run ids, newest first, by the names of the files alone."""
+    from capacity.cluster import state
+
+    files = (state.folder() / "runs").glob("[!.]*.*")
+    stems = {file.stem for file in files if file.suffix in (".journal", ".json")}
+    return [name for name in ("last", *sorted(stems, reverse=True)) if name.startswith(incomplete)]
+
+
+def parallelisms(incomplete: str) -> list[str]:
+    """Complete starts in flight."""
+    return [word for word in ("auto", "2x", "4x", "8x") if word.startswith(incomplete)]
+
+
+_CLUSTER_HELP = f"The cluster: a TOML file, or one that is shipped: {', '.join(shipped.names('clusters'))}."
+_CALIBRATION_HELP = (
+    "What a start costs: a file of 'capacity sweep', or one that is shipped: "
+    f"{', '.join(shipped.names('calibrations'))}."
+)
+_RUN_HELP = "Run id, its beginning, 'last', or a path."
+
+Form = Annotated[Format, typer.Option("--format", help=HOW)]
+ClusterName = Annotated[
+    str | None, typer.Option("--cluster", metavar="NAME|FILE", help=_CLUSTER_HELP, autocompletion=_clusters)
+]
+ClusterArgument = Annotated[str, typer.Argument(metavar="CLUSTER", help=_CLUSTER_HELP, autocompletion=_clusters)]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change the cluster's description: one of its keys or of dynamic configuration; repeatable.",
+    ),
+]
+CalibrationName = Annotated[
+    str, typer.Option("--calibration", metavar="NAME|FILE", help=_CALIBRATION_HELP, autocompletion=_calibrations)
+]
+CalibrationOfCluster = Annotated[
+    str | None,
+    typer.Option(
+        "--calibration",
+        metavar="NAME|FILE",
+        help=_CALIBRATION_HELP,
+        autocompletion=_calibrations,
+        show_default="what the cluster names",
+    ),
+]
+CalibrationArgument = Annotated[
+    str, typer.Argument(metavar="CALIBRATION", help=_CALIBRATION_HELP, autocompletion=_calibrations)
+]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=_runs)]
+OptionalRun = Annotated[
+    str | None, typer.Argument(metavar="RUN", help=_RUN_HELP, autocompletion=_runs, show_default=False)
+]
+BaselineRun = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        metavar="RUN2",
+        help="An earlier run: for memory overhead, and to show beside.",
+        autocompletion=_runs,
+        show_default=False,
+    ),
+]
+Cpus = Annotated[
+    int | None,
+    typer.Option(
+        "--cpus",
+        metavar="N",
+        parser=whole,
+        help="CPUs of the scheduler's machine.",
+        show_default="those usable here",
+    ),
+]
+Parallelism = Annotated[
+    str, typer.Option("--parallelism", metavar="P", help="Starts in flight: 128 or 4x.", autocompletion=parallelisms)
+]
+AnyParallelism = Annotated[
+    str,
+    typer.Option("--parallelism", metavar="P", help="Starts in flight: 128, 4x or auto.", autocompletion=parallelisms),
+]
+Seconds = Annotated[float, typer.Option("--seconds", metavar="SECONDS", help="Measured span of each run.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of the random order.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the JSON here too.", show_default=False)]
+_STORE_HELP = "An embedded server, or PostgreSQL and a server."
+UpStore = Annotated[Store, typer.Option("--store", help=_STORE_HELP, rich_help_panel=CLUSTER)]
+OwnStore = Annotated[
+    Store | None, typer.Option("--store", help=_STORE_HELP, rich_help_panel=CLUSTER, show_default="sqlite")
+]
+Shards = Annotated[
+    int | None,
+    typer.Option("--shards", metavar="N", help="postgres: history shards.", rich_help_panel=CLUSTER, show_default="64"),
+]
+MaxConns = Annotated[
+    int | None,
+    typer.Option(
+        "--max-conns",
+        metavar="N",
+        help="postgres: connections per service.",
+        rich_help_panel=CLUSTER,
+        show_default="40",
+    ),
+]
+ClusterCores = Annotated[
+    int | None,
+    typer.Option(
+        "--cluster-cores",
+        metavar="N",
+        help="CPUs of that cluster, if it is elsewhere.",
+        rich_help_panel=TARGET,
+        show_default=False,
+    ),
+]
