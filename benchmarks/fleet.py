@@ -1,12 +1,13 @@
 """Many launchers against one: what they cost on a stub, and whether they are exact on a real server.
 
-    python benchmarks/fleet.py cost [--pairs 5] [--count 200000] [--in-flight 64]
+    python benchmarks/fleet.py cost [--pairs 5] [--count 200000] [--in-flight 64] [--together]
     python benchmarks/fleet.py large [--count 750000]      # two processes; the stub counts distinct ids
     python benchmarks/fleet.py killed [--count 20000]      # three fleet workers, one killed every 5 s
     python benchmarks/fleet.py scale [--count 6000]        # fleets of 1, 2 and 4 against the simulation
 
 `cost`: a launch by one process and one by two on the same stub, in turns; quoted is the median of the pairwise ratios
-of throughput per CPU second, two processes over one, with lowest and highest. Needs the peers: benchmarks/peer/build.
+of throughput per CPU second, two processes over one, with lowest and highest. Each process has 64 in flight, or, with
+`--together`, two have them between them. Needs the peers: benchmarks/peer/build.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from launcher import ours, stub
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fleet"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "launcher"))
-from fleet_server import worker
+from fleet_server import Waits, worker
 from real_server import runs_by_id
 
 from capacity.cluster import devserver
@@ -37,13 +38,14 @@ from capacity.observe.session import launch
 LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.rps": "100000"}
 
 
-def cost(pairs: int, count: int, in_flight: int) -> None:
+def cost(pairs: int, count: int, in_flight: int, together: bool) -> None:
     ratios = []
     for pair in range(pairs):
         each = {}
         for processes in (1, 2) if pair % 2 else (2, 1):
             with stub() as address:
-                words = ["--count", str(count), "--parallelism", str(in_flight), "--processes", str(processes)]
+                flight = in_flight * (1 if together else processes)
+                words = ["--count", str(count), "--parallelism", str(flight), "--processes", str(processes)]
                 each[processes] = ours(address, *words)
         per_cpu = {n: run["scheduled"] / run["cpu_seconds"] for n, run in each.items()}
         ratios.append(per_cpu[2] / per_cpu[1])
@@ -74,7 +76,11 @@ def fleet_run(address: str, count: int, name: str, parallelism: str) -> Run:
 def killed(count: int) -> None:
     over, victims = threading.Event(), []
 
-    with devserver.running(dynamic_config=LIMITS) as server, worker(server.address, 3) as fleet:
+    with (
+        devserver.running(dynamic_config=LIMITS) as server,
+        worker(server.address, 3) as fleet,
+        Waits(server.address, Fleet()) as waits,
+    ):
         fleet.wait_ready(3)
 
         def kill() -> None:
@@ -93,7 +99,8 @@ def killed(count: int) -> None:
         held = runs_by_id(server.address, "killed:index-block:", count)
         print(
             f"{len(victims)} launchers killed; {run.scheduled:,} started, {run.failed} failed, {run.not_attempted} not "
-            f"attempted; the server holds {len(held):,} ids with {sum(held.values()):,} runs"
+            f"attempted; the server holds {len(held):,} ids with {sum(held.values()):,} runs; "
+            f"a range waited for another launcher for {waits.longest:.1f} s at most"
         )
 
 
@@ -114,11 +121,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--count", type=int)
     parser.add_argument("--in-flight", type=int, default=64)
+    parser.add_argument("--together", action="store_true")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as state:
         os.environ["CAPACITY_STATE_DIR"] = state
         if chosen.what == "cost":
-            cost(chosen.pairs, chosen.count or 200_000, chosen.in_flight)
+            cost(chosen.pairs, chosen.count or 200_000, chosen.in_flight, chosen.together)
         elif chosen.what == "large":
             large(chosen.count or 750_000)
         elif chosen.what == "killed":

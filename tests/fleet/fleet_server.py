@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -12,6 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import psutil
+from temporalio.api.enums.v1 import PendingActivityState
+
+from capacity.cluster.target import Target
+from capacity.errors import UsageError
+from capacity.fleet import Fleet
+from capacity.fleet.conductor import RUNNING, describe
+from capacity.fleet.looking import connected, find
 
 MEMBER = "capacity.fleet.member"
 
@@ -69,3 +77,41 @@ def worker(address: str, processes: int = 1, *options: str, prefix: tuple[str, .
             running.kill()
         reading.join(5)
         process.stderr.close()
+
+
+class Waits:
+    """How long the ranges under way waited for their next sign of life: a heartbeat, or another launcher."""
+
+    def __init__(self, address: str, fleet: Fleet) -> None:
+        self._address, self._fleet = address, fleet
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._watch()))
+        self.longest = 0.0
+        self.looks = 0
+
+    def __enter__(self) -> Waits:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    async def _watch(self) -> None:
+        client = await connected(Target(self._address), self._fleet)
+        handle = None
+        while not self._over.is_set():
+            await asyncio.sleep(0.3)
+            if handle is None:
+                with contextlib.suppress(UsageError):
+                    handle = await find(client, None)
+            elif found := await describe(client, handle.id):
+                if found.workflow_execution_info.status != RUNNING:
+                    handle = None
+                    continue
+                now = time.time()
+                for one in found.pending_activities:
+                    if one.attempt > 1 or one.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED:
+                        signs = (one.last_heartbeat_time, one.last_started_time)
+                        self.longest = max(self.longest, now - max(sign.ToMicroseconds() / 1e6 for sign in signs))
+                        self.looks += 1

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet_server import Worker, worker
+from fleet_server import Waits, Worker, worker
 from google.protobuf.duration_pb2 import Duration
 from real_server import HASTY, runs_by_id
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
@@ -24,6 +24,7 @@ from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
 from capacity.fleet import Fleet
 from capacity.fleet.looking import connected
+from capacity.fleet.workflow import HEARTBEAT_TIMEOUT
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.journal import Journal
@@ -164,7 +165,10 @@ def test_without_a_worker_the_launch_says_so_and_goes_on_when_one_comes(devserve
 
 
 def test_launchers_that_are_killed_lose_nothing(devserver: DevServer) -> None:
-    """A launcher is killed every few seconds and its worker starts another: every id has exactly one run."""
+    """A launcher is killed every few seconds and its worker starts another: every id has exactly one run.
+
+    No range waits for longer than the heartbeat timeout and 5 s until another launcher has it.
+    """
     name, queue, over = named(), f"q-{uuid.uuid4().hex[:8]}", threading.Event()
     killed: list[int] = []
 
@@ -175,19 +179,21 @@ def test_launchers_that_are_killed_lose_nothing(devserver: DevServer) -> None:
                 victim.kill()
                 killed.append(victim.pid)
 
-    with worker(devserver.address, 3, "--fleet-queue", queue) as fleet:
+    with worker(devserver.address, 3, "--fleet-queue", queue) as fleet, Waits(devserver.address, Fleet(queue)) as waits:
         fleet.wait_ready(3)
         killing = threading.Thread(target=kill, args=(fleet,))
         killing.start()
         try:
-            run = ordered(HeightRange(1500, name), devserver.address, fleet=Fleet(queue), parallelism=9)
+            run = ordered(HeightRange(900, name), devserver.address, fleet=Fleet(queue), parallelism=9)
         finally:
             over.set()
             killing.join()
     assert killed
-    assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (1500, 0, 0, 1500)
+    assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (900, 0, 0, 900)
     assert run.processes > 3
-    exactly(devserver.address, name, 1500)
+    assert waits.looks > 0
+    assert waits.longest <= HEARTBEAT_TIMEOUT + 5
+    exactly(devserver.address, name, 900)
 
 
 def test_a_server_that_restarts_in_mid_batch_costs_no_item(devserver: DevServer, tmp_path: Path) -> None:
