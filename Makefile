@@ -1,4 +1,4 @@
-# capacity: `make demo` shows it, `make test` proves it. Needs Python 3.11+ and make, nothing else.
+# capacity: `make demo` shows it, `make test` proves it. Needs Linux, Python 3.11+ and make, nothing else.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "capacity needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "setting up $(VENV) (once, about a minute) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[devserver,lab,postgres,dev]'
 	@touch $@
 
@@ -40,6 +40,7 @@ check: setup
 	$(BIN)/lint-imports --no-cache
 
 bench: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" benchmarks/peer/build
 	$(BIN)/python -m pytest benchmarks -o testpaths=benchmarks --benchmark-only
 	$(BIN)/python benchmarks/launcher.py
 

@@ -1,7 +1,6 @@
 """The launcher against a Go reference on a stub frontend, in turns: CPU per start, throughput, memory.
 
     python benchmarks/launcher.py [--pairs 5] [--count 200000] [--in-flight 64]
-    python benchmarks/launcher.py --memory            # peak RSS of 10,000 against 2,000,000 items, range and file
 
 Both clients start `count` workflows on the same stub, one after the other, `pairs` times; ours with journal,
 histogram and controller on. Quoted is the median of the pairwise ratios ours / Go with their lowest and highest.
@@ -14,29 +13,23 @@ import argparse
 import contextlib
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from capacity.cluster import ports
+
 PEERS = Path(os.environ.get("PEER_BIN") or Path(__file__).parents[1] / "build" / "peer")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @contextlib.contextmanager
 def stub(*flags: str, said: list[str] | None = None) -> Iterator[str]:
     """A stub frontend on a free port; its address. What it says at its end joins `said`."""
-    port = free_port()
+    (port,) = ports.free(1)
     process = subprocess.Popen([PEERS / "stub", "-port", str(port), *flags], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -89,29 +82,10 @@ def compare(pairs: int, count: int, in_flight: int) -> None:
         print(f"{name}, ours / Go: median {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
-def memory() -> None:
-    with stub() as address, tempfile.TemporaryDirectory() as folder:
-        for kind in ("range", "items"):
-            peaks = {}
-            for count in (10_000, 2_000_000):
-                if kind == "range":
-                    words = ["--count", str(count), "--chain-id", f"m{count}"]
-                else:
-                    path = Path(folder) / f"{count}.jsonl"
-                    with path.open("w") as file:
-                        file.writelines(f'{{"id":"i{count}:{i}","height":{i}}}\n' for i in range(count))
-                    words = ["--items", str(path)]
-                began = time.monotonic()
-                peaks[count] = ours(address, *words, "--parallelism", "64")["rss_bytes_max"] / 2**20
-                print(f"{kind}, {count:,} items: {peaks[count]:.1f} MiB ({time.monotonic() - began:.0f} s)", flush=True)
-            print(f"{kind}: {peaks[2_000_000] - peaks[10_000]:+.1f} MiB from 10,000 to 2,000,000 items")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--count", type=int, default=200_000)
     parser.add_argument("--in-flight", type=int, default=64)
-    parser.add_argument("--memory", action="store_true")
     chosen = parser.parse_args()
-    memory() if chosen.memory else compare(chosen.pairs, chosen.count, chosen.in_flight)
+    compare(chosen.pairs, chosen.count, chosen.in_flight)

@@ -14,13 +14,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import numpy as np
 
 from capacity.model.memory import launcher_rss
 
-PEERS = Path(os.environ.get("PEER_BIN") or Path(__file__).parents[1] / "build" / "peer")
 CASES = [(p, n) for p in (8, 128, 512) for n in (10_000, 1_000_000)]
 
 
@@ -37,18 +35,14 @@ def measured(parallelism: int, count: int) -> int:
 def child(parallelism: int, count: int) -> None:
     import asyncio
 
-    from capacity.cluster import ports
+    from launcher import stub
+
     from capacity.cluster.target import Target
     from capacity.launcher.batch import HeightRange
     from capacity.observe.session import launch
 
-    (port,) = ports.free(1)
-    with subprocess.Popen([PEERS / "stub", "-port", str(port)], stdout=subprocess.PIPE, text=True) as stub:
-        assert stub.stdout is not None
-        stub.stdout.readline()
-        target = Target(f"127.0.0.1:{port}")
-        run = asyncio.run(launch(HeightRange(count), target, parallelism=parallelism, verify=False))
-        stub.terminate()
+    with stub() as address:
+        run = asyncio.run(launch(HeightRange(count), Target(address), parallelism=parallelism, verify=False))
     assert run.scheduled == count
     print(json.dumps({"rss": run.rss_bytes_max}))
 

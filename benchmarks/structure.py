@@ -25,8 +25,8 @@ from pathlib import Path
 from capacity.experiment.sweep import Sweep
 from capacity.experiment.wanted import Wanted
 from capacity.model.calibration import Calibration
+from capacity.model.fit import structure_of
 from capacity.model.measurement import Measurements
-from capacity.model.network import structure_of
 from capacity.model.prediction import predict
 
 SHARDS = {"64 shards": {"shards": 64}, "8 shards": {"shards": 8}, "1 shard": {"shards": 1}}

@@ -46,7 +46,7 @@ def _line(text: str) -> str:
 
 
 class UsageError(CapacityError):
-    """The request itself is wrong: nothing was dialled, nothing was changed."""
+    """The request itself is wrong: nothing was started, nothing was changed."""
 
     exit_code = 2
 

@@ -1,4 +1,4 @@
-"""What others wrote, read as JSON or TOML: a value that every room can work with, or one reason why it is none.
+"""What others wrote, read as JSON or TOML: a value that every room can work with, or the reason why it cannot be used.
 
 Invariants: what comes out is not nested deeper than `DEEPEST`, its whole numbers fit in 64 bits, its texts in UTF-8,
 and of JSON its numbers are finite; nothing of more than `LARGEST` bytes is read. Whatever else there is raises
@@ -24,7 +24,8 @@ LARGEST: Final = 64 * 2**20
 LONGEST_TOML: Final = 2**20
 """Characters of a TOML file, which people write."""
 _LONG_KEY: Final = re.compile(
-    rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{DEEPEST}}}""", re.ASCII
+    rf"""(?:^|[\[{{,])[ \t]*+(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{DEEPEST}}}""",
+    re.ASCII | re.MULTILINE,
 )
 _INT64: Final = range(-(2**63), 2**63)
 _Any = TypeVar("_Any")
@@ -35,12 +36,18 @@ class UnreadableError(UsageError):
     """Why a file or a line cannot be used, as what is said of it: ``is nested too deeply``."""
 
 
+class NotJsonError(UnreadableError):
+    """It is another text than JSON, not JSON that no room can work with."""
+
+
 def shown(value: object, most: int = 60) -> str:
     """Return a value for an error: at most so many characters, whatever it is.
 
-    >>> shown("x" * 100, 10), shown(10**5000), shown(0.0)
-    ("'xxxxxxx..", 'a number of more than 4,300 digits', '0')
+    >>> shown("x" * 100, 10), shown(10**5000), shown(0.0), shown(True)
+    ("'xxxxxxx..", 'a number of more than 4,300 digits', '0', 'true')
     """
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:g}"
     try:
@@ -127,12 +134,12 @@ def json_value(text: str | bytes, *, finite: bool = True) -> Any:
     except UnreadableError:
         raise
     except ValueError as error:
-        raise UnreadableError(f"is not JSON: {str(error)[:120]}") from error
+        raise NotJsonError(f"is not JSON: {str(error)[:120]}") from error
     return checked(value, finite=finite)
 
 
 def _no_constant(word: str) -> None:
-    raise UnreadableError(f"is not JSON: {word} is no number of it")
+    raise NotJsonError(f"is not JSON: {word} is no number of it")
 
 
 def checked(value: _Any, *, finite: bool = True) -> _Any:
@@ -182,7 +189,7 @@ def fields(value: object, kinds: Kinds, optional: Kinds | None = None) -> dict[s
     >>> fields({"pid": True}, {"pid": int})
     Traceback (most recent call last):
     ...
-    capacity.files.UnreadableError: is damaged: pid is True, not a whole number
+    capacity.files.UnreadableError: is damaged: pid is true, not a whole number
     """
     if not isinstance(value, dict):
         raise UnreadableError("is damaged: not an object of JSON")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from capacity import __version__
 from capacity.cli import (
     alerts,
     check,
@@ -31,6 +33,7 @@ from capacity.cli import (
     watch,
     what_if,
 )
+from capacity.cli.options import FLAG
 from capacity.errors import CapacityError, InterruptedRunError
 
 app = typer.Typer(
@@ -40,6 +43,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"capacity {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", metavar=FLAG, is_eager=True, callback=_print_version, help="Print the version."),
+    ] = False,
+) -> None:
+    """Hold the options that no command is needed for."""
+
+
 app.command("table")(table.table)
 app.command("plan")(plan.plan)
 app.command("limits")(limits.limits)
@@ -75,6 +96,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; every error becomes one line on standard error and the code that goes with it."""
     try:
         code = command()(args=arguments, prog_name="capacity", standalone_mode=False)
+        sys.stdout.flush()
     except CapacityError as error:
         return _fail(str(error), error.exit_code)
     except typer.TyperException as error:
@@ -86,8 +108,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", InterruptedRunError.exit_code)
     except BrokenPipeError:
-        sys.stderr.close()
+        _drop_output()
         return 1
+    except OSError as error:  # of whatever file nobody foresaw: a full disk, another user's folder
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", 1)
     return code if isinstance(code, int) else 0
 
 
@@ -112,7 +137,16 @@ def _given(error: BaseException) -> str:
     return f", not {given}" if given and given not in str(error) else ""
 
 
+def _drop_output() -> None:
+    """Have standard output take what is left and show it nowhere: the interpreter flushes it once more at its exit."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(message: str, code: int) -> int:
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
     print(f"capacity: {' '.join(message.split())}", file=sys.stderr)
     return code

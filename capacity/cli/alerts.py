@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from capacity.cli.check import Thresholds
-from capacity.cli.options import CalibrationOfCluster, ClusterName, Parallelism, in_flight
-from capacity.errors import UsageError
+from capacity.cli.options import CalibrationOfCluster, ClusterName, OptionalParallelism, in_flight, refuse
 
 
 class Format(StrEnum):
@@ -24,7 +23,7 @@ def alerts(
     thresholds: Thresholds = None,
     cluster: ClusterName = None,
     calibration: CalibrationOfCluster = None,
-    parallelism: Parallelism = "4x",
+    parallelism: OptionalParallelism = None,
     format: Annotated[Format, typer.Option(help="Rules, or a dashboard, which is JSON.")] = Format.PROMETHEUS,
 ) -> None:
     """Print the thresholds as Prometheus rules or a Grafana dashboard.
@@ -38,10 +37,12 @@ def alerts(
     from capacity.verdict.thresholds import thresholds as loaded
 
     limits = loaded(thresholds)
-    if cluster is None and calibration is not None:
-        raise UsageError(
-            "--calibration needs a cluster", next_step="pass --cluster postgres-dev, or a file of your own"
-        )
+    if format is Format.GRAFANA:
+        given = {"--cluster": cluster, "--calibration": calibration, "--parallelism": parallelism}
+        refuse(given, "does not go with --format grafana", "a dashboard has no rule for a prediction")
+    if cluster is None:
+        given = {"--calibration": calibration, "--parallelism": parallelism}
+        refuse(given, "needs a cluster", "pass --cluster postgres-dev, or a file of your own")
     if format is Format.GRAFANA:
         from capacity.verdict.dashboard import grafana
 
@@ -49,7 +50,7 @@ def alerts(
         return
     from capacity.verdict.alerts import prometheus
 
-    predicted = _predicted(cluster, calibration, parallelism) if cluster is not None else None
+    predicted = _predicted(cluster, calibration, parallelism or "4x") if cluster is not None else None
     print(prometheus(limits, predicted), end="")
 
 

@@ -62,7 +62,7 @@ def check(
     predicted = checklist.predicted_rate(record, measured, described) if measured is not None else None
     found = checklist.check(record, limits, baseline=before, predicted=predicted, cluster=described)
     if format is Format.JSON:
-        print(json.dumps(found.to_dict(), indent=2))
+        print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
     else:
         shown = {Format.TEXT: report.as_text, Format.MARKDOWN: report.as_markdown, Format.HTML: report.as_page}
         print(shown[format](found), end="")

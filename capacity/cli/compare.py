@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +36,7 @@ from capacity.cli.options import (
     Shards,
     Store,
 )
+from capacity.cli.printing import columns, wrapped
 
 if TYPE_CHECKING:
     import threading
@@ -89,7 +89,7 @@ def compare(
     from capacity.errors import InterruptedRunError, RunFailedError
     from capacity.experiment.blocks import Comparing, estimate, notes
     from capacity.experiment.setting import setting_of
-    from capacity.rules.plan import positive
+    from capacity.rules.pool import positive
     from capacity.verdict import comparison
 
     check_record_path(out)
@@ -112,11 +112,10 @@ def compare(
     judged = comparison.compare(found.blocks, sides[0].name, sides[1].name, notes(*sides, found.conditions))
     kept = {**judged.to_dict(), "seed": seed, "conditions": found.conditions.model_dump(mode="json")}
     text = json.dumps(kept, indent=1, allow_nan=False)
-    if out is not None:
-        write(out, text)
     print(text if form is Format.JSON else "\n".join(report(judged)))
-    if found.left and form is Format.TEXT:
-        print("\n".join(left_behind(found.left, wanted.target.address if wanted.target else "", found.prefix)))
+    if form is Format.TEXT:
+        print_left_behind(found.left, wanted, found.prefix)
+    write(out, text)
     done = f"{len(found.blocks)} of {blocks} blocks, which are kept"
     if found.error is not None:
         raise RunFailedError(f"the comparison ended after {done}: {found.error}")
@@ -200,58 +199,44 @@ def say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    from capacity.errors import UsageError
+def write(path: Path | None, text: str) -> None:
+    """Write a result that was printed to a file, if one is named, whole or not at all."""
+    from capacity.errors import CapacityError
 
+    if path is None:
+        return
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(text + "\n", encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        raise UsageError(f"out {path}: {error.strerror}", next_step="pass a file you may write to") from error
+        raise CapacityError(f"out {path}: {error.strerror}", next_step="the result stands above") from error
 
 
-def where(wanted: Wanted) -> str:
-    """Return in words what is measured."""
-    if wanted.target is not None:
-        return f"at {wanted.target.address}"
-    if wanted.store == "sqlite":
-        return "on an embedded server"
-    settings = wanted.settings()
-    return f"on PostgreSQL ({settings.shards} shards, {settings.max_conns} connections)"
+def print_left_behind(left: int, wanted: Wanted, prefix: str) -> None:
+    """Print how to end the workflows that stay on an existing cluster."""
+    from capacity.launcher.cleaning import left_behind
 
-
-def left_behind(left: int, address: str, prefix: str) -> list[str]:
-    """Return how to end the workflows that stay on an existing cluster."""
-    return [
-        f"{left:,} workflows stay open on the target. To end them:",
-        "  temporal workflow terminate --yes --reason done \\",
-        f"    --address {address} --query \"WorkflowId STARTS_WITH '{prefix}'\"",
-    ]
+    if left and wanted.target is not None:
+        print("\n" + "\n".join(left_behind(left, wanted.target, prefix)))
 
 
 def report(judged: Comparison) -> list[str]:
     """Return a comparison in lines of at most 80 characters."""
     rows = [(name if len(name) <= NAME else f"{name[: NAME - 3]}...", *rest) for name, *rest in judged.rows()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [""]
-    for row in rows:
-        cells = (c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        lines.append("  ".join(cells).rstrip())
-    lines += ["", *textwrap.wrap(judged.verdict + ".", 80)]
+    lines = ["", *columns(rows, left=(0,)), "", *wrapped(f"{judged.verdict}.")]
     for note in judged.notes:
-        lines += textwrap.wrap(f"Note: {note}.", 80)
+        lines += wrapped(f"Note: {note}.")
     return lines
 
 
 def _announcement(wanted: Wanted, sides: tuple[Any, ...], blocks: int, seconds: float) -> str:
     from capacity.cli.sweep_text import span
 
-    text = f"{blocks} blocks of {sides[0].label} and {sides[1].label}, {wanted.seconds:g} s each, {where(wanted)}"
+    text = f"{blocks} blocks of {sides[0].label} and {sides[1].label}, {wanted.seconds:g} s each, {wanted.where}"
     if any(side.needs_own_cluster for side in sides):
         text += ", new for each run"
-    return textwrap.fill(f"{text}: about {span(seconds)}. Ctrl-C keeps whole blocks.", 80)
+    return "\n".join(wrapped(f"{text}: about {span(seconds)}. Ctrl-C keeps whole blocks."))
 
 
 class _Lines:

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
-from rich.console import Console
 from rich.table import Table
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
+from capacity.cli.printing import console
 from capacity.cluster.guard import check_count, check_target
 from capacity.cluster.target import Target
 from capacity.errors import UsageError
@@ -18,11 +18,10 @@ from capacity.launcher.batch import ON_EXISTING, Batch
 from capacity.launcher.controller import OpenLoop
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.settings import controller_for
+from capacity.model.description import DEFAULTS
 from capacity.observe.history import past_runs
-from capacity.observe.session import new_run_id
-
-DEFAULT_LIMIT = 2400
-"""`frontend.namespaceRPS` of an untuned server [1/s]."""
+from capacity.observe.metrics import LaunchMetrics, serving
+from capacity.observe.session import check_launchers, new_run_id
 
 
 def dry_run(
@@ -34,6 +33,10 @@ def dry_run(
     controller, asked = controller_for(
         control["parallelism"], rate=control["rate"], max_in_flight=control["max_in_flight"]
     )
+    check_launchers(control["processes"], fleet := control["fleet"])
+    if (port := control["metrics_port"]) is not None:
+        with serving(LaunchMetrics(), port):
+            pass
     rate = controller.rate if isinstance(controller, OpenLoop) else None
     tls = "TLS" if target.tls else "plain text"
     rows = [
@@ -42,6 +45,7 @@ def dry_run(
         ("batch", f"{batch.count:,} x {batch.options.workflow_type} on task queue {batch.options.task_queue}"),
         ("existing ids", f"{batch.options.on_existing} ({_policy_name(batch)})"),
         ("control", asked),
+        ("launchers", f"fleet {fleet.task_queue!r}" if fleet else f"{control['processes']} on this machine"),
         (
             "attempts",
             f"{policy.attempts} per item, {policy.deadline:g} s each; waits {policy.patience:g} s for a lost server",
@@ -62,12 +66,12 @@ def dry_run(
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(name, value)
-    console = Console(highlight=False)
-    console.print(table)
+    shown = console()
+    shown.print(table)
     for title, request in requests.items():
-        console.print(title, style="bold")
-        console.print(json.dumps(request, indent=1), markup=False)
-    console.print("nothing was started")
+        shown.print(title, style="bold")
+        shown.print(json.dumps(request, indent=1))
+    shown.print("nothing was started")
 
 
 def _policy_name(batch: Batch) -> str:
@@ -86,9 +90,8 @@ def _durations(count: int, rate: float | None, address: str) -> list[str]:
     if past is not None:
         speed = past.sustained_starts_per_second or past.starts_per_second
         known.append(f"{duration(count / speed)} at the {speed:,.0f}/s of run {past.run_id} here")
-    known.append(
-        f"{duration(count / DEFAULT_LIMIT)} at best where frontend.namespaceRPS is the default {DEFAULT_LIMIT:,}/s"
-    )
+    limit = DEFAULTS["frontend.namespaceRPS"]
+    known.append(f"{duration(count / limit)} at best where frontend.namespaceRPS is the default {limit:,}/s")
     return known
 
 

@@ -27,13 +27,37 @@ from capacity.fleet import TASK_QUEUE, Fleet
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from temporalio.client import Client
+    from temporalio.client import Client, WorkflowHandle
 
     from capacity.cluster.target import Target
+    from capacity.fleet.report import Report
+    from capacity.fleet.workflow import BatchDone, LaunchBatch
 
-app = typer.Typer(help="Launch one batch from many machines.\n\nExample: capacity fleet status", no_args_is_help=True)
+app = typer.Typer(
+    help="""Launch one batch from many machines.
+
+    'capacity launch --fleet' orders a batch; workers take ranges of it, one at a
+    time, and say with heartbeats what of it is done. The range of one that falls
+    silent goes on elsewhere from there.
+
+    --rate and auto hold for the fleet as a whole; against a limit of the cluster
+    each launcher paces itself by the refusals it gets. Whoever ordered a batch
+    may leave: the same command with --resume watches it again, or fetches the
+    result.
+
+    An items file must be readable at the same path on every worker. A namespace
+    at its request limit refuses the fleet's own calls first: --fleet-namespace
+    puts them into another.
+
+    Example: capacity fleet status
+    """,
+    no_args_is_help=True,
+)
 Batch = Annotated[
     str | None, typer.Argument(metavar="RUN", help="Run id of the batch.", show_default="the one ordered last")
+]
+Running = Annotated[
+    str | None, typer.Argument(metavar="RUN", help="Run id of the batch.", show_default="the only one that runs")
 ]
 
 
@@ -134,18 +158,25 @@ def status(
         tls_key=tls_key,
         tls_server_name=tls_server_name,
     )
+    fleet = Fleet(fleet_queue, fleet_namespace)
     found = _ask(target, fleet_namespace, lambda client: _status(client, batch, fleet_queue))
     if form is Format.JSON:
         print(json.dumps(found, indent=1))
         return
-    from capacity.cli.plan import print_columns
+    from capacity.cli.printing import print_columns
 
     print(f"batch      {found['run_id']}, {found['state']}")
+    if found["done"] is None:
+        print(f"done       not known of {found['count']:,} items: {_unknown(found['state'], target, fleet)}")
+        print(f"launchers  {found['pollers']} ask for ranges")
+        return
     done = f"{found['done']:,} of {found['count']:,} items ({found['done'] / max(found['count'], 1):.1%})"
     print(f"done       {done}, {found['failed']:,} of them failed")
     if found["state"] in ("running", "paused", "stopping"):
         print(f"now        {found['starts_per_second']:,.0f} starts/s, {found['in_flight']} in flight")
     print(f"launchers  {len(found['launchers'])} at work, {found['pollers']} ask for ranges")
+    for words in found["failing"]:
+        print(f"failed     {words}")
     if found["launchers"]:
         head = ("", "range", "done of it", "in flight", "throttled")
         rows = [
@@ -156,43 +187,71 @@ def status(
         print_columns([head, *rows], left=(0, 1))
 
 
+def _unknown(state: str, target: Target, fleet: Fleet) -> str:
+    """Return why a batch does not say what is done of it."""
+    from capacity.fleet.client import worker_command
+
+    if state == "running":
+        return f"no worker answers; start one: {worker_command(target, fleet)}"
+    return f"it was {state}, and left no result; the launch that ordered it goes on with --resume"
+
+
 async def _status(client: Client, batch: str | None, task_queue: str) -> dict[str, Any]:
+    """Return how a batch stands; what its workers, who alone know, do not tell is None."""
     import asyncio
+    import time
 
     from capacity.fleet.looking import find, look, pollers
     from capacity.fleet.workflow import run_id_of
     from capacity.launcher import outcome
+    from capacity.model.fleet_records import STANDARD
 
     handle = await find(client, batch)
     described = await handle.describe()
     state = (described.status.name if described.status else "unknown").lower()
     memo = (await described.memo()).get("capacity", {})
-    first = await look(client, handle) if state == "running" else None
-    await asyncio.sleep(1 if first else 0)
-    seen = await look(client, handle)
-    total = seen.total if seen else None
-    failed = sum(n for code, n in total.codes.items() if outcome.is_failure(code)) if total else 0
-    started = total.since(first.total).codes.get(outcome.STARTED, 0) if total and first else 0
+    running = state == "running"
+    first, began = await look(client, handle) if running else None, time.monotonic()
+    # Reports come with heartbeats: within two of them each launcher has told one more second or so.
+    await asyncio.sleep(2 * STANDARD.beat(len(first.launchers)) if first else 0)
+    seen, seconds = await look(client, handle) if running else None, time.monotonic() - began
+    total = (seen.total if seen else None) if running else await _result(handle)
+    unknown = None if running else 0
+    failed = sum(n for code, n in total.codes.items() if outcome.is_failure(code)) if total else None
+    started = total.since(first.total).codes.get(outcome.STARTED, 0) if total and first else None
+    launchers = [{"range": name.partition(".")[0], **vars(beat)} for name, beat in seen.launchers] if seen else []
     return {
         "run_id": run_id_of(handle.id),
-        "state": seen.standing.state if seen and state == "running" else state,
+        "state": seen.standing.state if seen else state,
         "count": memo.get("count", 0),
-        "done": memo.get("before", 0) + (total.answered if total else 0),
+        "done": memo.get("before", 0) + total.answered if total else None,
         "failed": failed,
-        "starts_per_second": float(started),
-        "in_flight": seen.in_flight if seen else 0,
+        "starts_per_second": unknown if started is None else started / seconds,
+        "in_flight": seen.in_flight if seen else unknown,
         "pollers": await pollers(client, task_queue),
-        "launchers": [
-            {"range": name.partition(".")[0], **vars(beat)} for name, beat in (seen.launchers if seen else [])
-        ],
+        "launchers": launchers if seen or not running else None,
+        "failing": seen.failing if seen else [],
     }
+
+
+async def _result(handle: WorkflowHandle[LaunchBatch, BatchDone]) -> Report | None:
+    """Return what became of a batch that ended; its result needs no worker. None of one that was ended from outside."""
+    from temporalio.client import WorkflowFailureError
+
+    from capacity.fleet.report import Report
+
+    try:
+        done = await handle.result()
+    except WorkflowFailureError:
+        return None
+    return Report.from_json(done.report) if done.report else Report()
 
 
 def _steering(name: str, signal: str, said: str, help: str) -> None:
     """Make a command that sends a batch a signal."""
 
     def steer(
-        batch: Batch = None,
+        batch: Running = None,
         fleet_namespace: FleetNamespace = None,
         address: Address = None,
         namespace: Namespace = None,
@@ -230,7 +289,7 @@ async def _sent(client: Client, batch: str | None, signal: str) -> str:
     from capacity.fleet.looking import find
     from capacity.fleet.workflow import run_id_of
 
-    handle = await find(client, batch)
+    handle = await find(client, batch, to_steer=True)
     run_id = run_id_of(handle.id)
     try:
         await handle.signal(signal)

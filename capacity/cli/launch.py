@@ -21,11 +21,11 @@ from capacity.cli.connection import (
     TlsKey,
     TlsName,
 )
-from capacity.cli.options import FLAG, HOW, Format, parallelisms
+from capacity.cli.options import FLAG, HOW, Format, parallelisms, refuse
 from capacity.cli.watch import PostgresDsn, PrometheusUrl, ServerMetrics
 from capacity.fleet import TASK_QUEUE, Fleet
 
-BATCH, CONTROL, TARGET, RECORD = "Batch", "Control", "Target", "Record"
+BATCH, CONTROL, RECORD = "Batch", "Control", "Record"
 ON_EXISTING = ("skip", "rerun-failed", "rerun", "fail")
 """As in `capacity.launcher.batch`, which imports what the help and the completion do without."""
 
@@ -219,11 +219,16 @@ def launch(
         tls_server_name=tls_server_name,
     )
     policy = RetryPolicy(deadline=deadline, attempts=attempts, patience=patience)
+    if not fleet:
+        of_fleet = {"--fleet-queue": None if fleet_queue == TASK_QUEUE else fleet_queue}
+        refuse(of_fleet | {"--fleet-namespace": fleet_namespace}, "needs --fleet", "pass it too")
+    own_fleet = Fleet(fleet_queue, fleet_namespace) if fleet else None
     control = {"parallelism": parallelism, "rate": rate, "max_in_flight": max_in_flight}
     if dry_run:
         from capacity.cli.dry_run import dry_run as show
 
-        show(batch, target, allow_target or (), policy, as_json, **control)
+        ways = {"processes": processes, "fleet": own_fleet, "metrics_port": metrics_port}
+        show(batch, target, allow_target or (), policy, as_json, **control, **ways)
         return
     run = launching.run(
         batch,
@@ -231,7 +236,7 @@ def launch(
         **control,
         journaling=Journaling(journal, resume),
         processes=processes,
-        fleet=Fleet(fleet_queue, fleet_namespace) if fleet else None,
+        fleet=own_fleet,
         with_worker=with_worker,
         verify=verify,
         allowed=allow_target or (),
@@ -239,6 +244,7 @@ def launch(
         metrics_port=metrics_port,
         vitals=places if vitals else False,
     )
+    launching.report(run, as_json)
     if record:
-        run.save(record)
-    raise typer.Exit(launching.report(run, as_json))
+        launching.save(run, record)
+    raise typer.Exit(launching.exit_code(run))

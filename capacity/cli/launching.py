@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
 from capacity import files
+from capacity.cli.printing import console
 from capacity.cluster.target import Target
-from capacity.errors import InterruptedRunError, RunFailedError, UsageError
+from capacity.errors import CapacityError, InterruptedRunError, RunFailedError, UsageError
 from capacity.launcher.batch import Batch, HeightRange, StartOptions
 from capacity.launcher.inputs import InputTemplate
 from capacity.launcher.items import ItemsFile
@@ -144,10 +145,8 @@ class _Live:
     """A bar that stays on its lines."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
-        self._bar = _WatchedBar(
-            BarColumn(bar_width=16), MofNCompleteColumn(), TextColumn("{task.description}"), console=console
-        )
+        words = TextColumn("{task.description}", markup=False)
+        self._bar = _WatchedBar(BarColumn(bar_width=16), MofNCompleteColumn(), words, console=console(stderr=True))
         self._task = self._bar.add_task("connecting", total=None)
 
     def __enter__(self) -> None:
@@ -191,8 +190,8 @@ class _Plain:
         self._vitals = vitals_text.line(sample)
 
 
-def report(run: Run, as_json: bool) -> int:
-    """Print the structured log line and the summary or the record; return the exit code."""
+def report(run: Run, as_json: bool) -> None:
+    """Print the structured log line and the summary or the record."""
     structlog.configure(
         processors=[structlog.processors.TimeStamper(fmt="iso"), structlog.processors.JSONRenderer()],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -215,10 +214,19 @@ def report(run: Run, as_json: bool) -> int:
         table.add_column(overflow="fold")
         for name, value in run.rows():
             table.add_row(name, value)
-        console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
-        console.print(table)
-        console.print(run.verification(), style="bold green" if run.complete else "bold")
-    return exit_code(run)
+        shown = console(soft_wrap=not sys.stdout.isatty())
+        shown.print(table)
+        shown.print(run.verification(), style="bold green" if run.complete else "bold")
+
+
+def save(run: Run, path: Path) -> None:
+    """Write the record where it was asked for; it is in the state folder already."""
+    try:
+        run.save(path)
+    except CapacityError as error:
+        raise RunFailedError(
+            error.what, next_step=f"it is kept: capacity runs show {run.run_id} --format json"
+        ) from error
 
 
 def exit_code(run: Run) -> int:
@@ -234,6 +242,9 @@ def exit_code(run: Run) -> int:
         raise RunFailedError(
             f"{run.failed:,} of {run.count:,} failed", next_step=f"see 'capacity runs failed {run.run_id}'"
         )
+    if run.not_attempted:
+        why = f"{run.stopped}: " if run.stopped else ""
+        raise RunFailedError(f"{why}{run.not_attempted:,} of {run.count:,} not attempted", next_step=resume)
     if run.verified not in (None, run.count):
         raise RunFailedError(f"the server holds {run.verified:,} of {run.count:,}", next_step="see the server's log")
     if not run.complete:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +24,7 @@ from capacity.cli.options import (
     Store,
     in_flight,
 )
+from capacity.cli.printing import columns, wrapped
 from capacity.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def levers(
     from capacity.verdict.confirmation import comparison_of
     from capacity.verdict.levers import levers as judged_levers
 
+    if sql and form is Format.JSON:
+        raise UsageError("--sql and --format json exclude each other", next_step="the JSON has the statements, too")
     measured = Calibration.named(calibration)
     compared = [comparison_of(path) for path in comparison or ()]
     if not 1 <= seconds <= 600:
@@ -100,7 +102,7 @@ def levers(
         )
     wanted = shared.wanted_of(store, address, {}, allow_target, shards=shards, max_conns=max_conns, seconds=seconds)
     told = f"a load of {flight} in flight" if load else "reading the load that runs"
-    shared.say(textwrap.fill(f"{told}, {seconds:g} s, {shared.where(wanted)}", 80))
+    shared.say("\n".join(wrapped(f"{told}, {seconds:g} s, {wanted.where}")))
     with (
         shared.interruptible("stopping; once more to stop at once") as stop,
         subject(wanted, shared.say) as (target, cluster),
@@ -116,9 +118,8 @@ def levers(
     if form is Format.JSON:
         print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
         return
-    print("\n".join(report(found)))
-    if left and wanted.target is not None:
-        print("\n" + "\n".join(shared.left_behind(left, wanted.target.address, prefix)))
+    print("\n".join(report(found, store)))
+    shared.print_left_behind(left, wanted, prefix)
 
 
 def cluster_of(cluster: LocalCluster) -> Cluster:
@@ -150,33 +151,29 @@ def _number(key: str, text: str) -> float:
     return int(value) if value.is_integer() else value
 
 
-def report(found: Levers) -> list[str]:
-    """Return levers in lines of at most 80 characters."""
+def report(found: Levers, store: Store | None = None) -> list[str]:
+    """Return levers in lines of at most 80 characters; `store` is that of a fresh stack, which is gone by then."""
+    again = "capacity levers" if store is None else f"capacity levers --store {store.value}"
     lines = ["", "Where a start's time goes:"]
     for name, words in found.spent():
-        wrapped = textwrap.wrap(words, 80 - 18)
-        lines += [f"{name:<16}  {wrapped[0]}", *(" " * 18 + line for line in wrapped[1:])]
+        lines += wrapped(f"{name:<16}  {words}", indent=" " * 18)
     if found.pressure.flag:
-        lines += textwrap.wrap(f"Take care: the load was not a plain one ({found.pressure.flag}).", 80)
+        lines += wrapped(f"Take care: the load was not a plain one ({found.pressure.flag}).")
     lines += ["", "What each change would buy, by the model:"]
-    rows = [row[:5] for row in found.rows()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        lines.append("  ".join(cells).rstrip())
+    lines += columns([row[:5] for row in found.rows()], left=(0,))
     for lever in found.levers:
         if lever.confirmed:
-            lines += textwrap.wrap(f"{lever.change}: {lever.confirmed}.", 80)
-    lines += ["", *textwrap.wrap(found.summary(), 80)]
+            lines += wrapped(f"{lever.change}: {lever.confirmed}.")
+    lines += ["", *wrapped(found.summary())]
     if found.unused:
-        lines += ["", *textwrap.wrap(_caution(found), 80)]
+        lines += ["", *wrapped(_caution(found))]
         lines += [f"  {statement}" for statement in found.statements[:SHOWN]]
         if len(found.statements) > SHOWN:
-            lines.append(f"  ... and {len(found.statements) - SHOWN} more: capacity levers --sql prints them all")
+            lines.append(f"  ... and {len(found.statements) - SHOWN} more: {again} --sql prints them all")
         lines += [
             "To confirm it on fresh stacks, and to see it beside the model's estimate:",
             "  capacity compare 4x 4x,unused-indexes=dropped --store postgres --out c.json",
-            "  capacity levers --comparison c.json",
+            f"  {again} --comparison c.json",
         ]
     return lines
 

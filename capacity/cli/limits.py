@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capacity.cli.options import HOW, WIDTH, Changes, ClusterArgument
+from capacity.cli.options import HOW, Changes, ClusterArgument
+from capacity.cli.printing import console, print_columns, wrapped
 from capacity.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _value(text: str) -> object:
 
 def rows(found: Sequence[Ceiling]) -> list[tuple[str, str, str, str]]:
     """The ceilings with a number, as the columns of `HEAD`."""
-    from capacity.model.limits import number
+    from capacity.model.words import number
 
     lines = []
     for ceiling in found:
@@ -104,7 +104,8 @@ def rows(found: Sequence[Ceiling]) -> list[tuple[str, str, str, str]]:
 
 def notes(found: Sequence[Ceiling]) -> list[str]:
     """What the table leaves out: whose costs it rests on, what delays only, what has no number."""
-    from capacity.model.limits import NO_LIMIT, NOT_KNOWN, number
+    from capacity.model.limits import NO_LIMIT, NOT_KNOWN
+    from capacity.model.words import number
 
     lines = []
     sources = sorted({ceiling.source for ceiling in found if ceiling.source})
@@ -130,11 +131,10 @@ def notes(found: Sequence[Ceiling]) -> list[str]:
 
 
 def _print_text(cluster: Cluster, found: Sequence[Ceiling], verdict: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
+    terminal = console()
+    if not terminal.is_terminal:
         _print_plain(cluster, found, verdict)
         return
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
@@ -145,23 +145,19 @@ def _print_text(cluster: Cluster, found: Sequence[Ceiling], verdict: str) -> Non
         table.add_row(
             *row, style="bold" if index == 0 and ceiling.caps_starts else None if ceiling.caps_starts else "dim"
         )
-    console.print(cluster.name, style="bold", markup=False)
-    console.print(table)
+    terminal.print(cluster.name, style="bold")
+    terminal.print(table)
     for note in notes(found):
-        console.print(note, style="dim", markup=False)
-    console.print(verdict, style="bold", markup=False)
+        terminal.print(note, style="dim")
+    terminal.print(verdict, style="bold")
 
 
 def _print_plain(cluster: Cluster, found: Sequence[Ceiling], verdict: str) -> None:
-    lines = [HEAD, *rows(found)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     print(cluster.name)
-    for rate, *others in lines:
-        words = [rate.rjust(widths[0]), *(word.ljust(width) for word, width in zip(others, widths[1:], strict=True))]
-        print("  ".join(words).rstrip())
+    print_columns([HEAD, *rows(found)], left=(1, 2, 3))
     for note in notes(found):
-        print(textwrap.fill(note, WIDTH, subsequent_indent="  ", break_long_words=False))
-    print(textwrap.fill(verdict, WIDTH, break_long_words=False))
+        print("\n".join(wrapped(note, indent="  ")))
+    print("\n".join(wrapped(verdict)))
 
 
 def _print_markdown(found: Sequence[Ceiling], verdict: str) -> None:

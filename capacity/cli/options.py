@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from capacity.errors import UsageError
 from capacity.model import shipped
 
 CLUSTER, TARGET = "Cluster", "Target"
@@ -64,12 +66,19 @@ def in_flight(text: str) -> int:
     128
     """
     from capacity.rules import available_cpus
-    from capacity.rules.plan import positive
+    from capacity.rules.pool import positive
     from capacity.verdict.rollback import Setting
 
     if re.fullmatch(r"[+-]?[0-9]{1,9}", text.strip(), re.ASCII):
         return positive("--parallelism", int(text))
     return Setting.of(text, "--parallelism").on(available_cpus().count).value
+
+
+def refuse(options: Mapping[str, object], why: str, next_step: str) -> None:
+    """Refuse the first of these options that was given: one that would do nothing is a mistake."""
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option} {why}", next_step=next_step)
 
 
 def _clusters(incomplete: str) -> list[str]:
@@ -89,9 +98,14 @@ def _runs(incomplete: str) -> list[str]:
     return [name for name in ("last", *sorted(stems, reverse=True)) if name.startswith(incomplete)]
 
 
+def multipliers(incomplete: str) -> list[str]:
+    """Complete starts in flight where they must be a number."""
+    return [word for word in ("2x", "4x", "8x") if word.startswith(incomplete)]
+
+
 def parallelisms(incomplete: str) -> list[str]:
     """Complete starts in flight."""
-    return [word for word in ("auto", "2x", "4x", "8x") if word.startswith(incomplete)]
+    return [*(["auto"] if "auto".startswith(incomplete) else []), *multipliers(incomplete)]
 
 
 _CLUSTER_HELP = f"The cluster: a TOML file, or one that is shipped: {', '.join(shipped.names('clusters'))}."
@@ -155,7 +169,17 @@ Cpus = Annotated[
     ),
 ]
 Parallelism = Annotated[
-    str, typer.Option("--parallelism", metavar="P", help="Starts in flight: 128 or 4x.", autocompletion=parallelisms)
+    str, typer.Option("--parallelism", metavar="P", help="Starts in flight: 128 or 4x.", autocompletion=multipliers)
+]
+OptionalParallelism = Annotated[
+    str | None,
+    typer.Option(
+        "--parallelism",
+        metavar="P",
+        help="Starts in flight: 128 or 4x.",
+        autocompletion=multipliers,
+        show_default="4x",
+    ),
 ]
 AnyParallelism = Annotated[
     str,

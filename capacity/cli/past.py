@@ -10,20 +10,17 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
 from rich.table import Table
 
 from capacity.cli.dry_run import duration
-from capacity.cli.plan import print_columns
+from capacity.cli.printing import console, print_columns
 from capacity.cluster.guard import check_target
 from capacity.cluster.target import Target
-from capacity.errors import CapacityError, RunFailedError, UsageError
+from capacity.errors import CapacityError, RunFailedError
 from capacity.launcher import cleaning, service
 from capacity.launcher.rebuild import rebuild
 from capacity.launcher.transport import connect
 from capacity.observe.history import PastRun, past_run, past_runs, runs_folder
-
-__all__ = ["clean_run", "export_failed", "past_run", "show_list", "show_run"]
 
 
 def _facts(run: PastRun) -> dict[str, Any]:
@@ -36,8 +33,8 @@ def _facts(run: PastRun) -> dict[str, Any]:
         "started": counts.started,
         "already_running": counts.already_running,
         "already_finished": counts.already_finished,
-        "failed": run.record.failed if run.record and run.journal is None else counts.failed,
-        "not_attempted": run.record.not_attempted if run.record and run.journal is None else counts.not_attempted,
+        "failed": counts.failed,
+        "not_attempted": counts.not_attempted,
         "starts_per_second": run.record.starts_per_second if run.record else None,
         "verified": run.record.verified if run.record else None,
         "journal": str(run.journal) if run.journal else None,
@@ -85,7 +82,7 @@ def show_run(name: str, as_json: bool) -> None:
     table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 def export_failed(name: str, out: Path | None, stdout: TextIO) -> None:
@@ -116,14 +113,10 @@ def clean_run(run: PastRun, target: Target, delete: bool, allowed: Collection[st
 
 async def _clean(run: PastRun, target: Target, delete: bool) -> None:
     batch = rebuild(run.batch)
-    created = run.header.created if run.header else None
-    if created is None:
-        raise UsageError(
-            f"run {run.run_id} has no journal any more", next_step="end its workflows with 'temporal batch'"
-        )
     async with connect(target) as connection:
         await service.check(connection)
-        query = service.batch_query(batch, created - 60)  # the memo tells whose they are, the time only narrows it
+        # The memo tells whose they are, the time only narrows it; without a journal it is not known.
+        query = service.batch_query(batch, run.header.created - 60 if run.header else 0)
         if not delete:
             query += " AND ExecutionStatus = 'Running'"
         executions = [execution async for execution in cleaning.of_run(connection, query, run.run_id)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,11 +19,13 @@ from capacity.cli.options import (
     Cpus,
     Form,
     Format,
+    refuse,
     whole,
 )
+from capacity.cli.printing import console, print_columns, print_notes
 from capacity.errors import UsageError
-from capacity.rules.plan import BATCH, PoolPlan, pool_plan, positive
-from capacity.rules.pool import DEFAULT_RULES
+from capacity.rules.plan import BATCH, PoolPlan, pool_plan
+from capacity.rules.pool import DEFAULT_RULES, positive
 
 if TYPE_CHECKING:
     from capacity.model.calibration import Calibration
@@ -99,11 +101,11 @@ def plan(
     """
     given = {"--fleet": fleet, "--claim": claim or None, "--calibration": calibration, "--set": settings or None}
     if cluster is None:
-        _refuse(given, "needs a cluster", "pass --cluster postgres-dev, or a file of your own")
+        refuse(given, "needs a cluster", "pass --cluster postgres-dev, or a file of your own")
     if fleet is not None:
         of_a_pool = {"--cpus": cpus, "--override": override, "--claim": claim or None}
         of_a_pool["--multiplier"] = None if multiplier == DEFAULT_RULES.multiplier else multiplier
-        _refuse(of_a_pool, "does not go with --fleet", "a fleet's starts in flight are its --parallelism")
+        refuse(of_a_pool, "does not go with --fleet", "a fleet's starts in flight are its --parallelism")
         from capacity.cli.plan_fleet import fleet_of, print_fleet
 
         assert cluster is not None
@@ -114,7 +116,7 @@ def plan(
         else:
             print_fleet(outlook_of_fleet)
         return
-    _refuse({"--parallelism": parallelism, "--rate": rate, "--lose-every": lose_every}, "needs --fleet", "pass it too")
+    refuse({"--parallelism": parallelism, "--rate": rate, "--lose-every": lose_every}, "needs --fleet", "pass it too")
     result = pool_plan(
         None if cpus is None else positive("--cpus", cpus),
         override=override,
@@ -142,13 +144,6 @@ def plan(
         _print_claim(asked)
 
 
-def _refuse(options: Mapping[str, object], why: str, next_step: str) -> None:
-    """Refuse the first of these options that was given."""
-    for option, value in options.items():
-        if value is not None:
-            raise UsageError(f"{option} {why}", next_step=next_step)
-
-
 def described_and_measured(
     cluster: str, calibration: str | None, settings: Sequence[str] = ()
 ) -> tuple[Cluster, Calibration]:
@@ -173,19 +168,18 @@ def described_and_measured(
 
 
 def _print_text(result: PoolPlan) -> None:
-    from rich.console import Console  # heavy, and JSON does without
-    from rich.table import Table
+    from rich.table import Table  # heavy, and JSON does without
     from rich.text import Text
 
-    console = Console(highlight=False)
-    if console.is_terminal:
+    terminal = console()
+    if terminal.is_terminal:
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="bold")
         grid.add_column(justify="right", style="bold cyan")
         grid.add_column(style="dim")
         for name, value, reason in result.lines():
             grid.add_row(name, value, Text(reason))
-        console.print(grid)
+        terminal.print(grid)
     else:
         names, values, _ = (max(map(len, column)) for column in zip(*result.lines(), strict=True))
         for name, value, reason in result.lines():
@@ -209,23 +203,3 @@ def _print_claim(asked: Claim) -> None:
     print_columns([("", "the original", "the model"), *asked.said], left=(0,))
     print("\nWhat 200,000 starts/s at 128 workers would need:")
     print_columns([("", "needed", "there"), *asked.needed], left=(0,))
-
-
-def print_columns(lines: Sequence[Sequence[str]], left: Sequence[int] = ()) -> None:
-    """Print rows in columns, right-aligned but for those named."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        cells = [
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
-
-
-def print_notes(notes: Iterable[tuple[str, str]], width: int = 80) -> None:
-    """Print headed sentences, wrapped and hanging."""
-    notes = list(notes)
-    indent = max(len(name) for name, _ in notes) + 2
-    for name, words in notes:
-        for i, line in enumerate(textwrap.wrap(words, width - indent)):
-            print((name if i == 0 else "").ljust(indent) + line)

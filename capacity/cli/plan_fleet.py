@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-
-from capacity.cli.plan import print_columns, print_notes
+from capacity.cli.printing import print_columns, print_notes, wrapped
 from capacity.errors import UsageError
 from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
@@ -26,7 +24,7 @@ def fleet_of(
 
 def print_fleet(found: FleetOutlook) -> None:
     """Print the screen."""
-    print(textwrap.fill(title(found), 80))
+    print("\n".join(wrapped(title(found))))
     print_columns(found.rows(), left=(0, 2))
     print()
     print_notes(found.sentences())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capacity.cli.options import Cpus, Form, Format, OptionalRun, whole
+from capacity.cli.printing import wrapped
 from capacity.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def rollback(
         if not proofs:
             _print_text(found)
         for proof in proofs.values():
-            print(textwrap.fill(proof.sentence(), 80))
+            print("\n".join(wrapped(proof.sentence())))
         for warning in process.warnings if process is not None else ():
             print(f"capacity: warning: process {pid}: {warning}", file=sys.stderr)
     raise typer.Exit(0 if all(proof.honoured for proof in proofs.values()) else 1)

@@ -77,8 +77,9 @@ def clean(
     """
     from capacity.cli import past
     from capacity.cluster.profile import load_target
+    from capacity.observe.history import past_run
 
-    found = past.past_run(run)
+    found = past_run(run)
     target = load_target(
         found.address,
         found.namespace,

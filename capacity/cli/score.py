@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from capacity.cli.options import CalibrationArgument, Form, Format
-from capacity.cli.plan import print_columns, print_notes
+from capacity.cli.printing import print_columns, print_notes
 
 
 def score(calibration: CalibrationArgument, form: Form = Format.TEXT) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capacity.cli.options import WIDTH, CalibrationName, ClusterName, Form, Format, quantity, whole
-from capacity.cli.plan import print_columns, print_notes
+from capacity.cli.printing import print_columns, print_notes, wrapped
 
 if TYPE_CHECKING:
     from capacity.model.sized import Sizing
@@ -63,7 +63,7 @@ def size(
     """
     from capacity.model.calibration import Calibration
     from capacity.model.cluster import Cluster
-    from capacity.model.sizing import DEFAULTS
+    from capacity.model.sizing import STOCK_CLUSTER
     from capacity.model.sizing import size as sized
 
     measured = Calibration.named(calibration)
@@ -76,7 +76,7 @@ def size(
         retention_days=retention_days,
         headroom=headroom,
         launchers=launchers,
-        cluster=DEFAULTS if cluster is None else Cluster.load(cluster),
+        cluster=STOCK_CLUSTER if cluster is None else Cluster.load(cluster),
     )
     if form is Format.JSON:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
@@ -87,18 +87,18 @@ def size(
 
 def _print_text(found: Sizing) -> None:
     from capacity.model.advice import headline
-    from capacity.model.outlook import span
+    from capacity.model.words import span
 
     print(headline(found))
     if found.reason is not None:
-        print(textwrap.fill(f"{found.reason}.", WIDTH))
+        print("\n".join(wrapped(f"{found.reason}.")))
         print()
-        print_notes(found.notes, WIDTH)
+        print_notes(found.notes)
         return
     print()
     _print_figures(found)
     print()
-    print_notes(_predicted(found) + _stored(found) + list(found.notes), WIDTH)
+    print_notes(_predicted(found) + _stored(found) + list(found.notes))
     if found.missed:
         print("\nCheaper plans that miss, everything else as above:")
         head = ("with only", "starts/s", "p99", "why it misses")
@@ -126,7 +126,7 @@ def _print_folded(lines: list[tuple[str, ...]], left: tuple[int, ...]) -> None:
 
 
 def _predicted(found: Sizing) -> list[tuple[str, str]]:
-    from capacity.model.limits import milliseconds, number
+    from capacity.model.words import milliseconds, number
 
     rate, mean, p99 = found.throughput, found.mean, found.latency_p99
     if rate is None or mean is None or p99 is None:
@@ -138,7 +138,7 @@ def _predicted(found: Sizing) -> list[tuple[str, str]]:
 
 
 def _stored(found: Sizing) -> list[tuple[str, str]]:
-    from capacity.model.storage import in_bytes
+    from capacity.model.words import size as in_bytes
 
     need = found.storage
     if need is None:

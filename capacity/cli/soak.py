@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +21,7 @@ from capacity.cli.connection import (
     TlsName,
 )
 from capacity.cli.options import AnyParallelism, ClusterCores, Form, Format, MaxConns, Out, OwnStore, Shards
+from capacity.cli.printing import columns, wrapped
 
 if TYPE_CHECKING:
     from capacity.experiment.soaking import Reading
@@ -79,19 +79,18 @@ def soak(
     wanted = shared.wanted_of(
         store, address, connection, allow_target, cluster_cores=cluster_cores, shards=shards, max_conns=max_conns
     )
-    text = f"Rounds of one batch alone and {concurrent} at once, {batch:,} starts each, {shared.where(wanted)}"
-    shared.say(textwrap.fill(f"{text}: {minutes:g} min. Ctrl-C judges what is there.", 80))
+    text = f"Rounds of one batch alone and {concurrent} at once, {batch:,} starts each, {wanted.where}"
+    shared.say("\n".join(wrapped(f"{text}: {minutes:g} min. Ctrl-C judges what is there.")))
     with shared.interruptible("stopping: what is there is judged; once more to stop at once") as stop:
         found = Soaking(wanted, plan, on_reading=_Lines().show, say=shared.say, stop=stop.is_set).run()
     judged = judge(
         found.readings, memory_limit=memory_limit, count_limit=count_limit, in_memory=found.store == "sqlite"
     )
     kept = json.dumps(judged.to_dict(), indent=1, allow_nan=False)
-    if out is not None:
-        shared.write(out, kept)
     print(kept if form is Format.JSON else "\n".join(report(judged)))
-    if found.left and form is Format.TEXT:
-        print("\n".join(shared.left_behind(found.left, wanted.target.address if wanted.target else "", found.prefix)))
+    if form is Format.TEXT:
+        shared.print_left_behind(found.left, wanted, found.prefix)
+    shared.write(out, kept)
     if found.error is not None:
         raise RunFailedError(f"the soak ended after {len(found.readings)} rounds, which are judged: {found.error}")
     if found.stopped:
@@ -102,18 +101,12 @@ def soak(
 
 def report(judged: Soak) -> list[str]:
     """Return a soak in lines of at most 80 characters."""
-    rows = judged.rows()
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [""]
-    for row in rows:
-        cells = (c.ljust(w) if i in (0, 5) else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        lines.append("  ".join(cells).rstrip())
-    lines.append("")
+    lines = ["", *columns(judged.rows(), left=(0, 5)), ""]
     for growth in judged.growths:
-        lines += textwrap.wrap(f"{growth.name}: {growth.words}.", 80, subsequent_indent="  ")
+        lines += wrapped(f"{growth.name}: {growth.words}.", indent="  ")
     if judged.failed:
         lines.append(f"{judged.failed:,} starts failed.")
-    return [*lines, "", *textwrap.wrap(judged.summary(), 80)]
+    return [*lines, "", *wrapped(judged.summary())]
 
 
 class _Lines:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from capacity.cli import compare as shared
 from capacity.cli.connection import (
     AllowTarget,
     ApiKey,
@@ -32,12 +35,12 @@ from capacity.cli.options import (
     Seconds,
     Seed,
     Shards,
-    Store,
 )
 
 if TYPE_CHECKING:
     from capacity.experiment.sweep import Swept
     from capacity.experiment.wanted import Wanted
+    from capacity.model.measurement import Measurements
 
 
 class Fresh(StrEnum):
@@ -99,58 +102,26 @@ def sweep(
 
     Example: capacity sweep --store postgres --repeats 2
     """
-    from capacity.cluster.profile import load_target
-    from capacity.errors import UsageError
     from capacity.experiment.plan import PARALLELISMS
-    from capacity.experiment.wanted import Wanted
 
     held = _numbers("--holdout", holdout) if holdout is not None else []
     if parallelism is not None:
         fitted = _numbers("--parallelism", parallelism)
     else:
         fitted = [number for number in PARALLELISMS if number not in held]
-    elsewhere: dict[str, object] = {
-        "--namespace": namespace,
-        "--profile": profile,
-        "--api-key": api_key,
-        "--tls": tls,
-        "--tls-ca": tls_ca,
-    }
-    elsewhere |= {"--tls-cert": tls_cert, "--tls-key": tls_key, "--tls-server-name": tls_server_name}
-    elsewhere |= {"--allow-target": allow_target, "--cluster-cores": cluster_cores}
-    existing = address is not None or profile is not None
-    if existing and store is not None:
-        given = "--address" if address is not None else "--profile"
-        raise UsageError(f"--store {store.value} and {given} exclude each other", next_step="pass one of them")
-    if not existing and (useless := [option for option, value in elsewhere.items() if value is not None]):
-        raise UsageError(f"{useless[0]} is given, but no existing cluster", next_step="add --address HOST:PORT")
-    target = None
-    if existing:
-        target = load_target(
-            address,
-            namespace,
-            profile=profile,
-            api_key=api_key,
-            tls=tls,
-            tls_ca=tls_ca,
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            tls_server_name=tls_server_name,
-        )
-    wanted = Wanted(
+    connection = {"namespace": namespace, "profile": profile, "api_key": api_key, "tls": tls, "tls_ca": tls_ca}
+    connection |= {"tls_cert": tls_cert, "tls_key": tls_key, "tls_server_name": tls_server_name}
+    wanted = replace(
+        shared.wanted_of(store, address, connection, allow_target, cluster_cores=cluster_cores),
         parallelisms=fitted,
         holdout=held,
         seconds=seconds,
         repeats=repeats,
         seed=seed,
-        store=None if existing else (store or Store.SQLITE).value,
-        target=target,
-        allowed=allow_target or (),
         fresh=fresh.value,
         shards=shards,
         max_conns=max_conns,
         cluster_cpus=frozenset(_numbers("--cluster-cpus", cluster_cpus)) if cluster_cpus is not None else None,
-        cluster_cores=cluster_cores,
         extras=not points_only,
         note=note,
     )
@@ -192,63 +163,45 @@ def _out(path: Path | None, wanted: Wanted) -> Path:
 
 def _run(wanted: Wanted) -> Swept:
     """Sweep with a line per point; the first interrupt ends it with the points so far, the second at once."""
-    import signal
-    import sys
-    import threading
-
     from capacity.cli import sweep_text
     from capacity.experiment.sweep import Sweep
 
-    stop, at_once = threading.Event(), threading.Event()
-
-    def interrupt(number: int, frame: object) -> None:
-        if at_once.is_set():
-            return  # what cleans up is not to be cut short
-        if stop.is_set():
-            at_once.set()
-            raise KeyboardInterrupt
-        stop.set()
-        print("stopping: the points so far are kept; once more to stop at once", file=sys.stderr, flush=True)
-
-    def say(sentence: str) -> None:
-        print(sentence, file=sys.stderr, flush=True)
-
-    print(sweep_text.announcement(wanted), file=sys.stderr)
-    lines: Callable[..., None] = sweep_text.Lines(len(wanted.points), say).show
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        return Sweep(wanted, on_point=lines, say=say, stop=stop.is_set).run()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    shared.say(sweep_text.announcement(wanted))
+    lines: Callable[..., None] = sweep_text.Lines(len(wanted.points), shared.say).show
+    with shared.interruptible("stopping: the points so far are kept; once more to stop at once") as stop:
+        return Sweep(wanted, on_point=lines, say=shared.say, stop=stop.is_set).run()
 
 
 def _finish(swept: Swept, wanted: Wanted, path: Path, form: Format) -> None:
     """Write the file, print the table or the file, and end with the code that says how it went."""
     from capacity.cli import sweep_text
-    from capacity.cli.plan import print_notes
+    from capacity.cli.printing import print_notes
     from capacity.errors import InterruptedRunError, RunFailedError, UsageError
-    from capacity.experiment.sweep import save
     from capacity.model.calibration import Calibration
 
     if form is Format.TEXT:
-        lines: Sequence[str] = sweep_text.report(swept, wanted.target.address if wanted.target else "")
-        print("\n".join(lines))
+        print("\n".join(sweep_text.report(swept)))
+        shared.print_left_behind(swept.left, wanted, swept.prefix)
+    kept: Calibration | Measurements = swept.measurements
     try:
-        fitted = Calibration.of(swept.measurements, path.stem)
+        kept = fitted = Calibration.of(swept.measurements, path.stem)
     except UsageError as error:
-        save(swept.measurements, path)
         title, notes = "", [("not fitted", str(error))]
     else:
-        fitted.save(path)
         title, notes = "Fitted:", list(fitted.rows())
-        notes += [("use it", "capacity plan --cluster NAME --calibration FILE"), ("its errors", "capacity score FILE")]
+    text = kept.model_dump_json(indent=1)
     if form is Format.JSON:
-        print(path.read_text(encoding="utf-8"), end="")
+        print(text)
     else:
         print("\n" + title if title else "")
         print_notes(notes)
+    shared.write(path, text)
+    if form is Format.TEXT:
         print(f"\nwritten to {path}")
+        if title:
+            cluster = "postgres-dev" if wanted.store == "postgres" else "devserver" if wanted.store else "NAME"
+            print(f"use it:      capacity plan --cluster {cluster} --calibration {shlex.quote(str(path))}")
+            print(f"its errors:  capacity score {shlex.quote(str(path))}")
     done = f"{len(swept.measurements.points)} of {len(wanted.points)} points"
     if swept.error is not None:
         raise RunFailedError(f"the sweep ended after {done}, which are kept: {swept.error}")

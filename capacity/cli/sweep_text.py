@@ -31,24 +31,13 @@ def span(seconds: float) -> str:
 def announcement(wanted: Wanted) -> str:
     """Return what a sweep is about to do, and how long that takes."""
     usual, most = wanted.estimate()
-    where = f"at {wanted.target.address}" if wanted.target else f"on {_own(wanted)}, new for each {wanted.fresh}"
+    place = wanted.where if wanted.target else f"{wanted.where}, new for each {wanted.fresh}"
     rounds = f"{wanted.repeats} round{'' if wanted.repeats == 1 else 's'}"
     text = (
-        f"{len(wanted.points)} points of {wanted.seconds:g} s in {rounds} {where}: "
+        f"{len(wanted.points)} points of {wanted.seconds:g} s in {rounds} {place}: "
         f"about {span(usual)}, at most {span(most)}. Ctrl-C keeps the points so far."
     )
     return textwrap.fill(text, WIDTH)
-
-
-def _own(wanted: Wanted) -> str:
-    if wanted.store == "sqlite":
-        text = "an embedded server"
-    else:
-        settings = wanted.settings()
-        text = f"PostgreSQL ({settings.shards} shards, {settings.max_conns} connections)"
-    if wanted.cluster_cpus:
-        text += f" held to CPU {','.join(map(str, sorted(wanted.cluster_cpus)))}"
-    return text
 
 
 class Lines:
@@ -96,7 +85,7 @@ def why(point: Point) -> str:
     return f"{point.flag.value if point.flag else ''}: left out of a fit"
 
 
-def report(swept: Swept, address: str) -> list[str]:
+def report(swept: Swept) -> list[str]:
     """Return the medians of all points by parallelism, and what else was measured."""
     measurements = swept.measurements
     lines = ["", f"in flight  starts/s {'(least to most)':<16}   p50 ms   p99 ms  CPU ms a start  points"]
@@ -112,12 +101,6 @@ def report(swept: Swept, address: str) -> list[str]:
         left_out = ", ".join(f"{count} {flag.value}" for flag, count in flags.items())
         lines += textwrap.wrap(f"Left out, of medians too where others are there: {left_out}.", WIDTH)
     lines += [""] + [line for text in _words(measurements) for line in textwrap.wrap(text, WIDTH)]
-    if swept.left:
-        lines += [
-            f"{swept.left:,} workflows stay open on the target. To end them:",
-            "  temporal workflow terminate --yes --reason sweep \\",
-            f"    --address {address} --query \"WorkflowId STARTS_WITH '{swept.prefix}'\"",
-        ]
     return lines
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from capacity.cli.options import HOW
+from capacity.cli.printing import console, print_columns
 from capacity.errors import UsageError
 from capacity.rules.table import CPU_COUNTS, MULTIPLIERS, TuningTable, tuning_table
 
@@ -74,12 +75,11 @@ def _counts(option: str, text: str) -> list[int]:
 
 def _print_text(result: TuningTable) -> None:
     from rich import box  # heavy, and the other three forms do without
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
+    terminal = console()
+    if not terminal.is_terminal:
         _print_plain(result)
         return
     grid = Table(box=box.SIMPLE_HEAD)
@@ -90,17 +90,15 @@ def _print_text(result: TuningTable) -> None:
         # A blank in place of the mark keeps the digits of a column under one another.
         marks = (Text(f"{cell.parallelism}") + Text("*" if cell.capped else " ", style="yellow") for cell in row)
         grid.add_row(str(row[0].cpus), *marks)
-    console.print("Starts in flight at once, by CPUs and starts per CPU", style="bold")
-    console.print(grid)
+    terminal.print("Starts in flight at once, by CPUs and starts per CPU", style="bold")
+    terminal.print(grid)
     if result.legend:
-        console.print(result.legend, style="dim")
+        terminal.print(result.legend, style="dim")
 
 
 def _print_plain(result: TuningTable) -> None:
     lines = [["CPU Count", *(f"{multiplier}x" for multiplier in result.multipliers)]]
     lines += [[str(row[0].cpus), *map(str, row)] for row in result.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(word.rjust(width) for word, width in zip(line, widths, strict=True)))
+    print_columns(lines)
     if result.legend:
         print(result.legend)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capacity.cli.connection import Address
-from capacity.cli.options import FLAG, Format
+from capacity.cli.options import FLAG, Format, refuse
+from capacity.cli.printing import console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -72,6 +73,8 @@ def watch(
     from capacity.observe.sources import Places, find
     from capacity.observe.watcher import Watcher
 
+    if once:
+        refuse({"--seconds": seconds}, "does not go with --once", "it takes one sample")
     places = Places(server_metrics, postgres, prometheus)
     target = load_target(address).address
     sources = find(target, places)
@@ -96,7 +99,11 @@ def _show(watcher: Watcher, span: float, form: Format, once: bool) -> None:
 
     from rich.live import Live
 
-    live = Live(auto_refresh=False) if sys.stdout.isatty() and form is Format.TEXT and not once else None
+    live = (
+        Live(console=console(), auto_refresh=False)
+        if sys.stdout.isatty() and form is Format.TEXT and not once
+        else None
+    )
     shown: VitalsSample | None = None
     watcher.start()
     try:
@@ -124,9 +131,7 @@ def _print(sample: VitalsSample, form: Format, whole: bool) -> None:
     if form is Format.JSON:
         print(sample.model_dump_json(), flush=True)
     elif whole:
-        from rich.console import Console
-
-        Console(highlight=False).print(table(sample))
+        console().print(table(sample))
     else:
         print(f"{sample.at:.0f} s: {vitals_text.line(sample)}", flush=True)
 

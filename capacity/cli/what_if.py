@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from typing import Annotated
 
 import typer
 
-from capacity.cli.limits import DEFAULT
-from capacity.cli.limits import settings_of as settings_of
+from capacity.cli.limits import DEFAULT, settings_of
 from capacity.cli.options import (
     CalibrationOfCluster,
     Changes,
@@ -17,9 +15,10 @@ from capacity.cli.options import (
     Form,
     Format,
     in_flight,
-    parallelisms,
+    multipliers,
 )
-from capacity.cli.plan import described_and_measured, print_columns
+from capacity.cli.plan import described_and_measured
+from capacity.cli.printing import print_columns, wrapped
 from capacity.rules.plan import pool_plan
 
 
@@ -31,7 +30,7 @@ def what_if(
         typer.Option(
             metavar="P",
             help="Starts in flight: 128 or 4x.",
-            autocompletion=parallelisms,
+            autocompletion=multipliers,
             show_default="as 'capacity plan'",
         ),
     ] = None,
@@ -61,7 +60,7 @@ def what_if(
         return
     print(f"{described.name}, {flight:,} in flight")
     print_columns(_short(found.lines()), left=(0, 5))
-    print(textwrap.fill(found.summary(), 80))
+    print("\n".join(wrapped(found.summary())))
     print("Intervals hold the sweep's noise, not what larger clusters may show.")
 
 

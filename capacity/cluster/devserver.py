@@ -114,14 +114,16 @@ def start(
         ports.require_free(port, next_step="end it, or use another port (0 is any free one)")
     attempts = 3  # a free port can be taken by somebody else between being found and being used
     for attempt in range(attempts):
-        server = _spawn(binary, port, config, database, log, cpus)
+        server = None
         try:
+            server = _spawn(binary, port, config, database, log, cpus)
             if spawned is not None:
                 spawned(server)
             frontend.wait_until_serving("the dev server", server.address, server.log, server.pid, server.started_at)
             return replace(server, version=frontend.version(server.address))
         except BaseException as error:
-            processes.stop(server.pid, server.started_at, grace=1.0)
+            if server is not None:
+                processes.stop(server.pid, server.started_at, grace=1.0)
             collision = isinstance(error, ClusterError) and "address already in use" in str(error)
             if not collision or attempt == attempts - 1:
                 raise
@@ -147,14 +149,15 @@ def running(
     A log nobody asked for is deleted unless the block raised.
     """
     server = start(port, dynamic_config=dynamic_config, database=database, log=log, cpus=cpus)
+    keep = log is not None
     try:
         yield server
     except BaseException:
-        log = server.log
+        keep = True
         raise
     finally:
         stop(server)
-        if log is None:
+        if not keep:
             server.log.unlink(missing_ok=True)
 
 
@@ -177,13 +180,11 @@ def _spawn(
     log: Path | None,
     cpus: Collection[int] | None,
 ) -> DevServer:
-    chosen, http, metrics = ports.free(3)
-    chosen = port or chosen
+    # The port asked for is not bound yet: it could be handed out as one of the others.
+    free = [number for number in ports.free(4) if number != port]
+    chosen, http, metrics = port or free[0], free[1], free[2]
     path = (log or state.made(state.folder() / "logs") / f"temporal-{chosen}.log").absolute()
-    try:
-        path.write_bytes(b"")
-    except OSError as error:
-        raise UsageError(f"log {path}: {error.strerror}", next_step="name a writable file") from error
+    processes.begin_log(path)
     arguments = [binary, "server", "start-dev", "--headless", "--ip", ports.HOST, "--log-level", "error"]
     arguments += ["--port", str(chosen), "--http-port", str(http), "--metrics-port", str(metrics)]
     arguments += [part for key, value in config.items() for part in ("--dynamic-config-value", f"{key}={value}")]

@@ -109,7 +109,7 @@ def check_count(count: int) -> None:
     UsageError
         If the variable is not a whole number of 0 or more.
     """
-    text = os.environ.get(MAX_STARTS_VARIABLE, "").strip()
+    text = _cap()
     if not text:
         return
     if not re.fullmatch(r"[0-9]{1,18}", text):
@@ -124,6 +124,23 @@ def check_count(count: int) -> None:
             allowed=f"{int(text)} or fewer",
             next_step=f"launch fewer, or raise {MAX_STARTS_VARIABLE}",
         )
+
+
+def starts_left(made: int) -> int | None:
+    """Return how many starts ``CAPACITY_MAX_STARTS`` leaves after those made; None: no cap.
+
+    Raises
+    ------
+    GuardRefusalError
+        If it leaves none.
+    """
+    check_count(made + 1)
+    cap = _cap()
+    return int(cap) - made if cap else None
+
+
+def _cap() -> str:
+    return os.environ.get(MAX_STARTS_VARIABLE, "").strip()
 
 
 def _normal(address: str) -> tuple[str, int]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from capacity.cluster import devserver, frontend, ports, postgres, stack, state
+from capacity.cluster import devserver, frontend, ports, postgres, processes, stack, state
+from capacity.cluster.guard import split_address
 from capacity.cluster.settings import DEFAULT_PORT, Settings
 from capacity.cluster.state import ClusterState, Component
-from capacity.errors import UsageError
+from capacity.errors import ClusterError, UsageError
 
 
 def up(settings: Settings, say: Callable[[str], None]) -> ClusterState:
@@ -31,13 +32,14 @@ def up(settings: Settings, say: Callable[[str], None]) -> ClusterState:
     UsageError
         If a cluster with other settings is up.
     ClusterError
-        If it cannot be started; nothing is left running then.
+        If it cannot be started; nothing is left running then. If one is up that does not answer; it is left running.
     """
     wanted = settings.recorded()
     with state.exclusive():
         found = state.read()
         if found is not None and found.ready and found.alive:
             _require_same(found, wanted)
+            _require_healthy(found)
             say(f"already up at {found.address}")
             return found
         if found is not None:
@@ -54,7 +56,8 @@ def down(say: Callable[[str], None], *, keep_data: bool = False, expected: Clust
     say : callable
         Told, in sentences, what happens on the way.
     keep_data : bool
-        Leave a stack's data for the next ``up``. A SQLite file is the user's and is always left.
+        Leave a stack's data for the next ``up``. A SQLite file is the user's and is always left, and data that a stack
+        left earlier are no part of a SQLite cluster: they go by a ``down`` when no cluster is up.
     expected : ClusterState, optional
         End only this very cluster.
 
@@ -71,11 +74,16 @@ def down(say: Callable[[str], None], *, keep_data: bool = False, expected: Clust
             if not found.alive:
                 say(_stale(found))
             _end(found)
+        if found is not None and found.folder is None:
+            return True
         folder = Path(found.folder) if found is not None and found.folder else stack.data_folder()
+        if found is None and not stack.owned(folder):
+            return False
         if keep_data and (folder / stack.MARKER).exists():
             say(f"the data stay in {folder}")
-            return True
-        return stack.drop(folder) or found is not None
+        elif stack.drop(folder):
+            say(f"dropped the data in {folder}")
+        return True
 
 
 def component_health(cluster: ClusterState) -> dict[str, str]:
@@ -107,7 +115,7 @@ def _start_sqlite(settings: Settings, wanted: dict[str, object]) -> ClusterState
 
     def recorded(server: devserver.DevServer, *, ready: bool) -> ClusterState:
         served = {
-            "frontend": int(server.address.rpartition(":")[2]),
+            "frontend": split_address(server.address)[1],
             "http": server.http_port,
             "metrics": int(server.metrics_url.rpartition(":")[2].partition("/")[0]),
         }
@@ -116,13 +124,16 @@ def _start_sqlite(settings: Settings, wanted: dict[str, object]) -> ClusterState
         state.write(cluster)
         return cluster
 
+    def spawned(server: devserver.DevServer) -> None:
+        recorded(server, ready=False)
+
     try:
         server = devserver.start(
             port or None,
             dynamic_config=settings.dynamic_config,
             database=settings.database,
             log=log,
-            spawned=lambda server: (recorded(server, ready=False), None)[1],
+            spawned=spawned,
         )
     except BaseException:
         state.clear()
@@ -143,14 +154,30 @@ def _require_same(found: ClusterState, wanted: Mapping[str, object]) -> None:
         )
 
 
+def _require_healthy(found: ClusterState) -> None:
+    ill = [f"{name}: {said}" for name, said in component_health(found).items() if said != frontend.SERVING]
+    if ill:
+        raise ClusterError(
+            f"the cluster recorded at {found.address} runs but does not answer: {', '.join(ill)}",
+            next_step="wait, or run 'capacity cluster down' first",
+        )
+
+
 def _port_of(cluster: ClusterState) -> int:
-    return int(cluster.address.rpartition(":")[2])
+    return split_address(cluster.address)[1]
 
 
 def _stale(cluster: ClusterState) -> str:
-    ended = ", ".join(f"{each.name} (pid {each.pid})" for each in cluster.components if not each.alive)
+    gone = [each for each in cluster.components if not each.alive]
+    ended = ", ".join(f"{each.name} (pid {each.pid})" for each in gone)
     if cluster.ready:
-        return f"the cluster recorded at {cluster.address} is no longer whole: {ended} ended by itself; cleaning up"
+        logs = ", ".join(
+            f"{each.log} (kept as {processes.earlier(Path(each.log)).name} by the next start)" for each in gone
+        )
+        return (
+            f"the cluster recorded at {cluster.address} is no longer whole: {ended} ended by itself; cleaning up; "
+            f"what it said is in {logs}"
+        )
     return f"an earlier start at {cluster.address} did not finish; cleaning up"
 
 

@@ -171,13 +171,13 @@ def wait_until_ready(component: Component, dsn: str, log: Path) -> None:
 
 def health(dsn: str) -> str:
     """``SERVING``, or why no query was answered."""
-    import psycopg
-
     try:
         with connected(dsn) as connection:
             connection.execute("SELECT 1")
-    except psycopg.Error as error:
-        return f"no answer: {str(error).strip().splitlines()[-1]}"
+    except ClusterError as error:
+        if isinstance(error.__cause__, ImportError):
+            raise
+        return f"no answer: {error.what}"
     return SERVING
 
 
@@ -203,14 +203,18 @@ def connected(dsn: str) -> Iterator[psycopg.Connection]:
     Raises
     ------
     ClusterError
-        If psycopg is not installed.
+        If psycopg is not installed, or PostgreSQL refuses what is asked of it.
     """
     try:
         import psycopg
     except ImportError as error:
         raise ClusterError("psycopg is not installed", next_step="pip install 'capacity[postgres]'") from error
-    with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as connection:
-        yield connection
+    try:
+        with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as connection:
+            yield connection
+    except psycopg.Error as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ClusterError(f"PostgreSQL: {said[0]}") from error  # libpq's advice and the statement follow the reason
 
 
 def leftover(folder: Path) -> tuple[int, float] | None:

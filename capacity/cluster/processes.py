@@ -17,9 +17,9 @@ import psutil
 
 from capacity.errors import ClusterError, UsageError
 
-# A child meant to outlive its caller is neither waited for nor reported as forgotten; stop() reaps it.
 _LAST: Final = 100_000
 """Bytes of a log in which its last words are looked for."""
+# A child meant to outlive its caller is neither waited for nor reported as forgotten; stop() reaps it.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -85,29 +85,32 @@ def run(
     ClusterError
         If it is missing or fails; with its last words and the log.
     """
-    done = subprocess.run(
-        [*bound(), *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd="/",
-        user=user,
-        group=_group(user),
-        extra_groups=[] if user else None,
-        env=_surroundings(environment),
-        check=False,
-    )
-    with log.open("ab") as output:
-        output.write(done.stdout)
+    name = Path(arguments[0]).name
+    try:
+        done = subprocess.run(
+            [*with_parent_death_signal(), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            user=user,
+            group=_group(user),
+            extra_groups=[] if user else None,
+            env=_surroundings(environment),
+            check=False,
+        )
+        with log.open("ab") as output:
+            output.write(done.stdout)
+    except OSError as error:
+        raise ClusterError(f"cannot run {name}: {error.strerror} ({error.filename})") from error
     if done.returncode != 0:
-        name = Path(arguments[0]).name
         raise ClusterError(
             f"{name} failed with code {done.returncode}: {last_line(log)}", next_step=f"its log is {log}"
         )
     return done.stdout.decode("utf-8", "replace")
 
 
-def bound() -> list[str]:
+def with_parent_death_signal() -> list[str]:
     """Prefix that ends a short-lived tool with its caller, even a killed one; empty where there is none."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
@@ -158,6 +161,27 @@ def stop(pid: int, born: float, *, by: signal.Signals = signal.SIGTERM, grace: f
     child = _children.pop(pid, None)
     if child is not None:
         child.wait()
+
+
+def begin_log(log: Path) -> None:
+    """Begin an empty log; what an earlier process wrote, which may say why it ended, is kept beside it as NAME.1.
+
+    Raises
+    ------
+    UsageError
+        If the disk refuses.
+    """
+    try:
+        if log.is_file() and log.stat().st_size:
+            log.replace(earlier(log))
+        log.write_bytes(b"")
+    except OSError as error:
+        raise UsageError(f"log {log}: {error.strerror}", next_step="name a writable file") from error
+
+
+def earlier(log: Path) -> Path:
+    """Where `begin_log` keeps what an earlier process wrote."""
+    return log.with_name(f"{log.name}.1")
 
 
 def last_line(log: Path) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from capacity import files
 from capacity.errors import UsageError
 
 DEFAULT_PORT = 7233
@@ -49,6 +49,7 @@ class Settings:
             raise UsageError(f"store is {self.store!r}", allowed=" or ".join(STORES))
         if self.store == "postgres" and self.database is not None:
             raise UsageError(f"database is {self.database}", allowed="a file only with the store sqlite")
+        # For one machine; how many shards the server itself takes is in model/cluster.py.
         for name, value, most in (("shards", self.shards, 16384), ("max_conns", self.max_conns, 1000)):
             if not 1 <= value <= most:
                 raise UsageError(f"{name} is {value}", allowed=f"1 to {most}")
@@ -91,15 +92,9 @@ def _checked_key(key: str) -> str:
 
 def _as_json(text: str) -> str:
     try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except RecursionError as error:
-        raise UsageError(f"dynamic configuration value {text[:40]!r} is nested too deeply") from error
-    except ValueError:
+        files.json_value(text)
+    except files.NotJsonError:
         return json.dumps(text)
-    if isinstance(value, float) and math.isinf(value):
-        raise UsageError(f"dynamic configuration value {text[:40]!r} is larger than any number")
+    except files.UnreadableError as error:
+        raise UsageError(f"dynamic configuration value {files.shown(text)} {error}") from error
     return text
-
-
-def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")

@@ -1,7 +1,7 @@
 """The real stack: PostgreSQL and a Temporal server on it, from nothing to taking starts and back to nothing.
 
 Invariants: a data folder without its marker is half-made and is dropped; one with it keeps its shards for life;
-whatever ends a start early, no process and no half-made folder stays.
+whatever ends a start early, no process and no half-made folder stays; a folder that was not made here is left alone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -22,8 +23,11 @@ from capacity.cluster.settings import DEFAULT_PORT, Settings
 from capacity.cluster.state import ClusterState
 from capacity.errors import ClusterError, UsageError
 
+OWNED = ".capacity"
+"""In every data folder made here, from its first moment to its last: nothing else is ever deleted."""
 MARKER = "complete.json"
-ROOTS_FOLDER = Path("/var/lib/capacity")
+"""Beside it once the data are whole: what they were made with."""
+FOLDER_FOR_ROOT = Path("/var/lib/capacity")
 
 
 def data_folder() -> Path:
@@ -32,7 +36,12 @@ def data_folder() -> Path:
     if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in own.parents if parent.exists()):
         return own
     name = hashlib.sha256(str(own).encode()).hexdigest()[:12]
-    return ROOTS_FOLDER / name
+    return FOLDER_FOR_ROOT / name
+
+
+def owned(folder: Path) -> bool:
+    """Whether a data folder was made here; one of an older version has no `OWNED`, but a password beside its marker."""
+    return (folder / OWNED).exists() or ((folder / MARKER).exists() and (folder / "pgpass").exists())
 
 
 def start(
@@ -71,7 +80,7 @@ def start(
     logs = state.made(state.folder() / "logs")
     database_log, server_log, setup_log = (logs / f"{name}.log" for name in ("postgresql", "temporal-server", "setup"))
     for log in (database_log, server_log, setup_log):
-        log.write_bytes(b"")
+        processes.begin_log(log)
     found_port, database_port = ports.free(2)
     port = port or found_port
     address = f"{ports.HOST}:{port}"
@@ -83,7 +92,7 @@ def start(
         if fresh:
             postgres.prepare(database, folder, setup_log)
         else:
-            _require_same_data(folder, settings, database)
+            _require_same_data(folder, settings, database, programs.version)
         temporal_server.write_dynamic_config(programs, folder, settings.dynamic_config, setup_log)
         options = {"max_connections": str(_connections(settings)), **settings.pg_options}
         component = postgres.launch(database, folder, database_log, database_port, options)
@@ -121,16 +130,27 @@ def stop(cluster: ClusterState) -> None:
 
 
 def drop(folder: Path) -> bool:
-    """Delete a data folder, ending first a PostgreSQL on it that nobody recorded; True if there was one."""
-    orphan = postgres.leftover(folder)
-    if orphan is not None:
-        processes.stop(*orphan, by=signal.SIGINT)
-    if not folder.exists():
-        return False
+    """Delete a data folder, ending first a PostgreSQL on it that nobody recorded; True if there was one.
+
+    Raises
+    ------
+    ClusterError
+        If the folder holds what was not made here, or the disk refuses.
+    """
     try:
+        if not folder.exists() or (not owned(folder) and not any(folder.iterdir())):
+            return False
+        _require_owned(folder)
+        orphan = postgres.leftover(folder)
+        if orphan is not None:
+            processes.stop(*orphan, by=signal.SIGINT)
+        (folder / OWNED).touch()
+        for each in folder.iterdir():
+            if each.name != OWNED:  # goes last, so that what an interrupted drop leaves can be dropped again
+                shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
         shutil.rmtree(folder)
-        if folder.parent == ROOTS_FOLDER and not any(ROOTS_FOLDER.iterdir()):
-            ROOTS_FOLDER.rmdir()
+        if folder.parent == FOLDER_FOR_ROOT and not any(FOLDER_FOR_ROOT.iterdir()):
+            FOLDER_FOR_ROOT.rmdir()
     except OSError as error:
         raise ClusterError(
             f"cannot delete {error.filename}: {error.strerror}", next_step="delete it as the user who made it"
@@ -154,12 +174,23 @@ def _make_reachable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Root's PostgreSQL runs as another user, who must be able to walk through, not to read.
+        if any(folder.iterdir()):
+            _require_owned(folder)
+        (folder / OWNED).touch()
         folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
     except OSError as error:
         raise ClusterError(f"cannot make {folder}: {error.strerror}", next_step="set CAPACITY_STATE_DIR") from error
 
 
-def _require_same_data(folder: Path, settings: Settings, database: postgres.Binaries) -> None:
+def _require_owned(folder: Path) -> None:
+    if not owned(folder):
+        raise ClusterError(
+            f"{folder} is no data folder of capacity and is left alone",
+            next_step="move it, or set CAPACITY_STATE_DIR to another folder",
+        )
+
+
+def _require_same_data(folder: Path, settings: Settings, database: postgres.Binaries, temporal: str) -> None:
     try:
         made = files.fields(files.json_file(folder / MARKER), {"shards": int, "postgresql": str}, {"temporal": str})
         shards, major = made["shards"], made["postgresql"]
@@ -167,7 +198,13 @@ def _require_same_data(folder: Path, settings: Settings, database: postgres.Bina
         raise ClusterError(
             f"the data kept in {folder} are damaged", next_step="drop them with 'capacity cluster down'"
         ) from error
-    for what, kept, wanted in (("shards", shards, settings.shards), ("PostgreSQL", major, database.major)):
+    # A schema is of one minor version: another server would end over it, or change it under the older one.
+    schema, served = (re.match(r"\d+\.\d+", text) for text in (made.get("temporal", ""), temporal))
+    for what, kept, wanted in (
+        ("shards", shards, settings.shards),
+        ("PostgreSQL", major, database.major),
+        ("Temporal's schema", schema and schema[0], served[0] if schema and served else schema and schema[0]),
+    ):
         if kept != wanted:
             raise UsageError(
                 f"the data kept in {folder} have {what} {kept}, asked for {wanted}",

@@ -19,7 +19,8 @@ from typing import Final
 
 from capacity import files
 from capacity.cluster import processes
-from capacity.errors import ClusterError
+from capacity.cluster.guard import split_address
+from capacity.errors import ClusterError, UsageError
 
 SCHEMA = 1
 
@@ -161,6 +162,10 @@ def read() -> ClusterState | None:
         found["components"] = tuple(_component(each) for each in found["components"])
         if found["ready"] and not found["components"]:
             raise files.UnreadableError("is damaged: it is ready without a component")
+        try:
+            split_address(found["address"])
+        except UsageError as error:
+            raise files.UnreadableError(f"is damaged: {error.what}") from error
         return ClusterState(**found)
     except FileNotFoundError:
         return None
@@ -188,10 +193,13 @@ def write(cluster: ClusterState) -> None:
     path = made(folder()) / "cluster.json"
     partial = path.with_suffix(f".{os.getpid()}")
     try:
+        partial.unlink(missing_ok=True)
+        partial.touch(mode=0o600)
         partial.write_text(json.dumps(dataclasses.asdict(cluster), indent=1), encoding="utf-8")
-        partial.chmod(0o600)
         partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise ClusterError(f"cannot write {path}: {error.strerror}", next_step="set CAPACITY_STATE_DIR") from error
 
 
@@ -216,10 +224,16 @@ def exclusive() -> Iterator[None]:
     Raises
     ------
     ClusterError
-        If another one is under way.
+        If another one is under way, or the disk refuses.
     """
     path = made(folder()) / "lock"
-    with path.open("w") as lock:
+    try:
+        lock = path.open("w")
+    except OSError as error:
+        raise ClusterError(
+            f"cannot write {path}: {error.strerror}", next_step="set CAPACITY_STATE_DIR to a writable folder"
+        ) from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

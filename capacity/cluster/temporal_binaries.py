@@ -115,7 +115,7 @@ def _build(go: list[str], folder: Path, say: Callable[[str], None]) -> None:
     began = time.monotonic()
     with log.open("wb") as output:
         build = subprocess.Popen(
-            [*processes.bound(), *go, "install", "-v", *MODULES],
+            [*processes.with_parent_death_signal(), *go, "install", "-v", *MODULES],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

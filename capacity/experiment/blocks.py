@@ -8,7 +8,6 @@ seed gives the same orders.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import secrets
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from capacity.cluster.guard import MAX_STARTS_VARIABLE, check_count
+from capacity.cluster.guard import starts_left
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, ClusterError, UsageError
 from capacity.experiment import launched, points
@@ -235,14 +234,14 @@ class Comparing:
         before = self._here
         point = self._measure(setting, target, cluster, self._wanted.seconds)
         if point is None and not self._stop():
-            self._most()  # says so if the cap on starts is what ended it
+            starts_left(self._started)  # says so if the cap on starts is what ended it
             raise ClusterError(f"the run with {setting.name} ended before it was measured")
         return point.model_copy(update={"open_workflows": before}) if point is not None else None
 
     def _measure(self, setting: Setting, target: Target, cluster: LocalCluster, seconds: float) -> Point | None:
         self._runs += 1
         options: dict[str, Any] = {"prefix": f"{self._prefix}-{self._runs}", "cpu": ClusterCpu(cluster)}
-        options |= {"allowed": self._wanted.allowed, "most": self._most(), "stop": self._stop}
+        options |= {"allowed": self._wanted.allowed, "most": starts_left(self._started), "stop": self._stop}
         if self._whole:
             taken = asyncio.run(launched.measure(target, setting, seconds, **options))
         else:
@@ -261,12 +260,6 @@ class Comparing:
         block = Block(index=index, baseline_first=baseline_first, baseline=first, candidate=second)
         self._blocks.append(block)
         self._on_block(block)
-
-    def _most(self) -> int | None:
-        """Return how many starts ``CAPACITY_MAX_STARTS`` leaves; None: no cap."""
-        check_count(self._started + 1)
-        cap = os.environ.get(MAX_STARTS_VARIABLE, "").strip()
-        return int(cap) - self._started if cap else None
 
 
 def estimate(blocks: int, seconds: float, store: str | None, own_each: bool) -> float:

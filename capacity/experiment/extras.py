@@ -11,18 +11,17 @@ from capacity.experiment import store
 from capacity.experiment.local import LocalCluster
 from capacity.experiment.points import FEWEST, Taken
 from capacity.model.measurement import Storage, StoreTimes
-from capacity.observe.vitals import NotMeasuredError
 
 STORAGE_STARTS: Final = 2000
 STORAGE_PARALLELISM: Final = 8
 
-Run = Callable[[int, str, int | None], Taken]
+Load = Callable[[int, str, int | None], Taken]
 """(parallelism, name, starts at most) to what became of them; returns once the cluster is idle again."""
 
 
 def measure_extras(
     cluster: LocalCluster,
-    run: Run,
+    run: Load,
     memory: Callable[[], object],
     say: Callable[[str], None],
     stop: Callable[[], bool],
@@ -50,7 +49,7 @@ def measure_extras(
     for name, part in parts.items():
         try:
             value = None if stop() else part()
-        except (CapacityError, NotMeasuredError) as error:
+        except CapacityError as error:
             say(f"{name} not measured: {error}")
             continue
         if not stop():
@@ -58,7 +57,7 @@ def measure_extras(
     return found
 
 
-def _times(cluster: LocalCluster, run: Run) -> StoreTimes | None:
+def _times(cluster: LocalCluster, run: Load) -> StoreTimes | None:
     if cluster.metrics_url is None:
         return None
     time.sleep(store.RENEWED)
@@ -72,7 +71,7 @@ def _times(cluster: LocalCluster, run: Run) -> StoreTimes | None:
     return times.model_copy(update={"mean": taken.point.mean})
 
 
-def _storage(cluster: LocalCluster, run: Run) -> Storage | None:
+def _storage(cluster: LocalCluster, run: Load) -> Storage | None:
     if cluster.postgres is None:
         return None
     before = store.read_state(cluster.postgres)

@@ -22,7 +22,7 @@ from capacity.experiment.setting import Setting
 from capacity.launcher.batch import HeightRange, StartOptions
 from capacity.launcher.progress import Progress
 from capacity.model.measurement import Flag, Point
-from capacity.observe.history import runs_folder
+from capacity.observe.history import forget
 from capacity.observe.run import Run, RunSample
 from capacity.observe.session import Journaling, launch
 
@@ -103,7 +103,7 @@ async def measure(
             on_progress=tick,
             stop=drain,
         )
-    (runs_folder() / f"{run.run_id}.json").unlink(missing_ok=True)
+    forget(run)
     if run.error:
         raise CapacityError(f"a launch ended early: {run.error}")
     if "end" not in marks:

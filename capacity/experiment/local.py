@@ -196,8 +196,8 @@ class Quiet:
         self._sleep = sleep
         self._idle = math.inf
 
-    def wait(self, stop: Callable[[], bool] = lambda: False) -> bool:
-        """Return once a window is at idle level: True; False after `SETTLE_MOST` seconds or when told to stop.
+    def wait(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Return once a window is at idle level, after `SETTLE_MOST` seconds or when told to stop.
 
         Idle is below `IDLE` CPUs, or, on a cluster that others use too, a quarter above what it used before the first
         point. Where no process is known here one window is waited.
@@ -206,17 +206,16 @@ class Quiet:
         self._read()
         for _ in range(round((3.0 if first else SETTLE_MOST) / WINDOW)):
             if stop():
-                return False
+                return
             self._sleep(WINDOW)
             known = [use for use in self._read() if use is not None]
             if not known:
-                return True
+                return
             use = sum(known)
             level = IDLE if first else max(IDLE, 1.25 * self._idle)
             self._idle = min(self._idle, use)
             if use <= level:
-                return True
-        return first
+                return
 
 
 def affinity(pid: int) -> set[int]:

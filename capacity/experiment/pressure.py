@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from capacity.cluster.guard import starts_left
 from capacity.cluster.target import Target
 from capacity.cluster.temporal_server import VISIBILITY
 from capacity.errors import ClusterError
@@ -142,7 +143,9 @@ def press(
     Raises
     ------
     ClusterError
-        If the database is not known, or too few starts were made.
+        If the database is not known or refuses, or too few starts were made.
+    GuardRefusalError
+        If ``CAPACITY_MAX_STARTS`` leaves no start, or fewer than the load made.
     KeyboardInterrupt
         If it was stopped.
     """
@@ -152,6 +155,7 @@ def press(
             f"the database of the cluster at {cluster.address} is not known here",
             next_step="levers reads a PostgreSQL stack that 'capacity cluster up --store postgres' started",
         )
+    most = starts_left(0) if parallelism is not None else None
     prefix = f"levers-{secrets.token_hex(4)}"
     if parallelism is not None:
         Quiet(ClusterCpu(cluster).read).wait(stop)
@@ -169,14 +173,26 @@ def press(
                 time.sleep(0.1)
         else:
             taken = asyncio.run(
-                points.measure(target, parallelism, seconds, prefix=prefix, cpu=cpu, allowed=tuple(allowed), stop=stop)
+                points.measure(
+                    target,
+                    parallelism,
+                    seconds,
+                    prefix=prefix,
+                    cpu=cpu,
+                    allowed=tuple(allowed),
+                    most=most,
+                    stop=stop,
+                )
             )
         lasted = time.monotonic() - began
         used = cpu.read() if taken is None else (None, None)
     finally:
         watcher.stop()
-    if stop() or (taken is not None and taken.point is None):
+    if stop():
         raise KeyboardInterrupt
+    if taken is not None and taken.point is None:
+        starts_left(taken.started)  # says so if the cap on starts is what ended it
+        raise ClusterError(f"the load with {parallelism} in flight ended before it was measured")
     if taken is not None:
         store.wait_for_rows(dsn, before.rows + taken.started)
     after, grown = store.read_state(dsn), _sizes(dsn)
@@ -215,7 +231,7 @@ def drop_unused(cluster: LocalCluster) -> None:
     """Drop the unused visibility indexes of a cluster of our own."""
     if cluster.postgres is None:
         raise ClusterError("there is no PostgreSQL whose indexes could be dropped")
-    with store._connected(cluster.postgres, VISIBILITY) as connection:
+    with store.connected(cluster.postgres, VISIBILITY) as connection:
         for index in _indexes((), _sizes(cluster.postgres), 1):
             if index.unused:
                 connection.execute(index.drop)
@@ -225,7 +241,7 @@ _Sizes = tuple[tuple[str, str, int, int, bool], ...]
 
 
 def _sizes(dsn: str) -> _Sizes:
-    with store._connected(dsn, VISIBILITY) as connection:
+    with store.connected(dsn, VISIBILITY) as connection:
         return tuple((row[0], row[1], int(row[2]), int(row[3]), bool(row[4])) for row in connection.execute(_INDEXES))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import secrets
 import tempfile
 import time
@@ -29,6 +28,7 @@ from capacity.experiment.points import TASK_QUEUE
 from capacity.experiment.subject import subject
 from capacity.experiment.wanted import Wanted
 from capacity.launcher.batch import HeightRange, StartOptions
+from capacity.observe.history import forget
 from capacity.observe.process import rss_bytes
 from capacity.observe.run import Run
 from capacity.observe.session import Journaling, launch
@@ -228,7 +228,7 @@ class Soaking:
         self._starts += run.scheduled
         self._failed += run.failed
         (folder / f"{chain}.journal").unlink(missing_ok=True)
-        _forget(run)
+        forget(run)
         if run.error:
             raise CapacityError(f"a batch ended early: {run.error}")
 
@@ -257,13 +257,3 @@ class Soaking:
     @property
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
-
-
-def _forget(run: Run) -> None:
-    """Delete the record of a soak's batch: there are hundreds and nobody looks for them."""
-    from capacity.observe.history import runs_folder
-
-    path = runs_folder() / f"{run.run_id}.json"
-    path.unlink(missing_ok=True)
-    if not os.listdir(path.parent):
-        path.parent.rmdir()

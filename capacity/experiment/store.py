@@ -81,10 +81,10 @@ def counters_of(text: str) -> Counters:
     return found
 
 
-def gauges_of(text: str) -> float | None:
+def rps_limit_of(text: str) -> float | None:
     """Return the lowest request limit a page reports [1/s]; None where there is none.
 
-    >>> gauges_of('host_rps_limit{service_name="frontend"} 2400'), gauges_of("")
+    >>> rps_limit_of('host_rps_limit{service_name="frontend"} 2400'), rps_limit_of("")
     (2400.0, None)
     """
     names = ("host_rps_limit{", "namespace_host_rps_limit{")
@@ -148,7 +148,7 @@ class StoreState:
 
 def read_state(dsn: str) -> StoreState:
     """Read the counters after a checkpoint, which writes what is only in memory so far."""
-    with _connected(dsn, "postgres") as admin, _connected(dsn, VISIBILITY) as visibility:
+    with connected(dsn, "postgres") as admin, connected(dsn, VISIBILITY) as visibility:
         rows = _one(visibility, "SELECT count(*) FROM executions_visibility")
         indexes = _one(visibility, "SELECT count(*) FROM pg_indexes WHERE tablename = 'executions_visibility'")
         statements = _statements(admin)
@@ -161,7 +161,7 @@ def read_state(dsn: str) -> StoreState:
 def wait_for_rows(dsn: str, rows: int, within: float = 15.0) -> None:
     """Return once visibility, which is written after the answers, holds so many rows, or after `within` seconds."""
     deadline = time.monotonic() + within
-    with _connected(dsn, VISIBILITY) as connection:
+    with connected(dsn, VISIBILITY) as connection:
         while _one(connection, "SELECT count(*) FROM executions_visibility") < rows and time.monotonic() < deadline:
             time.sleep(0.25)
 
@@ -204,7 +204,8 @@ def _statements(admin: psycopg.Connection) -> dict[tuple[int, int], tuple[str, i
     return {(dbid, queryid): (query, int(calls), float(seconds)) for dbid, queryid, query, calls, seconds in rows}
 
 
-def _connected(dsn: str, database: str) -> Any:
+def connected(dsn: str, database: str) -> Any:
+    """Return a connection to one database of a cluster's PostgreSQL, as a context manager: `postgres.connected`."""
     from psycopg.conninfo import make_conninfo
 
     return postgres.connected(make_conninfo(dsn, dbname=database))

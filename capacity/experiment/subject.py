@@ -21,7 +21,7 @@ from pathlib import Path
 from capacity.cluster import devserver, stack, state
 from capacity.cluster.guard import split_address
 from capacity.cluster.target import Target
-from capacity.errors import UsageError
+from capacity.errors import ClusterError, UsageError
 from capacity.experiment import local
 from capacity.experiment.local import LocalCluster
 from capacity.experiment.wanted import Wanted
@@ -96,7 +96,9 @@ def _network_delay(address: str, attempts: int = 5) -> float:
         began = time.perf_counter()
         with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=2.0):
             shortest = min(shortest, time.perf_counter() - began)
-    return 0.0 if shortest == float("inf") else shortest
+    if shortest == float("inf"):
+        raise ClusterError(f"the round trip to {address} cannot be measured: no TCP connection to it is made")
+    return shortest
 
 
 @contextlib.contextmanager

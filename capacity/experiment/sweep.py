@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capacity.cluster.guard import MAX_STARTS_VARIABLE, check_count
+from capacity.cluster.guard import starts_left
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, ClusterError, UsageError
 from capacity.experiment import points, store
@@ -134,7 +134,7 @@ class Sweep:
             quiet.wait(self._stop)
             if self._stop():
                 return
-            most = self._most()
+            most = starts_left(self._started)
             taken = asyncio.run(
                 points.measure(
                     target,
@@ -157,13 +157,13 @@ class Sweep:
                 self._points.append(point)
                 self._on_point(point)
             elif not self._stop():
-                self._most()  # says so if the cap on starts is what ended it
+                starts_left(self._started)  # says so if the cap on starts is what ended it
                 raise ClusterError(f"the launch with {planned.parallelism} in flight ended before it was measured")
 
     def _measure_extras(self, target: Target, cluster: LocalCluster, quiet: Quiet) -> None:
         def run(parallelism: int, name: str, most: int | None) -> points.Taken:
             quiet.wait(self._stop)
-            caps = [cap for cap in (most, self._most()) if cap is not None]
+            caps = [cap for cap in (most, starts_left(self._started)) if cap is not None]
             taken = asyncio.run(
                 points.measure(
                     target,
@@ -180,7 +180,7 @@ class Sweep:
             return taken
 
         def memory() -> object:
-            self._most()
+            starts_left(self._started)
             found, started = launcher_memory(target, cluster, f"{self._prefix}-memory", self._stop)
             self._count(started)
             return found
@@ -195,18 +195,6 @@ class Sweep:
         self._here += started
         self._started += started
         return before
-
-    def _most(self) -> int | None:
-        """Return how many starts ``CAPACITY_MAX_STARTS`` leaves; None: no cap.
-
-        Raises
-        ------
-        GuardRefusalError
-            If none.
-        """
-        check_count(self._started + 1)
-        cap = os.environ.get(MAX_STARTS_VARIABLE, "").strip()
-        return int(cap) - self._started if cap else None
 
 
 def save(measurements: Measurements, path: Path) -> None:
@@ -234,6 +222,6 @@ def _rps_limit(cluster: LocalCluster) -> float | None:
     if cluster.metrics_url is None:
         return None
     try:
-        return store.gauges_of(store.page(cluster.metrics_url))
+        return store.rps_limit_of(store.page(cluster.metrics_url))
     except NotMeasuredError:
         return None

@@ -96,7 +96,8 @@ class Wanted:
         if self.fresh not in FRESH:
             raise UsageError(f"fresh is {self.fresh!r}", allowed=" or ".join(FRESH))
         if (self.store is None) == (self.target is None):
-            raise UsageError("a store and a target exclude each other", next_step="pass --store or --address")
+            given = "neither a store nor a target is" if self.store is None else "a store and a target are both"
+            raise UsageError(f"{given} given", allowed="one of them", next_step="pass --store or --address")
         own = {"shards": self.shards, "max-conns": self.max_conns}
         for name, value in own.items():
             if value is not None and self.store != "postgres":
@@ -114,6 +115,19 @@ class Wanted:
             check_target(self.target, self.allowed)
         if self.store is not None:
             self.settings()
+
+    @property
+    def where(self) -> str:
+        """What is measured, in words."""
+        if self.target is not None:
+            return f"at {self.target.address}"
+        place = "on an embedded server"
+        if self.store != "sqlite":
+            settings = self.settings()
+            place = f"on PostgreSQL ({settings.shards} shards, {settings.max_conns} connections)"
+        if self.cluster_cpus:
+            place += f" held to CPU {','.join(map(str, sorted(self.cluster_cpus)))}"
+        return place
 
     def settings(self) -> Settings:
         """Return what a PostgreSQL stack of its own is asked to be."""

@@ -7,31 +7,5 @@ plotly's checked objects takes ninety. A widget that follows a slider takes what
 from __future__ import annotations
 
 from capacity.figures.prediction import Across, Curves, PredictionView, prediction_figure, prediction_spec
-from capacity.figures.style import (
-    BLUE,
-    DARK_PURPLE,
-    DARK_VERMILION,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILION,
-)
 
-__all__ = [
-    "BLUE",
-    "DARK_PURPLE",
-    "DARK_VERMILION",
-    "GREEN",
-    "GREY",
-    "ORANGE",
-    "PURPLE",
-    "SKY",
-    "VERMILION",
-    "Across",
-    "Curves",
-    "PredictionView",
-    "prediction_figure",
-    "prediction_spec",
-]
+__all__ = ["Across", "Curves", "PredictionView", "prediction_figure", "prediction_spec"]

@@ -1,12 +1,12 @@
 """A launcher process of a batch: started fresh, told its ranges on standard input, it reports on standard output.
 
 It notes outcomes in the batch's own journal, whose descriptor it inherits; so whatever becomes of it, what it noted
-stays, and what it did not is to do. It ends with its standard input, at once: nobody is there to report to.
+stays, and what it did not is to do. When its standard input is closed, its parent is gone: it ends at once.
 
 Lines in, each a JSON object: first the batch and the target, then ``{"range": [first, stop]}``, ``{"share": [limit,
-schedule]}``, ``{"drain": true}``. Lines out: ``{"ready": true}``, then ten times a second ``{"report": ..., "waiting":
-ranges not begun}``, ``{"idle": ranges it was given so far}`` when it has done them, and ``{"error": ..., "code": ...}``
-when no item can succeed.
+schedule, pace]}``, ``{"drain": true}``. Lines out: ``{"ready": true}``, then ten times a second ``{"report": ...,
+"waiting": ranges not begun}``, ``{"idle": ranges it was given so far}`` when it has done them, and ``{"error": ...,
+"why": ...}`` when no item can succeed.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Child:
             )
             result = await scheduler.run(self._drain)
             if result.error is not None:
-                say({"error": str(result.error), "code": result.error.exit_code, "why": result.stopped})
+                say({"error": str(result.error), "why": result.stopped})
                 return
             if not self._drain.is_set() and not self._ranges:
                 say({"idle": self._told})
@@ -186,7 +186,7 @@ def main() -> None:
     try:
         asyncio.run(_serve())
     except CapacityError as error:
-        say({"error": str(error), "code": error.exit_code, "why": "a launcher process could not begin"})
+        say({"error": str(error), "why": "a launcher process could not begin"})
     except (BrokenPipeError, KeyboardInterrupt):
         os._exit(1)
 

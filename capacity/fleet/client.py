@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,9 +20,9 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
 from capacity.cluster.target import Target
-from capacity.errors import CapacityError, ClusterError, RunFailedError
-from capacity.fleet import Fleet
-from capacity.fleet.conductor import RUNNING, describe
+from capacity.errors import ClusterError, RunFailedError
+from capacity.fleet import TASK_QUEUE, Fleet
+from capacity.fleet.conductor import RUNNING, described, forgotten
 from capacity.fleet.looking import Seen, connected, look, pollers
 from capacity.fleet.merged import Merged
 from capacity.fleet.notes import pack, unpack
@@ -32,7 +33,7 @@ from capacity.launcher.batch import Batch
 from capacity.launcher.controller import Setting
 from capacity.launcher.journal import Journal
 from capacity.launcher.latency import Latencies
-from capacity.launcher.progress import ProcessUse, Progress, Result
+from capacity.launcher.progress import AWAY, STOPPED, STOPPED_AT_ONCE, ProcessUse, Progress, Result
 from capacity.launcher.retries import RetryPolicy
 from capacity.model.fleet_simulation import range_size
 
@@ -128,7 +129,7 @@ class FleetBatch:
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)
         if done is None:
-            self._stopping = "stopped at once by the user"
+            self._stopping = STOPPED_AT_ONCE
         else:
             self._fetch(done)
         return self._result(done)
@@ -142,14 +143,14 @@ class FleetBatch:
                 reason = f"its workflow {handle.id} was ended from outside: {error.cause or error}"
                 return BatchDone({}, [], error=reason)
             except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
+                if forgotten(error):
                     return BatchDone({}, [], error=f"the server knows its workflow {handle.id} no more")
                 await asyncio.sleep(LOOK)
 
     async def _stop(self, handle: WorkflowHandle[LaunchBatch, BatchDone]) -> None:
         with contextlib.suppress(RPCError):  # the next look tries again
             await handle.signal(LaunchBatch.stop)
-            self._stopping = "stopped by the user"
+            self._stopping = STOPPED
 
     async def _ordered(self, client: Client) -> WorkflowHandle[LaunchBatch, BatchDone]:
         """Order the batch, and try again for a while where the server refuses in passing."""
@@ -183,24 +184,24 @@ class FleetBatch:
 
     async def _fetch_ended(self, client: Client, workflow_id: str) -> None:
         """Note what an earlier order of this journal did, if it ended while nobody looked on."""
-        found = await describe(client, workflow_id)
-        if found is None or found.workflow_execution_info.status == RUNNING:
+        try:
+            found = await described(client, workflow_id)
+        except RPCError as error:
+            if forgotten(error):
+                return
+            raise
+        if found.workflow_execution_info.status == RUNNING:
             return
         handle = client.get_workflow_handle_for(LaunchBatch.run, workflow_id)
-        try:
+        with contextlib.suppress(WorkflowFailureError):  # terminated or failed: its items are to do
             note(self._journal, await handle.result())
-        except CapacityError:
-            raise
-        except Exception:
-            pass  # terminated or failed: its items are to do
         self._before = self._journal.tally()
         self._merged = Merged(self._batch.count, self._before)
 
     async def _look(self, client: Client, handle: WorkflowHandle[Any, Any]) -> None:
         self._now = time.monotonic()
         if not (self._seen and self._seen.launchers) and not await self._anyone(client):
-            start = f"capacity fleet worker --address {self._target.address}"
-            self._state = f"no launcher asks for work; start one: {start}"
+            self._state = f"no launcher asks for work; start one: {worker_command(self._target, self._fleet)}"
         elif (seen := await look(client, handle)) is not None:
             self._take(seen)
         else:
@@ -217,7 +218,7 @@ class FleetBatch:
     def _take(self, seen: Seen) -> None:
         self._seen = seen
         away = any(beat.away for _, beat in seen.launchers)
-        self._state = "draining" if self._stopping else "waiting for the server" if away else seen.standing.state
+        self._state = "draining" if self._stopping else AWAY if away else seen.standing.state
         self.launchers_seen |= {beat.who for _, beat in seen.launchers}
         if self._began is None and seen.total.attempts:
             self._began = self._now - max([LOOK, *(beat.at for _, beat in seen.launchers)])
@@ -242,10 +243,26 @@ class FleetBatch:
         error = RunFailedError(done.error) if done is not None and done.error else None
         if error is not None:
             self._stopping = "no item can succeed"
+        # Known to a second or two: begin and end are seen at looks.
         seconds = self._now - self._began if self._began is not None else 0.0
         if self._began is not None:
             self._merged.seconds.close(self._now, 0, self._setting().limit)
         return self._merged.result(seconds, self._setting(), None, 0.0, self._stopping, error)
+
+
+def worker_command(target: Target, fleet: Fleet) -> str:
+    """Return the command that starts a launcher for a fleet's batches; keys and certificates are left to the profile.
+
+    >>> worker_command(Target("127.0.0.1:7233"), Fleet("night"))
+    'capacity fleet worker --address 127.0.0.1:7233 --fleet-queue night'
+    """
+    options = (
+        ("--namespace", target.namespace, "default"),
+        ("--fleet-queue", fleet.task_queue, TASK_QUEUE),
+        ("--fleet-namespace", fleet.namespace, None),
+    )
+    words = [f"{name} {shlex.quote(str(value))}" for name, value, usual in options if value != usual]
+    return " ".join(["capacity fleet worker --address", target.address, *words])
 
 
 def order_of(batch: Batch, journal: Journal, control: dict[str, Any], policy: RetryPolicy) -> BatchOrder:

@@ -17,7 +17,7 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse
 from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from capacity import files
 from capacity.fleet.sharing import Share, shares, together
@@ -149,10 +149,15 @@ def controller_of(control: dict[str, Any]) -> Controller:
 
 
 async def conduct(client: Client, workflow_id: str, control: dict[str, Any]) -> None:
-    """Share out the controller of a batch until its workflow has ended."""
+    """Share out the controller of a batch until its workflow has ended, or was deleted."""
     conductor = Conductor(controller_of(control), time.monotonic())
     while True:
-        found = await describe(client, workflow_id)
+        found = None
+        try:
+            found = await described(client, workflow_id)
+        except RPCError as error:
+            if forgotten(error):
+                return
         if found is not None:
             if found.workflow_execution_info.status != RUNNING:
                 return
@@ -163,13 +168,32 @@ async def conduct(client: Client, workflow_id: str, control: dict[str, Any]) -> 
         await asyncio.sleep(INTERVAL)
 
 
-async def describe(client: Client, workflow_id: str) -> DescribeWorkflowExecutionResponse | None:
-    """Return a workflow with its pending activities; None when the server does not answer now."""
+async def described(client: Client, workflow_id: str) -> DescribeWorkflowExecutionResponse:
+    """Return a workflow with its pending activities.
+
+    Raises
+    ------
+    RPCError
+        If the server does not answer now, or does not know it: see `forgotten`.
+    """
     request = DescribeWorkflowExecutionRequest(
         namespace=client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
     )
+    return await client.workflow_service.describe_workflow_execution(request)
+
+
+def forgotten(error: RPCError) -> bool:
+    """Tell whether a server knows a workflow no more.
+
+    One that its store refuses says NOT_FOUND too, but of the namespace: that passes.
+    """
+    return error.status is RPCStatusCode.NOT_FOUND and "namespace" not in error.message.lower()
+
+
+async def describe(client: Client, workflow_id: str) -> DescribeWorkflowExecutionResponse | None:
+    """Return a workflow with its pending activities; None when the server does not tell it now."""
     try:
-        return await client.workflow_service.describe_workflow_execution(request)
+        return await described(client, workflow_id)
     except RPCError:
         return None
 

@@ -32,7 +32,7 @@ class Launcher:
     ranges : deque of (int, int)
         All it was given so far.
     waiting : int
-        Of these, not begun by its last word.
+        How many of these it had not begun when it last reported.
     idle : bool
         Whether it has done all of them.
     share : Share
@@ -148,7 +148,6 @@ _MESSAGE: Final[files.Kinds] = {
     "waiting": int,
     "idle": int,
     "error": str,
-    "code": int,
     "why": str,
 }
 

@@ -12,7 +12,7 @@ from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowHandle, WorkflowQueryFailedError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError, UsageError
@@ -39,11 +39,14 @@ class Seen:
         Everything so far, ranges under way included.
     launchers : list of (str, Beat)
         Range and newest heartbeat of each launcher at work.
+    failing : list of str
+        Ranges whose last attempt failed, with its reason.
     """
 
     standing: Standing
     total: Report
     launchers: list[tuple[str, Beat]]
+    failing: list[str]
 
     @property
     def in_flight(self) -> int:
@@ -69,7 +72,12 @@ async def look(client: Client, handle: WorkflowHandle[Any, Any]) -> Seen | None:
         if one.activity_id in running and len(said := details(one)) == 3:
             total.add(Report.from_json(said[2]))
     beats = [(name, beat) for name, beat in beats_of(found) if name in running]
-    return Seen(standing, total, beats)
+    failing = [
+        f"range {one.activity_id.partition('.')[0]}, attempt {one.attempt}: before, {one.last_failure.message}"
+        for one in found.pending_activities
+        if one.activity_id in running and one.last_failure.message
+    ]
+    return Seen(standing, total, beats, failing)
 
 
 async def pollers(client: Client, task_queue: str = TASK_QUEUE) -> int:
@@ -84,24 +92,39 @@ async def pollers(client: Client, task_queue: str = TASK_QUEUE) -> int:
     return len({one.identity for one in found.pollers if one.last_access_time.seconds >= recent})
 
 
-async def find(client: Client, wanted: str | None) -> WorkflowHandle[LaunchBatch, BatchDone]:
-    """Return the batch of a run id; without one that which was ordered last.
+async def find(client: Client, wanted: str | None, *, to_steer: bool = False) -> WorkflowHandle[LaunchBatch, BatchDone]:
+    """Return the batch of a run id; without one that which was ordered last, to steer it the only one that runs.
 
     Raises
     ------
     UsageError
-        If there is none.
+        If there is none, or more than one to steer.
+    RPCError
+        If the server cannot tell.
     """
     if wanted is not None:
         handle = client.get_workflow_handle_for(LaunchBatch.run, batch_id(run_id_of(wanted)))
         try:
             await handle.describe()
         except RPCError as error:
+            if error.status not in (RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT):
+                raise
             raise UsageError(
                 f"the fleet knows no batch {wanted!r}: {error.message}", next_step="see 'capacity fleet status'"
             ) from None
         return handle
-    async for one in client.list_workflows("WorkflowType = 'LaunchBatch'"):
+    batches = "WorkflowType = 'LaunchBatch'"
+    if to_steer:
+        running = [one.id async for one in client.list_workflows(f"{batches} AND ExecutionStatus = 'Running'")]
+        if len(running) > 1:
+            raise UsageError(
+                f"{len(running)} batches run in namespace {client.namespace}",
+                allowed=", ".join(sorted(map(run_id_of, running))),
+                next_step="say which",
+            )
+        if running:
+            return client.get_workflow_handle_for(LaunchBatch.run, running[0])
+    async for one in client.list_workflows(batches):
         return client.get_workflow_handle_for(LaunchBatch.run, one.id)
     raise UsageError("no batch was ordered from a fleet here", next_step="order one: capacity launch --fleet --count N")
 

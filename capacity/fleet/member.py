@@ -68,14 +68,16 @@ class Member:
     @activity.defn(name="launch_range")
     async def launch_range(self, order: RangeOrder) -> RangeDone:
         """Launch one range; recalled, it drains and returns what it did."""
-        batch = await self._batch(order.batch)
         packed, total = order.range.done, Report()
         said = activity.info().heartbeat_details  # of a launcher that was lost with it
-        if len(said) == 3:
-            _, packed, before = said
-            total = Report.from_json(before)
-        header = Header("", order.run_id, batch.count)
-        notes = RangeNotes(header, order.range.first, order.range.stop, packed)
+        try:
+            batch, policy = await self._batch(order.batch), RetryPolicy(**order.policy)
+            if len(said) == 3:
+                _, packed, before = said
+                total = Report.from_json(before)
+            notes = RangeNotes(Header("", order.run_id, batch.count), order.range.first, order.range.stop, packed)
+        except (CapacityError, TypeError) as refused:  # tried again it would be no better
+            raise ApplicationError(f"{self._who}: {refused}", non_retryable=True) from None
         # Nothing is started before it is told how much; then a range goes on with the share and pace of the last.
         controller = self._controllers.get(order.conductor) or Told(pace=Pace(MARGIN))
         self._controllers = {order.conductor: controller}
@@ -109,7 +111,7 @@ class Member:
             controller,
             notes,
             bodies=batch.bodies(order.run_id, notes.is_done, order.range.first, order.range.stop),
-            policy=RetryPolicy(**order.policy),
+            policy=policy,
             seed=order.range.first,
             on_progress=show,
         )
@@ -135,10 +137,7 @@ class Member:
     async def _batch(self, description: dict[str, Any]) -> Batch:
         key = json.dumps(description, sort_keys=True)
         if key not in self._batches:
-            try:
-                self._batches = {key: await asyncio.to_thread(rebuild, description)}
-            except CapacityError as error:
-                raise ApplicationError(f"{self._who}: {error}", non_retryable=True) from None
+            self._batches = {key: await asyncio.to_thread(rebuild, description)}
         return self._batches[key]
 
     async def _follow(self, conductor: str, controller: Told) -> None:

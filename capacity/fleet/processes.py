@@ -28,7 +28,7 @@ from capacity.launcher.batch import Batch
 from capacity.launcher.controller import Controller, Setting, Window
 from capacity.launcher.journal import Journal
 from capacity.launcher.latency import Latencies
-from capacity.launcher.progress import ProcessUse, Progress, Result
+from capacity.launcher.progress import AWAY, STOPPED, STOPPED_AT_ONCE, ProcessUse, Progress, Result
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import TICK
 
@@ -84,6 +84,7 @@ class Processes:
         self._todo = deque((first, min(first + size, batch.count)) for first in range(0, batch.count, size))
         self._setting = Setting(0)
         self._began = self._ticked = 0.0
+        self._answered: float | None = None  # when the last answer was heard of
         self._ramp_seconds = 0.0
         self._stopping = ""
         self._error: CapacityError | None = None
@@ -114,7 +115,7 @@ class Processes:
         """Return the batch as it stands at the last tick."""
         in_flight = sum(launcher.in_flight for launcher in self._launchers)
         away = any(launcher.away for launcher in self._launchers)
-        state = "draining" if self._stopping else "waiting for the server" if away else "running"
+        state = "draining" if self._stopping else AWAY if away else "running"
         return self._merged.progress(state, self._ticked - self._began, in_flight, self._setting)
 
     async def run(self, drain: asyncio.Event | None = None, abort: asyncio.Event | None = None) -> Result:
@@ -126,7 +127,7 @@ class Processes:
         for launcher in [*self._launchers, *self._launchers]:
             self._feed(launcher)
         tasks = [asyncio.create_task(self._sync_forever())]
-        tasks += [asyncio.create_task(self._stop_when(drain, "stopped by the user"))] if drain else []
+        tasks += [asyncio.create_task(self._drain_when(drain))] if drain else []
         tasks += [asyncio.create_task(self._abort_when(abort))] if abort else []
         try:
             while self._launchers and not self._all_done():
@@ -139,7 +140,7 @@ class Processes:
             await self._end_all()
             self._tick(time.perf_counter(), last=True)
         self._merged.recount(self._journal.tally(), self._before)
-        seconds = max(self._ticked - self._began, 0.0)
+        seconds = (self._answered or self._ticked) - self._began  # not the time their interpreters take to end
         return self._merged.result(
             seconds, self._setting, self._setting.pace, self._ramp_seconds, self._stopping, self._error
         )
@@ -174,7 +175,7 @@ class Processes:
             launcher.waiting = message["waiting"]
             self._merged.add(report)
             if report.answered:
-                self._lost_in_a_row = 0
+                self._answered, self._lost_in_a_row = time.perf_counter(), 0
             if launcher.seen is None:
                 launcher.seen = report
             else:  # it reported twice since the last tick
@@ -294,12 +295,12 @@ class Processes:
         self._stopping = self._stopping or why
         self._changed.set()
 
-    async def _stop_when(self, event: asyncio.Event, why: str) -> None:
-        await event.wait()
-        self._give_up(why)
+    async def _drain_when(self, drain: asyncio.Event) -> None:
+        await drain.wait()
+        self._give_up(STOPPED)
 
     async def _abort_when(self, abort: asyncio.Event) -> None:
         await abort.wait()
-        self._give_up("stopped at once by the user")
+        self._give_up(STOPPED_AT_ONCE)
         for launcher in self._launchers:
             launcher.kill()

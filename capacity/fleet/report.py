@@ -144,7 +144,8 @@ class Report:
                 }
             )
         except (ValueError, TypeError, IndexError, OverflowError, files.UnreadableError) as error:
-            raise ClusterError(f"a launcher's report cannot be read: it {error}", next_step=SAME_VERSION) from error
+            why = f"it {error}" if isinstance(error, files.UnreadableError) else error
+            raise ClusterError(f"a launcher's report cannot be read: {why}", next_step=SAME_VERSION) from error
 
 
 _FIELDS: Final[files.Kinds] = {
@@ -165,8 +166,8 @@ def _code(text: str | int) -> int:
 
 def _buckets(packed: str) -> dict[int, int]:
     buckets = unpack_buckets(packed)
-    if any(index >= BUCKETS or count > MOST_COUNT for index, count in buckets.items()):
-        raise ValueError("is damaged: its histogram is of another range")
+    if max(buckets, default=0) >= BUCKETS or max(buckets.values(), default=0) > MOST_COUNT:
+        raise files.UnreadableError("is damaged: its histogram is of another range")
     return buckets
 
 

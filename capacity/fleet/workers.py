@@ -17,7 +17,7 @@ from capacity.launcher.spawn import Spawned
 SHORT = 10.0
 """A process that lives for less than this did not begin well [s]."""
 SHORT_LIVES = 3
-"""So many of them in a row end it all."""
+"""After so many such processes in a row no further one is started: `serve` ends with the last one's words."""
 DRAIN_WITHIN = 30.0
 """Seconds a process has to drain what it has in flight."""
 
@@ -74,17 +74,21 @@ async def _once(
     spawned = await Spawned.start("capacity.fleet.member")
     stopping = asyncio.create_task(stop.wait())
     ended = asyncio.create_task(spawned.process.wait())
+    first = asyncio.create_task(spawned.stdout.readline())
     try:
         spawned.stdin.write(worker.pack(target, task_queue) + (own or "").encode() + b"\n")
         with contextlib.suppress(ConnectionError):
             await spawned.stdin.drain()
-        with contextlib.suppress(TimeoutError):
-            line = await asyncio.wait_for(spawned.stdout.readline(), READY_WITHIN)
-            if line.strip() == b"ready":
-                say(f"launcher process {spawned.process.pid} is ready")
+        done, _ = await asyncio.wait(
+            [first, stopping, ended], timeout=READY_WITHIN, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            return f"it was not ready within {READY_WITHIN:g} s"
+        if first in done and first.result().strip() == b"ready":
+            say(f"launcher process {spawned.process.pid} is ready")
         await asyncio.wait([stopping, ended], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        stopping.cancel()
-        ended.cancel()
+        for task in (stopping, ended, first):
+            task.cancel()
         await spawned.end(DRAIN_WITHIN)
     return spawned.last_words

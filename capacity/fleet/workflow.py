@@ -69,8 +69,10 @@ class BatchOrder:
     report : dict
         `Report` of all results so far.
     outcomes : list of Range
-        Ranges that came back, `done` saying how.
+        Ranges that came back; the `done` of each has the outcomes of its items.
     paused : bool
+    events : int
+        A history of more events is continued as new.
     """
 
     run_id: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -133,6 +133,9 @@ class Batch(Protocol):
     def columns(self, index: int) -> dict[str, Any]:
         """Return the columns of one item, its ``id`` among them; ValueError says why an item is bad."""
 
+    def columns_of(self, indices: Collection[int]) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
+        """Yield the index and the columns of some items, by index; in place of a bad one why it is bad."""
+
     def workflow_id(self, index: int) -> str:
         """Return the workflow id of one item."""
 
@@ -202,6 +205,9 @@ class HeightRange:
     def columns(self, index: int) -> dict[str, Any]:
         height = self.from_height + index
         return {"id": self.workflow_id(index), "chain_id": self.chain_id, "height": height}
+
+    def columns_of(self, indices: Collection[int]) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
+        return ((index, self.columns(index)) for index in sorted(indices))
 
     def workflow_id(self, index: int) -> str:
         return f"{self.id_prefix}{self.from_height + index}"

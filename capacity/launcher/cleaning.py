@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 from uuid import uuid4
@@ -17,6 +18,7 @@ from temporalio.api.workflowservice.v1 import (
     StartBatchOperationRequest,
 )
 
+from capacity.cluster.target import Target
 from capacity.errors import ClusterError
 from capacity.launcher.batch import RUN_MEMO
 from capacity.launcher.service import ask
@@ -26,6 +28,23 @@ CHUNK: Final = 1000
 """Executions of one batch operation: `frontend.maxExecutionCountBatchOperation` of the server."""
 SERVER_RATE: Final = 50.0
 """Executions per second of a batch operation: `worker.batcherRPS` of the server."""
+
+
+def left_behind(left: int, target: Target, prefix: str) -> list[str]:
+    """Return in lines how to end by hand workflows that stay on a cluster; their ids begin with a prefix.
+
+    >>> print(*left_behind(2, Target("127.0.0.1:7233"), "sweep-1a"), sep="\\n")
+    2 workflows stay open on the cluster. To end them:
+      temporal workflow terminate --yes --reason done \\
+        --address 127.0.0.1:7233 --namespace default \\
+        --query "WorkflowId STARTS_WITH 'sweep-1a'"
+    """
+    return [
+        f"{left:,} workflows stay open on the cluster. To end them:",
+        "  temporal workflow terminate --yes --reason done \\",
+        f"    --address {target.address} --namespace {shlex.quote(target.namespace)} \\",
+        f"    --query \"WorkflowId STARTS_WITH '{prefix}'\"",
+    ]
 
 
 async def of_run(connection: Connection, query: str, run_id: str) -> AsyncIterator[WorkflowExecution]:

@@ -80,8 +80,9 @@ class Pace:
     margin : float
         Share of the admitted rate left unused when the pace is set.
     prompt : bool
-        Whether each window with refusals is a measure of its own, the first one too: for windows of a second, during
-        which whoever is refused has slowed down already. What was left of a burst makes it too high, for a moment.
+        Set the pace anew after each window with refusals, the first included, instead of adding up such windows first:
+        for windows as long as a second, in which the launchers have slowed down already. The first pace may be too
+        high for a moment, by what was left of a burst.
     """
 
     margin: float = 0.02

@@ -35,6 +35,8 @@ SILENCE: Final = 10.0
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE = 1, 2, 4, 13, 14
+HIGHEST_STATUS: Final = 16
+"""UNAUTHENTICATED: gRPC has no status code beyond it, and an outcome no room for one."""
 _RESET_STATUS: Final = {7: UNAVAILABLE, 8: CANCELLED, 11: 8, 12: 7}  # gRPC's mapping; everything else is INTERNAL
 _HTTP_STATUS: Final = {"400": 13, "401": 16, "403": 7, "404": 12, "429": 14, "502": 14, "503": 14, "504": 14}
 _U32: Final = struct.Struct(">I")
@@ -188,7 +190,7 @@ class Connection(asyncio.Protocol):
             self._send(frame(PING, 0, 0, b"capacity"))
         for stream, (future, deadline) in list(self._calls.items()):
             if deadline > now:
-                break  # those behind it were sent later
+                continue  # not a break: one that waited for the connection has an earlier deadline than those before it
             self._reset(stream)
             _answer(future, Refusal(DEADLINE_EXCEEDED, "no answer within the deadline"))
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
@@ -303,11 +305,11 @@ class Connection(asyncio.Protocol):
         if call is None:
             return
         found = dict(headers)
-        status = found.get("grpc-status")
+        status = found.get("grpc-status", "")
         if status == "0":
             _answer(call[0], body[5:])
             return
-        if status is None or not status.isdigit():
+        if not (status.isascii() and status.isdigit()):
             http = found.get(":status", "200")
             code = _HTTP_STATUS.get(http, UNKNOWN)
             _answer(call[0], Refusal(code, f"an answer without a gRPC status (HTTP {http})"))
@@ -318,7 +320,8 @@ class Connection(asyncio.Protocol):
         except ValueError:
             status_bytes = b""
         message = urllib.parse.unquote(found.get("grpc-message", ""), errors="replace")
-        _answer(call[0], Refusal(int(status), message, status_bytes))
+        code = int(status) if len(status) <= 2 else UNKNOWN
+        _answer(call[0], Refusal(code if 0 < code <= HIGHEST_STATUS else UNKNOWN, message, status_bytes))
 
     def _refuse(self, stream: int, refusal: Refusal) -> None:
         call = self._calls.pop(stream, None)

@@ -12,7 +12,7 @@ import json
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -109,6 +109,19 @@ class ItemsFile:
             return self._parse(record)
         raise ValueError(f"{self.path} has no item {index} any more")
 
+    def columns_of(self, indices: Collection[int]) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
+        """Yield (index, record) of some items in one pass over the file; in place of a bad one why it is bad."""
+        wanted = frozenset(indices)
+        last = max(wanted, default=-1)
+        for index, record in self._from(min(wanted, default=self.count)):
+            if index in wanted:
+                try:
+                    yield index, self._parse(record)
+                except ValueError as error:
+                    yield index, error
+            if index >= last:
+                return
+
     def workflow_id(self, index: int) -> str:
         return str(self.columns(index)["id"])
 
@@ -148,10 +161,14 @@ class ItemsFile:
                         yield index, record
                     index += 1
         except OSError as error:
-            raise UsageError(
-                f"items file {self.path} cannot be read any more at item {index}: {error.strerror}",
-                next_step="what was launched is noted: restore the file and resume",
-            ) from error
+            raise self._changed(f"cannot be read any more at item {index}: {error.strerror}") from error
+        if index < self.count:
+            raise self._changed(f"ends after {index:,} of {self.count:,} items: it was changed since it was opened")
+
+    def _changed(self, what: str) -> UsageError:
+        return UsageError(
+            f"items file {self.path} {what}", next_step="what was launched is noted: restore the file and resume"
+        )
 
     def _parse(self, record: bytes) -> dict[str, Any]:
         if self.is_csv:

@@ -7,6 +7,7 @@ as not done, for the same reason. One process at a time holds a journal.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -71,7 +72,7 @@ class Header:
     @classmethod
     def read(cls, path: Path) -> Header:
         """Read the header of a journal without opening it for a launch."""
-        with _said(path, f"cannot open journal {path}"), path.open("rb") as file:
+        with _in_one_line(f"cannot open journal {path}"), path.open("rb") as file:
             return cls.unpack(path, file.read(HEADER_BYTES))
 
     @classmethod
@@ -151,7 +152,7 @@ class Journal:
     @classmethod
     def create(cls, path: Path, header: Header) -> Journal:
         """Create a journal; its whole size is reserved now, so that a full disk is known before the first start."""
-        with _said(path, f"cannot create journal {path}"):
+        with _in_one_line(f"cannot create journal {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -161,7 +162,7 @@ class Journal:
                 ) from None
         try:
             _lock(path, fd)  # before it has a header: nobody can have opened it yet
-            with _said(path, f"cannot reserve {HEADER_BYTES + header.count:,} bytes for journal {path}"):
+            with _in_one_line(f"cannot reserve {HEADER_BYTES + header.count:,} bytes for journal {path}"):
                 os.pwrite(fd, header.pack(), 0)  # first: with a header a launch killed right here can be resumed
                 os.posix_fallocate(fd, 0, HEADER_BYTES + header.count)
                 os.fsync(fd)
@@ -174,10 +175,10 @@ class Journal:
     @classmethod
     def open(cls, path: Path, fingerprint: str | None = None) -> Journal:
         """Open a journal to go on with it; refuse one of another batch."""
-        with _said(path, f"cannot open journal {path}"):
+        with _in_one_line(f"cannot open journal {path}"):
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            with _said(path, f"cannot read journal {path}"):
+            with _in_one_line(f"cannot read journal {path}"):
                 page = os.pread(fd, HEADER_BYTES, 0)
             header = Header.unpack(path, page)
             if fingerprint is not None and header.fingerprint != fingerprint:
@@ -189,7 +190,7 @@ class Journal:
             _lock(path, fd)
             size = HEADER_BYTES + header.count
             missing = max(0, size - os.fstat(fd).st_size)
-            with _said(path, f"cannot repair journal {path}, which is {missing:,} bytes short"):
+            with _in_one_line(f"cannot repair journal {path}, which is {missing:,} bytes short"):
                 os.posix_fallocate(fd, 0, size)
             journal = cls(path, header, fd, mmap.mmap(fd, size))
         except BaseException:
@@ -213,7 +214,7 @@ class Journal:
     def peek_codes(path: Path) -> npt.NDArray[np.uint8]:
         """Return the outcome codes of a journal, shape (count,), without opening it for a launch; it may be in use."""
         header = Header.read(path)
-        with _said(path, f"cannot read journal {path}"):
+        with _in_one_line(f"cannot read journal {path}"):
             there = max(path.stat().st_size - HEADER_BYTES, 0)
             notes = np.fromfile(path, np.uint8, min(header.count, there), offset=HEADER_BYTES)
         try:
@@ -262,7 +263,7 @@ class Journal:
     def sync(self) -> None:
         """Force the notes to the disk; blocks, so call it from a thread."""
         if self._fd >= 0:
-            with _said(self.path, f"cannot write journal {self.path}"):
+            with _in_one_line(f"cannot write journal {self.path}"):
                 os.fdatasync(self._fd)
 
     def close(self) -> None:
@@ -300,20 +301,14 @@ def _tally(notes: npt.NDArray[np.uint8], table: npt.NDArray[np.uint8] | None = N
 _SEE: Final = "see the path given to --journal"
 
 
-class _said:  # noqa: N801 - reads as a clause: with _said(path, "cannot ...")
+@contextlib.contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
     """Turn an OSError into one clear line."""
-
-    def __init__(self, path: Path | None, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, ValueError):  # a NUL in the path
-            raise JournalError(f"{self.what}: no file can have that name", next_step=_SEE) from error
-        if not isinstance(error, OSError):
-            return
+    try:
+        yield
+    except ValueError as error:  # a NUL in the path
+        raise JournalError(f"{what}: no file can have that name", next_step=_SEE) from error
+    except OSError as error:
         advice = {
             errno.ENOSPC: "free some space or put it elsewhere with --journal",
             errno.EDQUOT: "free some space or put it elsewhere with --journal",
@@ -321,7 +316,7 @@ class _said:  # noqa: N801 - reads as a clause: with _said(path, "cannot ...")
             errno.EACCES: "put it where you may write with --journal",
             errno.ENOENT: "check the path given to --journal",
         }
-        raise JournalError(f"{self.what}: {error.strerror}", next_step=advice.get(error.errno or 0, _SEE)) from error
+        raise JournalError(f"{what}: {error.strerror}", next_step=advice.get(error.errno or 0, _SEE)) from error
 
 
 def _lock(path: Path, fd: int) -> None:

@@ -2,7 +2,7 @@
 
 Invariants: a limit is judged by what it gave over what the limit in force gave just before and after it, for a shared
 machine's throughput wanders by more than any limit is worth; a higher limit is taken up when it gains for sure, a lower
-one as soon as it is not seen to lose: where nothing can be told, few in flight cost little, and many cost latency.
+one as soon as it is not seen to lose. So in doubt few are in flight: too few cost little throughput, too many latency.
 """
 
 from __future__ import annotations

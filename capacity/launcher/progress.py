@@ -13,6 +13,12 @@ SERIES_LENGTH = 3600
 """Samples kept at most; a longer run halves its resolution instead of growing."""
 
 
+AWAY = "waiting for the server"
+"""`Progress.state` while no server answers."""
+STOPPED, STOPPED_AT_ONCE = "stopped by the user", "stopped at once by the user"
+"""`Result.stopped` after the first and the second interrupt."""
+
+
 @dataclass
 class Counts:
     """Items by outcome; they add up to `count`, always."""

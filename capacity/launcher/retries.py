@@ -80,7 +80,7 @@ class Waiting:
 
 @dataclass
 class Outage:
-    """Whether a server answers at all: after `patience_attempts` unanswered attempts in a row one probe goes at a time.
+    """Whether a server answers at all: after `threshold` unanswered attempts in a row one probe goes at a time.
 
     >>> outage = Outage()
     >>> [outage.failed(now=0.0) for _ in range(4)]

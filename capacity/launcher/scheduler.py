@@ -20,7 +20,7 @@ from capacity.launcher.controller import Controller, Setting, Window
 from capacity.launcher.http2 import Refusal
 from capacity.launcher.journal import Notes
 from capacity.launcher.latency import Latencies
-from capacity.launcher.progress import Progress, Result
+from capacity.launcher.progress import AWAY, STOPPED, STOPPED_AT_ONCE, Progress, Result
 from capacity.launcher.retries import Outage, Pending, RetryPolicy, Waiting
 from capacity.launcher.tally import Tally
 from capacity.launcher.transport import Connection, Meaning, read
@@ -109,7 +109,7 @@ class Scheduler:
             Its `error` says why a batch ended early by itself: no item can succeed (namespace gone, permission denied),
             no server answered for `policy.patience` seconds, the disk refuses the notes.
         """
-        self._began = self._ticked = self._schedule_next = time.perf_counter()
+        self._began = self._ticked = time.perf_counter()
         self._tally.seconds.begin(self._began)
         self._apply(self._controller.step(None, self._began))
         writer = ThreadPoolExecutor(1, thread_name_prefix="capacity-journal")
@@ -338,11 +338,11 @@ class Scheduler:
 
     async def _drain_when(self, drain: asyncio.Event) -> None:
         await drain.wait()
-        self._give_up(None, "stopped by the user")
+        self._give_up(None, STOPPED)
 
     async def _abort_when(self, abort: asyncio.Event) -> None:
         await abort.wait()
-        self._give_up(None, "stopped at once by the user")
+        self._give_up(None, STOPPED_AT_ONCE)
         for worker in self._workers:
             worker.cancel()
 
@@ -365,6 +365,8 @@ class Scheduler:
 
     def _apply(self, setting: Setting) -> None:
         raised = setting.limit > self._setting.limit
+        if setting.schedule is not None and self._setting.schedule is None:
+            self._schedule_next = time.perf_counter()  # due from the moment it has a schedule, not from before
         self._setting = setting
         if not self._stopping and not self._exhausted:
             for slot in range(len(self._workers), max(setting.limit, 1)):  # with a limit of 0 one waits for another
@@ -422,7 +424,7 @@ class Scheduler:
         if self._stopping:
             state = "draining"
         elif self._outage.active:
-            state = "waiting for the server"
+            state = AWAY
         rate, p50, p99 = self._tally.seconds.last
         counts = self._tally.counts
         return Progress(

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Collection
 
 LINE = 1 << 24
-"""Bytes a line of its may have."""
+"""Longest line of a process's output [bytes]."""
 
 
 class Spawned:

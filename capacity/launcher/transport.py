@@ -151,7 +151,7 @@ def _enum_name(enum: Any, value: int, prefix: str) -> str:
     try:
         return str(enum.Name(value)).removeprefix(prefix)
     except ValueError:
-        return f"CAUSE_{value}"
+        return f"{prefix.removeprefix('RESOURCE_EXHAUSTED_')}{value}"
 
 
 def _detail(refusal: Refusal, message: Any) -> Any:

@@ -77,8 +77,8 @@ def unpack(line: bytes) -> tuple[Target, str]:
 
 
 @contextlib.asynccontextmanager
-async def running(target: Target, task_queue: str) -> AsyncIterator[None]:
-    """Run a worker process while the block lasts."""
+async def running(target: Target, task_queue: str) -> AsyncIterator[Spawned]:
+    """Run a worker process while the block lasts; whether it still runs is for the block to see."""
     spawned = await Spawned.start("capacity.launcher.worker")
     try:
         spawned.stdin.write(pack(target, task_queue))
@@ -91,7 +91,7 @@ async def running(target: Target, task_queue: str) -> AsyncIterator[None]:
         if ready.strip() != b"ready":
             await spawned.end(15)
             raise ClusterError(f"the worker did not start: {spawned.last_words}")
-        yield
+        yield spawned
     finally:
         await spawned.end(15)
 

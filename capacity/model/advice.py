@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 from capacity.model import needs
 from capacity.model.calibration import Calibration
 from capacity.model.fit import NAMES, usable
-from capacity.model.limits import Ceiling, milliseconds, number
+from capacity.model.limits import Ceiling
 from capacity.model.needs import MOST_GROWTH, Outcome, Stations, Wish, cpu_needs, response_without_load
 from capacity.model.network import MAXIMUM_PARALLELISM
+from capacity.model.words import each_of, milliseconds, number
 
 if TYPE_CHECKING:
     from capacity.model.sized import Figure, Sizing
@@ -22,7 +23,7 @@ RESOURCES: Final = (
     ("connections", "connection", "connections"),
     ("launchers", "launcher process", "launcher processes"),
 )
-"""Fields of `Stations`, and what one and many of them are called."""
+"""Fields of `Stations`, and what one and many of them are called where server and database share no cores."""
 
 PUBLISHED: Final = 10_000
 """Starts per second above which no self-hosted cluster was found published."""
@@ -38,11 +39,14 @@ _KINDS: Final = (
 )
 
 
+def resources(stations: Stations) -> tuple[tuple[str, str, str], ...]:
+    """Return the fields of some stations, and what one and many of them are called."""
+    return RESOURCES if stations.database is not None else (("server", "core", "cores"), *RESOURCES[1:])
+
+
 def counts(stations: Stations, parallelism: int) -> dict[str, int]:
     """Return how many of each resource, by the names of the figures."""
-    named = {many: getattr(stations, field) for field, _, many in RESOURCES}
-    if stations.database is None:
-        named = {"cores": named.pop("server cores"), **named}
+    named = {many: getattr(stations, field) for field, _, many in resources(stations)}
     return {name: value for name, value in {**named, "in flight": parallelism}.items() if value is not None}
 
 
@@ -88,7 +92,7 @@ def figures(
         rows.append(
             ("shards", "shards", stations.shards, f"lock held {hold} a start, at most {lock:.0%}{why}; power of 2")
         )
-        each = f"max_conns {max_conns} on {_each('history host', hosts['history'][0])}"
+        each = f"max_conns {max_conns} on {each_of('history host', hosts['history'][0])}"
         rows.append(("connections", "max_conns", stations.connections, f"one held {hold} a start, {busy}; {each}"))
     for kind, name, rest in _KINDS:
         count, cap = hosts[kind]
@@ -161,10 +165,10 @@ def notes(calibration: Calibration, wish: Wish) -> tuple[tuple[str, str], ...]:
     if wish.target > PUBLISHED:
         said.append(
             (
-                "Sober",
+                "Reality",
                 f"no published self-hosted cluster above {PUBLISHED:,} starts/s was found. Spread the starts over "
                 "several clusters (namespaces of one share its database), or reconsider the target: who needs them so "
-                f"fast, and what would run them? One second of it takes {wish.target / (PUBLISHED / 10):,.0f} s at "
+                f"fast, and what would run them? One second's starts take {wish.target / (PUBLISHED / 10):,.0f} s at "
                 f"{PUBLISHED // 10:,}/s",
             )
         )
@@ -191,7 +195,9 @@ def notes(calibration: Calibration, wish: Wish) -> tuple[tuple[str, str], ...]:
             ("How sure", f"within what was measured ({number(best)}/s at best, calibration {calibration.name})")
         )
     if not dict(zip(NAMES, calibration.fit.identified, strict=True))["lock"] and wish.store != "sqlite":
-        said.append(("Not told", "how long a start holds its shard's lock was not told by the sweep but is typical"))
+        said.append(
+            ("Not told", "the sweep could not tell how long a start holds its shard's lock; a typical time is used")
+        )
     return tuple(said)
 
 
@@ -199,7 +205,7 @@ def risk(beyond: float) -> tuple[tuple[str, str], ...]:
     """Say for which share of the demands that the sweep leaves possible no cluster does it."""
     if not beyond:
         return ()
-    return (("Risk", f"for {beyond:.0%} of what the sweep leaves possible, no cluster reaches the wanted p99"),)
+    return (("Risk", f"for {beyond:.0%} of what the sweep leaves possible, no cluster does what is asked"),)
 
 
 def infeasible(missed: str, calibration: Calibration, wish: Wish) -> str:
@@ -220,8 +226,15 @@ def infeasible(missed: str, calibration: Calibration, wish: Wish) -> str:
 
 def above(cap: Ceiling, wish: Wish) -> str:
     """Say that a rate which no number of hosts raises is too low."""
-    used = f"{number(wish.target)} starts/s are {wish.target / cap.rate:.0%} of {cap.key} {number(cap.rate)}"
-    return f"{used} ({cap.name}), which holds for the whole {cap.scope} and grows with no host"
+    share = wish.target / cap.rate
+    used = f"{share:.0%}" if share > 1 else needs.above(share, wish.utilization)
+    words = f"{number(wish.target)} starts/s are {used} of {cap.key} {number(cap.rate)} ({cap.name})"
+    return f"{words}, more than {wish.utilization:.0%}; it holds for the whole {cap.scope} and grows with no host"
+
+
+def too_few_loops(needed: int, there: int) -> str:
+    """Say that launcher processes are missing."""
+    return f"{needed:,} launcher processes are needed, of which {there:,} may be there; allow more of them"
 
 
 def over(cap: Ceiling, rate: float, wish: Wish) -> str:
@@ -234,12 +247,12 @@ def over(cap: Ceiling, rate: float, wish: Wish) -> str:
     return f"{cap.key} {used} used at the target, more than {wish.utilization:.0%}"
 
 
-def of_cloud(cap: Ceiling, target: float) -> tuple[tuple[str, str], ...]:
+def of_cloud(cap: Ceiling, wish: Wish) -> tuple[tuple[str, str], ...]:
     """Return what to know of a target on Temporal Cloud."""
     said = [("Cloud", "Temporal runs the cluster: only a namespace's limits and the launcher are yours to size")]
-    if target > cap.rate:
-        asked = f"ask Temporal for {target / cap.rate:,.3g} times the limit, or take {target / cap.rate:,.3g} times"
-        said.append(("What next", f"{asked} as long"))
+    times = math.ceil(wish.target / (cap.rate * wish.utilization) * 100 - 1e-6) / 100
+    if times > 1:
+        said.append(("What next", f"ask Temporal for {times:,.3g} times the limit, or take {times:,.3g} times as long"))
     return tuple(said)
 
 
@@ -258,10 +271,6 @@ def headline(sizing: Sizing) -> str:
 def interval(figure: Figure) -> str:
     """Say between what a figure lies; empty where it follows from configuration alone."""
     return "" if figure.low == figure.high else f"{figure.low:,} to {figure.high:,}"
-
-
-def _each(host: str, count: int) -> str:
-    return f"the one {host}" if count == 1 else f"each of {count:,} {host}s"
 
 
 def _field(name: str) -> str:

@@ -36,9 +36,18 @@ _Spread = Annotated[float, Field(ge=0, le=10)]
 class Shape(_Record):
     """Measured over theoretical quantiles of the latency, by parallelism (rising).
 
-    Theory serves starts in the order of arrival with exponential times; a real cluster does not, and how far it is
-    from that changes with parallelism. Between measured points log-linear; beyond the highest the last trend, damped;
-    spread is the standard deviation of the log of one measured quantile.
+    Theory serves starts in the order of arrival with exponential times. A real cluster does not, and how far it is from
+    that changes with parallelism. Between measured points the ratio is interpolated on logarithms of both; beyond the
+    highest it follows the last trend, damped.
+
+    Attributes
+    ----------
+    parallelism : tuple of int
+        Where it was measured.
+    p50, p99 : tuple of float
+        The ratios there.
+    p50_spread, p99_spread : float
+        Standard deviation of the logarithm of one measured quantile.
     """
 
     parallelism: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(min_length=1)
@@ -116,8 +125,9 @@ class Calibration(_Record):
                 shape = _shape(measurements, fitted)
             return cls(name=name, measurements=measurements, fit=fitted, shape=shape)
         except (ArithmeticError, ValueError) as error:  # points of no cluster: a matrix without inverse, the log of 0
+            why = (str(error).splitlines() or [type(error).__name__])[0][:80]
             raise UsageError(
-                f"the points of sweep {name!r} fit no cluster ({str(error).splitlines()[0][:80]})",
+                f"the points of sweep {name!r} fit no cluster ({why})",
                 next_step="look for points that are out of place, or sweep again",
             ) from error
 

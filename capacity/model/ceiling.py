@@ -42,7 +42,8 @@ class Ceiling:
     key, value : str, float
         What sets it and what it is set to.
     scope : str
-        What it is a limit of.
+        What it is a limit of: ``cluster``, ``namespace``, ``each frontend``, ``each history host``
+        or ``each matching host``.
     burst : float, optional
         Starts that pass at once before it bites; None where nothing is saved up.
     reason : str

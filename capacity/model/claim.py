@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from capacity.model.calibration import Calibration
-from capacity.model.cluster import Cluster
+from capacity.model.cluster import DEFAULTS, Cluster
 from capacity.model.network import Structure
-from capacity.model.outlook import number, span
 from capacity.model.prediction import predict, structure_for
+from capacity.model.words import number, span
 
 CLAIMED: Final = 200_000
 WORKERS: Final = 128
@@ -75,28 +75,20 @@ def claim(cluster: Cluster, calibration: Calibration) -> Claim:
         (
             "shards, half of the time locked",
             f"{math.ceil(2 * CLAIMED * demands.lock):,}",
-            f"{cluster.shards:,}" if cluster.store not in ("sqlite", "cloud") else "none to set",
+            f"{cluster.shards:,}" if cluster.store != "sqlite" else "none to set",
         ),
-        (
-            "frontends, frontend.rps 2,400",
-            f"{math.ceil(CLAIMED / 2400):,}",
-            _hosts(cluster.frontends, limits, "frontend.rps"),
-        ),
-        (
-            "history hosts, history.rps 3,000",
-            f"{math.ceil(CLAIMED / 3000):,}",
-            _hosts(cluster.history_hosts, limits, "history.rps"),
-        ),
+        _hosts("frontends", cluster.frontends, "frontend.rps", limits),
+        _hosts("history hosts", cluster.history_hosts, "history.rps", limits),
         ("launcher processes", f"{math.ceil(CLAIMED * demands.launcher):,}", f"{cluster.launcher_processes:,}"),
     ]
     return Claim(cluster.name, said, tuple(needed))
 
 
 def _cpus(rate: float, calibration: Calibration, structure: Structure) -> list[tuple[str, str, str]]:
-    there = structure.cpus + (structure.database_cpus or 0.0)
-    many = "not known" if math.isinf(there) else f"{there:,.0f}"
-    return [("CPUs of server and database", f"{math.ceil(rate * calibration.demands.cpu):,}", many)]
+    needed = f"{math.ceil(rate * calibration.demands.cpu):,}"
+    return [("CPUs of server and database", needed, f"{structure.all_cpus:,.0f}")]
 
 
-def _hosts(hosts: int, limits: dict[str, float], key: str) -> str:
-    return f"{hosts} at {limits[key]:,.0f}"
+def _hosts(what: str, there: int, key: str, limits: dict[str, float]) -> tuple[str, str, str]:
+    stock = DEFAULTS[key]
+    return f"{what}, {key} {stock:,}", f"{math.ceil(CLAIMED / stock):,}", f"{there} at {limits[key]:,.0f}"

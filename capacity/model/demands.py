@@ -10,7 +10,9 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Demands:
-    """What one start needs; None is not known.
+    """What one start needs, for the ceilings; None is not known.
+
+    `capacity.model.network.Parameters` is what a sweep's fit makes of it, for predictions.
 
     Parameters
     ----------

@@ -39,6 +39,7 @@ _SPELLED_OTHERWISE: Final = {
 
 
 def table(file: Path) -> dict[str, Any]:
+    """Return the table in a description's file, or say why there is none, with the shipped one that may be meant."""
     known = f"a TOML file, or one of {', '.join(shipped.names('clusters'))}"
     try:
         return files.toml_file(file)
@@ -53,6 +54,7 @@ def table(file: Path) -> dict[str, Any]:
 
 
 def limits(given: object) -> dict[str, int | float]:
+    """Return every key of `DEFAULTS` with its value, as given or the server's; any other key or kind is refused."""
     if not isinstance(given, Mapping):
         raise UsageError(f"limits is {files.shown(given)}", allowed="a table of dynamic configuration keys")
     flat = dict(_flat("", given))
@@ -77,6 +79,7 @@ def _flat(prefix: str, table: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Refuse the first key that is not known, with the one that may be meant."""
     known = tuple(known)
     for key in given:
         if key in known:
@@ -93,6 +96,7 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> Non
 
 
 def translated(error: ValidationError, model: type[BaseModel]) -> UsageError:
+    """Return pydantic's first complaint about a description in our words: the key, its value, what is allowed."""
     problem = error.errors()[0]
     name = str(problem["loc"][0]) if problem["loc"] else "the description"
     if problem["type"] == "missing":
@@ -105,9 +109,7 @@ def translated(error: ValidationError, model: type[BaseModel]) -> UsageError:
         allowed += f" from {schema['minimum']:,} to {schema['maximum']:,}"
     if "maxLength" in schema:
         allowed += f" of {schema['minLength']} to {schema['maxLength']} characters"
-    given = problem["input"]
-    shown = "true" if given is True else "false" if given is False else files.shown(given)
-    return UsageError(f"{name} is {shown}", allowed=allowed or None)
+    return UsageError(f"{name} is {files.shown(problem['input'])}", allowed=allowed or None)
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """Parameters from points: a weighted fit with weak prior knowledge, and what the points cannot tell.
 
 The parameters are free on the whole line (logarithms of times, logit of a share, roots of what waiters cost), so
-intervals follow from one covariance. Roots, because a cost too small to be seen is 0 for all purposes: on a scale of
-logarithms it would be thought as likely far larger as far smaller, and intervals came out twice as wide and lopsided.
+intervals follow from one covariance. Roots, because a cost too small to be seen is 0 for all purposes: a logarithm has
+no 0, so that what is not seen could as well be ten times larger, and intervals came out twice as wide and lopsided.
 Each has a prior, wide but for what was measured directly (CPU per start, the lock's hold by the server's own metrics):
 a parameter whose spread stays that of its prior is *not identified* by the sweep, and said to be so.
 Points differ by a common factor from round to round (a machine drifts), and with how much CPU the same start took at
@@ -29,8 +29,6 @@ from capacity.model.queueing import Floats
 
 NAMES: Final = ("cpu", "background", "lock", "other", "cpu_waiter", "lock_waiter")
 """Fitted parameters, in this order; `Parameters` says what each is."""
-
-SQLITE_LOCK: Final = "SQLite's connection"
 
 CPU_WAITER: Final = 3e-4
 """Share by which each start that waits for a CPU lengthens the work of all, before a sweep says more: the 64-shard
@@ -113,12 +111,11 @@ class Fit(BaseModel):
     def draws(self, count: int, seed: int = 0) -> Floats:
         """Return parameter vectors as the fit leaves them possible, shape (count, parameters): multivariate t."""
         random = np.random.default_rng(seed)
-        half = random.standard_normal((count // 2, len(self.values)))
-        normal = np.concatenate([half, -half])  # antithetic: the centre is kept exactly
+        half = random.standard_normal(((count + 1) // 2, len(self.values)))
+        normal = np.concatenate([half, -half])[:count]  # antithetic: an even count keeps the centre exactly
         wide = np.sqrt(self.freedom / random.chisquare(self.freedom, len(half)))
-        return np.asarray(
-            np.array(self.values) + (normal @ self._root().T) * np.concatenate([wide, wide])[:, None], dtype=float
-        )
+        wide = np.concatenate([wide, wide])[:count, None]
+        return np.asarray(np.array(self.values) + (normal @ self._root().T) * wide, dtype=float)
 
 
 @dataclass(frozen=True)
@@ -146,23 +143,20 @@ def demands_of(values: Sequence[float] | Floats, fixed: Fit | _Fixed) -> Paramet
 
 def structure_of(conditions: Conditions) -> Structure:
     """Return what the cluster of a sweep had."""
-    locks = (conditions.shards or 1) * (conditions.shard_io_concurrency or 1)
-    connections = math.inf
-    if conditions.max_conns is not None and conditions.store != "sqlite":
-        connections = conditions.max_conns * (conditions.history_hosts or 1)
-    return Structure(
+    hosts = conditions.history_hosts or 1
+    return Structure.of(
+        conditions.store,
         cpus=conditions.cluster_cpus,
-        locks=1 if conditions.store == "sqlite" else locks,
-        connections=connections,
+        locks=(conditions.shards or 1) * (conditions.shard_io_concurrency or 1),
+        connections=math.inf if conditions.max_conns is None else conditions.max_conns * hosts,
         shares_cpus=conditions.launcher_shares_cpus,
-        lock_name=SQLITE_LOCK if conditions.store == "sqlite" else "shard locks",
         network_delay=conditions.network_delay,
     )
 
 
-def usable(points: Sequence[Point], *, holdout: bool = False) -> list[Point]:
-    """Return the points that say something of the cluster: those fitted, or those kept to be predicted."""
-    return [point for point in points if point.flag is None and point.holdout is holdout]
+def usable(points: Sequence[Point]) -> list[Point]:
+    """Return the points that are fitted: those that say something of the cluster and are not kept to be predicted."""
+    return [point for point in points if point.flag is None and not point.holdout]
 
 
 def fit(measurements: Measurements) -> Fit:
@@ -177,8 +171,9 @@ def fit(measurements: Measurements) -> Fit:
     kinds = {point.parallelism for point in points}
     if len(points) < 3 or len(kinds) < 2:
         flagged = len(measurements.points) - len(points)
+        levels = f"{len(kinds)} parallelism{'' if len(kinds) == 1 else 's'}"
         raise UsageError(
-            f"{len(points)} usable points at {len(kinds)} parallelisms ({flagged} flagged or held out) fit nothing",
+            f"{len(points)} usable points at {levels} ({flagged} flagged or held out) fit nothing",
             allowed="3 points or more, at 2 parallelisms or more",
             next_step="sweep more points, for example --parallelism 1,2,4,16,64 --repeats 3",
         )

@@ -239,11 +239,6 @@ def fleet_outlook(
     if parallelism is not None and not 1 <= parallelism <= most:
         raise UsageError(f"parallelism is {parallelism}", allowed=f"auto, or 1 to {most:,} for this fleet and batch")
     structure = replace(structure_for(cluster), launchers=able)
-    if math.isinf(structure.cpus):
-        raise UsageError(
-            f"cluster {cluster.name}: its CPUs are not known, and so not what it gives",
-            next_step="see its limits with 'capacity limits temporal-cloud'",
-        )
     cap = configured_rate(cluster)
     limit = cap.rate if cap else math.inf
     source = "as given"

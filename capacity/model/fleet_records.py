@@ -16,15 +16,15 @@ class Machinery:
     ----------
     hand_over : float
         From a process' last answer of a range to its first start of the next [s]: drain, completion, a workflow task,
-        dispatch. Not measured yet.
+        dispatch. Assumed, not measured.
     handed_out : int
         Ranges handed out at once, and so processes at work at most.
     heartbeat, heartbeat_timeout, retry_after : float
         Between two notes of what is done in a small fleet (see `beat`), after which silence a range is taken from its
         process, and how long after that another may have it [s].
     told_after, gone_after : float
-        From a process' first range to its share, with none in flight till then, and from its last range to the
-        share's return to the others [s].
+        Seconds from a process' first range until the controller gives it a share (none in flight before), and without
+        a range after which its share goes to the others.
     replaced_after : float
         From the loss of a process to another that asks for work in its place [s].
     joined_within : float
@@ -56,7 +56,9 @@ class Machinery:
     most_in_flight: int = MAXIMUM_PARALLELISM
 
     def beat(self, processes: int) -> float:
-        """Return the time between two heartbeats of a process [s]: longer in a large fleet, 20 a second in all.
+        """Return the time between two heartbeats of a process [s]: longer in a large fleet.
+
+        20 a second in all up to 50 processes; from there on one each 2.5 s, and more in all.
 
         >>> Machinery().beat(4), Machinery().beat(40), Machinery().beat(1000)
         (1.0, 2.0, 2.5)

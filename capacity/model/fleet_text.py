@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from capacity.model.outlook import number, size, span, storage_sentence
+from capacity.model.outlook import storage_sentence
 from capacity.model.prediction import structure_for
+from capacity.model.words import number, size, span
 
 if TYPE_CHECKING:
     from capacity.model.fleet import FleetOutlook
@@ -35,7 +36,7 @@ def rows(found: FleetOutlook) -> list[tuple[str, str, str]]:
     runs = "one run" if len(batch.history) == 1 else f"the longest of {len(batch.history)} runs"
     longest = size(max(batch.history_bytes))
     result = [
-        ("takes", long(batch.seconds), _between(long(found.fastest.seconds), long(found.slowest.seconds))),
+        ("takes", duration(batch.seconds), _between(duration(found.fastest.seconds), duration(found.slowest.seconds))),
         (
             "starts/s",
             number(rate),
@@ -45,7 +46,7 @@ def rows(found: FleetOutlook) -> list[tuple[str, str, str]]:
         ("in flight", f"{found.parallelism:,}", found.parallelism_source),
         ("launcher CPU", f"{found.launcher_utilization:.0%}", "of one CPU, each process at work"),
         ("memory", f"{found.rss_bytes / 2**20:,.0f} MiB", "each process"),
-        ("ranges", f"{batch.ranges:,}", f"of {_many(found.range_size, 'start')}, {long(_range_time(found))} each"),
+        ("ranges", f"{batch.ranges:,}", f"of {_many(found.range_size, 'start')}, {duration(_range_time(found))} each"),
         ("history", f"{max(batch.history):,}", f"events, {longest} in {runs} (limit 50 MB)"),
         ("visibility", f"{number(2 * rate)}/s", f"writes, half at start, half at close{stores}"),
     ]
@@ -170,7 +171,7 @@ def _storage(found: FleetOutlook) -> str:
     words = storage_sentence(found.count, found.cluster, found.calibration)
     if found.stored is None:
         return words
-    takes = long(found.found.seconds)
+    takes = duration(found.found.seconds)
     return f"{words}. A closed workflow stays for its retention: beyond {takes} of that, all are there at once"
 
 
@@ -179,8 +180,7 @@ def _certainty(found: FleetOutlook) -> str:
     words = [
         f"calibration {calibration.name}: {conditions.cluster_cpus} CPUs, to {calibration.measured_to} in flight",
     ]
-    structure = structure_for(found.cluster)
-    cpus = structure.cpus + (structure.database_cpus or 0.0)
+    cpus = structure_for(found.cluster).all_cpus
     if cpus != conditions.cluster_cpus:
         words.append(f"{cpus:g} CPUs are extrapolated")
     if found.parallelism > calibration.measured_to:
@@ -192,7 +192,7 @@ def _certainty(found: FleetOutlook) -> str:
 def _assumed(found: FleetOutlook) -> str:
     machinery = found.machinery
     return (
-        f"a hand-over between ranges takes {span(machinery.hand_over)} (to be measured), {machinery.handed_out} ranges "
+        f"a hand-over between ranges takes {span(machinery.hand_over)} (assumed), {machinery.handed_out} ranges "
         f"are out at once, a lost process is replaced in {machinery.replaced_after:g} s, each has a CPU of its own"
     )
 
@@ -217,10 +217,10 @@ def _longer(seconds: float) -> str:
     return "the batch ends no later" if seconds < 0.05 else f"the batch ends {span(seconds)} later"
 
 
-def long(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a time for people, in days where hours grow many.
 
-    >>> long(7_000), long(170_000), long(308_000)
+    >>> duration(7_000), duration(170_000), duration(308_000)
     ('117 min', '47 h', '3.56 days')
     """
     return span(seconds) if seconds < 172_800 else f"{seconds / 86_400:,.3g} days"

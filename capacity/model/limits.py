@@ -21,6 +21,7 @@ from typing import Final
 from capacity.model.ceiling import NO_LIMIT, NOT_KNOWN, Ceiling, Raised
 from capacity.model.cluster import Cluster
 from capacity.model.demands import Demands, typical
+from capacity.model.words import each_of, milliseconds, number
 
 __all__ = [
     "NOT_KNOWN",
@@ -30,7 +31,6 @@ __all__ = [
     "Raised",
     "binding",
     "ceilings",
-    "number",
     "typical",
     "verdict",
 ]
@@ -98,8 +98,9 @@ def verdict(found: Sequence[Ceiling]) -> str:
     words = [f"The limit is {number(first.rate)} starts/s, set by {together}: {first.reason}."]
     if first.source:
         words.append(f"That cost is {first.source}.")
-    if first.burst:
-        passed = number(min(ceiling.burst or 0.0 for ceiling in level))
+    bursts = [ceiling.burst for ceiling in level if ceiling.burst is not None]
+    if len(bursts) == len(level):  # a resource that ties with a rate saves nothing up
+        passed = number(min(bursts))
         words.append(f"A burst of {passed} starts passes before it bites: a batch of up to {passed} never feels it.")
     if last.raised is None:
         words.append(f"What binds after it is {NOT_KNOWN}.")
@@ -111,15 +112,6 @@ def verdict(found: Sequence[Ceiling]) -> str:
             f"where {last.raised.binds} is next."
         )
     return " ".join(words)
-
-
-def number(value: float) -> str:
-    """A number for people: whole from 100 on, three digits below.
-
-    >>> number(334.7), number(2400), number(2.5)
-    ('335', '2,400', '2.5')
-    """
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _needed(ceiling: Ceiling, rate: float) -> float:
@@ -164,7 +156,7 @@ def _requests(cluster: Cluster) -> Iterator[Ceiling]:
 
 def _per_host(cluster: Cluster, name: str, key: str, host: str, hosts: int, burst: float) -> Ceiling:
     limit = cluster.limits[key]
-    reason = f"{number(limit)} requests a second on {_each(host, hosts)}, a start is one"
+    reason = f"{number(limit)} requests a second on {each_of(host, hosts)}, a start is one"
     if host == "frontend" and hosts > 1:
         reason += "; the launcher needs connections to all of them"
     return Ceiling(name, limit * hosts, key, limit, f"each {host}", limit * hosts * burst, reason, hosts=hosts)
@@ -196,7 +188,7 @@ def _to_store(cluster: Cluster, service: str, name: str, requests: float | None)
         rate, reason = math.inf, f"a start asks the database nothing in a {service} host"
     elif requests is not None:
         rate = limit * hosts / requests
-        of = f"{limit:,} database requests a second on {_each(f'{service} host', hosts)}"
+        of = f"{limit:,} database requests a second on {each_of(f'{service} host', hosts)}"
         reason = f"{of}, a start takes {requests:.2g}"
     burst = rate * STORE_BURST if rate is not None and math.isfinite(rate) else None
     return Ceiling(name, rate, key, limit, f"each {service} host", burst, reason, hosts=hosts)
@@ -254,19 +246,6 @@ def _station(
         f"{value:,} {servers}, a start takes {milliseconds(demand)} of {of}" if demand else f"a start takes no {of}"
     )
     return Ceiling(name, rate, key, value, "cluster", None, reason, source=needs.source if demand else "")
-
-
-def milliseconds(seconds: float) -> str:
-    """Seconds as milliseconds of three digits.
-
-    >>> milliseconds(0.005788), milliseconds(2.6e-5)
-    ('5.79 ms', '0.026 ms')
-    """
-    return f"{seconds * 1e3:.3g} ms"
-
-
-def _each(host: str, hosts: int) -> str:
-    return f"the one {host}" if hosts == 1 else f"each of {hosts:,} {host}s"
 
 
 def _plural(word: str, count: int) -> str:

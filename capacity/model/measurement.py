@@ -6,7 +6,7 @@ Invariants: what was not measured is None, never 0; a point with a flag other th
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +16,6 @@ class _Record(BaseModel):
 
 
 _Positive = Annotated[float, Field(gt=0, le=1e9)]
-_Count = Annotated[int, Field(ge=0, le=1_000_000)]
 _Whole = Annotated[int, Field(ge=1, le=1_000_000)]
 _Seconds = Annotated[float, Field(ge=0, le=3600)]
 
@@ -112,8 +111,8 @@ class Conditions(_Record):
     store: str = "unknown"
     cluster_cpus: int = Field(ge=1, le=1_000_000)
     launcher_shares_cpus: bool
-    shards: _Count | None = None
-    shard_io_concurrency: _Count | None = None
+    shards: _Whole | None = None
+    shard_io_concurrency: _Whole | None = None
     max_conns: _Whole | None = None
     history_hosts: _Whole | None = 1
     frontends: _Whole | None = 1
@@ -211,7 +210,3 @@ class Measurements(_Record):
     seed: int | None = None
     measured_at: str = ""
     note: str = ""
-
-
-SHIPPED: Final = ("devserver", "postgres")
-"""Names of the calibrations that come with the package."""

@@ -16,9 +16,9 @@ from typing import Final
 import numpy as np
 
 from capacity.model.calibration import Calibration, Shape
-from capacity.model.fit import SQLITE_LOCK
 from capacity.model.network import MAXIMUM_PARALLELISM, Parameters, Solution, Structure, solve
 from capacity.model.prediction import shape_for
+from capacity.model.words import milliseconds
 
 MOST_IN_FLIGHT: Final = 2_048
 """How many starts in flight in one cell are looked at."""
@@ -90,15 +90,14 @@ class Stations:
 
     def structure(self, wish: Wish, cells: int = 1) -> Structure:
         """Return them as the stations of the network, or of one of several equal cells of it."""
-        sqlite = wish.store == "sqlite"
-        return Structure(
+        return Structure.of(
+            wish.store,
             cpus=self.server / cells,
             database_cpus=None if self.database is None else self.database / cells,
-            locks=1 if sqlite else max(self.shards * wish.shard_io_concurrency // cells, 1),
-            connections=math.inf if sqlite else self.connections / cells,
+            locks=max(self.shards * wish.shard_io_concurrency // cells, 1),
+            connections=self.connections / cells,
             launchers=math.ceil(self.launchers / cells),
             network_delay=wish.network_delay,
-            lock_name=SQLITE_LOCK if sqlite else "shard locks",
         )
 
 
@@ -194,19 +193,21 @@ def stations_for(demands: Parameters, wish: Wish, rate: float) -> Stations | Non
     launchers = wish.launchers
     if launchers is None:
         launchers = _whole(max(wish.target * demands.launcher / busy, load.in_flight / MAXIMUM_PARALLELISM))
-    shards = 1 if wish.store == "sqlite" else 2 ** max(math.ceil(math.log2(load.holding / wish.lock_utilization)), 0)
+    each = wish.lock_utilization * wish.shard_io_concurrency  # starts that may hold a lock of one shard
+    shards = 1 if wish.store == "sqlite" else 2 ** max(math.ceil(math.log2(load.holding / each)), 0)
     return Stations(
         server=_whole(rate * server / busy),
         database=None if database is None else _whole(rate * database / busy),
-        shards=max(shards // wish.shard_io_concurrency, 1),
+        shards=shards,
         connections=_whole(load.holding / busy),
         launchers=launchers,
     )
 
 
 def outcome(stations: Stations, calibration: Calibration, demands: Parameters, wish: Wish) -> Outcome:
-    """Solve the network of some stations and say whether they do what is asked; only the latency's shape and the
-    demands as given are taken from a calibration.
+    """Solve the network for these stations and say whether they do what is asked.
+
+    `demands` may be others than the calibration's own, which then gives the shape of the latency only.
     """
     alone = response_without_load(demands, wish)
     cells = min(cells_for(wish.target * alone, stations.cpus), int(2 ** math.floor(math.log2(stations.launchers))))
@@ -238,15 +239,14 @@ def _missed(
     worst = max(used, key=lambda name: used[name] / allowed[name])
     if at_most is not None:
         full = [name for name in used if name.endswith("CPUs") and used[name] > _FULL]
-        worst = (
-            full[0] if full else worst
-        )  # locks and connections are full too then: held while a start waits for a CPU
+        # Locks and connections are full too then: they are held while a start waits for a CPU.
+        worst = full[0] if full else worst
         why = f"{worst} {used[worst]:.0%} busy" if used[worst] > allowed[worst] else "no more may be in flight"
         return f"at most {at_most:,.0f}/s with {parallelism:,} in flight: {why}"
     if used[worst] > allowed[worst] * (1 + ROUNDING):
         return f"{worst} {above(used[worst], allowed[worst])} busy at the target, more than {allowed[worst]:.0%}"
     if wish.p99 is not None and p99 > wish.p99:
-        return f"p99 {_ms(p99)}, more than {_ms(wish.p99)}"
+        return f"p99 {milliseconds(p99)}, more than {milliseconds(wish.p99)}"
     return None
 
 
@@ -259,10 +259,10 @@ def p99_of(solution: Solution, parallelism: int, shape: Shape) -> float:
 def least_growth(
     calibration: Calibration, demands: Parameters, wish: Wish, *, exact: float = 1e-4
 ) -> tuple[float, str | None]:
-    """Return the least factor on the target whose stations do what is asked, and what even the largest miss.
+    """Return the least factor by which the target must be overstated so that the stations made for it do what is asked.
 
-    Factor times target lies on one geometric grid for all targets, with steps of a share `exact`: two targets that
-    need the same find the same.
+    With it what even the largest stations miss; None where some do all. Factor times target lies on one geometric grid
+    for all targets, with steps of a share `exact`: two targets that need the same find the same.
     """
 
     def misses(place: int) -> str | None:
@@ -338,7 +338,3 @@ def above(share: float, allowed: float) -> str:
 
 def _whole(need: float) -> int:
     return max(math.ceil(need - 1e-9), 1)
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:,.1f} ms"

@@ -10,7 +10,8 @@ CPUs with the work that earlier starts still owe after their answer. Invariant: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,10 +20,14 @@ from capacity.model.queueing import Closed, Floats, closed, multi_server, separa
 MAXIMUM_PARALLELISM = 512
 """The rules' cap, and how far predictions go."""
 
+SQLITE_LOCK: Final = "SQLite's connection"
+
 
 @dataclass(frozen=True)
 class Parameters:
-    """What one start takes [s].
+    """What one start takes of the network's stations [s]: all of it known, fitted to a sweep.
+
+    `capacity.model.demands.Demands` is what is known without one, for the ceilings, with None for what is not.
 
     Parameters
     ----------
@@ -41,7 +46,7 @@ class Parameters:
     launcher_idle : float
         CPU of the launcher at low rates, where each start wakes it anew: what it takes from a shared machine.
     cpu_waiter, lock_waiter : float
-        Share by which each start that waits for a CPU, or each that waits for the same lock, lengthens the work of all.
+        Each start that waits for a CPU, or for the same lock, makes all work take this share longer.
     """
 
     cpu: float
@@ -87,6 +92,18 @@ class Structure:
     shares_cpus: bool = False
     network_delay: float = 0.0
     lock_name: str = "shard locks"
+
+    @classmethod
+    def of(cls, store: str, *, cpus: float, locks: int, connections: float, **others: Any) -> Structure:
+        """Return the stations with a store: SQLite has one connection, which is its lock, whatever is configured."""
+        if store == "sqlite":
+            return cls(cpus, 1, connections=float("inf"), lock_name=SQLITE_LOCK, **others)
+        return cls(cpus, locks, connections=connections, **others)
+
+    @property
+    def all_cpus(self) -> float:
+        """CPUs of server and database."""
+        return self.cpus + (self.database_cpus or 0.0)
 
 
 @dataclass(frozen=True)
@@ -193,8 +210,8 @@ def _slows(demands: Parameters) -> bool:
 def _slowing(demands: Parameters, structure: Structure, active: Floats) -> Floats:
     """Return by which share waiters lengthen the work, for n = 1..N starts in the cluster."""
     n = np.arange(1, active.size + 1)
-    cpus = structure.cpus + (structure.database_cpus or 0.0)
-    slower = demands.cpu_waiter * np.maximum(active - cpus, 0) + demands.lock_waiter * (n - active) / structure.locks
+    waiting = np.maximum(active - structure.all_cpus, 0)
+    slower = demands.cpu_waiter * waiting + demands.lock_waiter * (n - active) / structure.locks
     return np.asarray(slower, dtype=float)
 
 
@@ -209,8 +226,3 @@ def _cluster_rates(structure: Structure, demands: Parameters, active: Floats) ->
     n = np.arange(1, active.size + 1, dtype=float)
     inner = closed([shadowed(*station, n) for station in stations]).throughput
     return np.asarray(np.interp(active, n, inner) / slowed, dtype=float)
-
-
-def without_waiting(demands: Parameters) -> Parameters:
-    """Return the same demands where waiters cost nothing."""
-    return replace(demands, cpu_waiter=0.0, lock_waiter=0.0)

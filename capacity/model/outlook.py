@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,8 +14,9 @@ from capacity.model.cluster import Cluster
 from capacity.model.measurement import Storage
 from capacity.model.network import solve
 from capacity.model.prediction import Prediction, configured_rate, knee, predict, structure_for
+from capacity.model.words import number, size, span
 from capacity.rules.plan import PoolPlan
-from capacity.rules.pool import DEFAULT_RULES, PoolRules
+from capacity.rules.pool import DEFAULT_RULES, PoolRules, parallelism
 
 MULTIPLIERS: Final = (2, 4, 8)
 HEAD: Final = ("", "in flight", "starts/s (90 %)", "p50", "p99", "batch takes")
@@ -36,7 +37,7 @@ class Outlook:
     prediction : Prediction
         At the knee and at the plan's parallelism with several multipliers, rising.
     names : tuple of str
-        What each of its points is called; empty for another multiplier's.
+        What each of its points is called: ``knee``, ``this plan``, ``2x`` (two in flight per CPU), or several.
     knee : int
         The smallest parallelism with 0.95 of the highest throughput.
     """
@@ -105,7 +106,8 @@ class Outlook:
         slower = float(found.p99.value[wider] / found.p99.value[here])
         change = "as many starts/s" if abs(gain) < 0.005 else f"{gain:+.1%} starts/s"
         words = f"{found.parallelism[wider]} in flight give {change} at {slower:.1f} x the p99"
-        return [("Twice as many" if self.names[wider].startswith("8x") else "More", words)]
+        twice = found.parallelism[wider] == 2 * found.parallelism[here]
+        return [("Twice as many" if twice else "More", words)]
 
     def _knee(self) -> str:
         found, here = self.prediction, self.here
@@ -130,8 +132,7 @@ class Outlook:
             f"calibration {calibration.name}: measured on {conditions.cluster_cpus} CPUs at {levels[0]} to "
             f"{levels[-1]} in flight, a point's noise {calibration.fit.noise:.0%}"
         ]
-        structure = structure_for(self.cluster)
-        cpus = structure.cpus + (structure.database_cpus or 0.0)
+        cpus = structure_for(self.cluster).all_cpus
         if cpus != conditions.cluster_cpus:
             words.append(f"other CPUs ({cpus:g}) are extrapolated: intervals hold only if what a start costs stays")
         if self.plan.parallelism.value > calibration.measured_to:
@@ -185,6 +186,11 @@ def outlook(
     rules : PoolRules
         Bounds of the parallelism.
 
+    Raises
+    ------
+    UsageError
+        The cluster is Temporal Cloud, whose CPUs are not known.
+
     Returns
     -------
     Outlook
@@ -203,7 +209,7 @@ def outlook(
     at_knee = knee(np.minimum(curve, cap.rate if cap else np.inf))
     labels: dict[int, list[str]] = {at_knee: ["knee"]}
     for multiplier in multipliers:
-        flight = min(max(plan.cpus * multiplier, rules.minimum), rules.maximum)
+        flight = parallelism(plan.cpus, rules=replace(rules, multiplier=multiplier)).value
         labels.setdefault(flight, []).append(f"{multiplier}x")
     labels.setdefault(plan.parallelism.value, []).append("this plan")
     at = sorted(labels)
@@ -238,40 +244,3 @@ def _with_count(resource: str, cluster: Cluster) -> str:
         return resource
     many, of = counts[resource]
     return " ".join(part for part in ("the", f"{many:,}" if many else "", resource, of) if part)
-
-
-def number(value: float) -> str:
-    """Return a rate for people.
-
-    >>> number(317.6), number(4.24), number(12345)
-    ('318', '4.2', '12,345')
-    """
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-
-
-def span(seconds: float) -> str:
-    """Return a time for people.
-
-    >>> span(0.00064), span(0.0034), span(0.677), span(2.7), span(2364), span(9000)
-    ('0.64 ms', '3.4 ms', '677 ms', '2.7 s', '39 min', '2.5 h')
-    """
-    if seconds < 1:
-        return f"{seconds * 1e3:.2g} ms" if seconds < 0.01 else f"{seconds * 1e3:.0f} ms"
-    for unit, length in (("s", 1.0), ("min", 60.0), ("h", 3600.0)):
-        if seconds < 120 * length or unit == "h":
-            value = seconds / length
-            return f"{value:.1f} {unit}" if value < 10 else f"{value:,.0f} {unit}"
-    raise AssertionError
-
-
-def size(count: float) -> str:
-    """Return bytes for people.
-
-    >>> size(25_100), size(18.8e9)
-    ('25.1 kB', '18.8 GB')
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB"

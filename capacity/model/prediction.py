@@ -17,12 +17,12 @@ import numpy as np
 from capacity.errors import UsageError
 from capacity.model.calibration import Calibration, Shape
 from capacity.model.cluster import Cluster
-from capacity.model.fit import SQLITE_LOCK, structure_of
+from capacity.model.fit import structure_of
 from capacity.model.limits import Ceiling, ceilings
 from capacity.model.memory import launcher_rss
 from capacity.model.network import MAXIMUM_PARALLELISM, Structure, solve
 from capacity.model.queueing import Floats
-from capacity.rules.pool import DEFAULT_RULES, PoolRules, parallelism, queue_size
+from capacity.rules.pool import DEFAULT_RULES, PoolRules, queue_size
 
 LEVEL: Final = 0.9
 """Nominal coverage of intervals."""
@@ -49,6 +49,8 @@ class Prediction:
     Parameters
     ----------
     parallelism : array of int
+    batch : int
+        Starts of the batch that `duration` and `queue` are of.
     throughput : Interval
         Starts per second.
     mean, p50, p99 : Interval
@@ -59,12 +61,12 @@ class Prediction:
         What binds: a resource, a configured rate, or too few in flight.
     rss_bytes : array
         Resident set of a launcher process [bytes].
-    queue : array of int
+    queue : array of float
         Starts that wait inside the original's scheduler for one of its workers.
     duration : Interval
         Seconds of the batch.
     measured_to : int
-        The highest parallelism the calibration rests on, where structure and calibration are of one cluster.
+        Highest parallelism of the sweep; beyond it the figures extrapolate.
     cap : Ceiling, optional
         The lowest configured rate.
     """
@@ -114,17 +116,27 @@ class Prediction:
 
 
 def structure_for(cluster: Cluster) -> Structure:
-    """Return the stations a described cluster has."""
+    """Return the stations a described cluster has.
+
+    Raises
+    ------
+    UsageError
+        The cluster is Temporal Cloud, whose stations are not known.
+    """
     server = cluster.cores if cluster.cores is not None else cluster.server_cores
-    sqlite = cluster.store == "sqlite"
-    return Structure(
-        cpus=math.inf if server is None else server,
+    if server is None:
+        raise UsageError(
+            f"cluster {cluster.name}: its CPUs are not known, and so not what it gives",
+            next_step="see its limits with 'capacity limits temporal-cloud'",
+        )
+    return Structure.of(
+        cluster.store,
+        cpus=server,
         database_cpus=cluster.database_cores,
-        locks=1 if sqlite else cluster.shards * cluster.shard_io_concurrency,
-        connections=math.inf if sqlite else cluster.max_conns * cluster.history_hosts,
+        locks=cluster.shards * cluster.shard_io_concurrency,
+        connections=cluster.max_conns * cluster.history_hosts,
         launchers=cluster.launcher_processes,
         shares_cpus=cluster.launcher_shares_cores,
-        lock_name=SQLITE_LOCK if sqlite else "shard locks",
         network_delay=cluster.network_delay,
     )
 
@@ -147,7 +159,7 @@ def predict(
     calibration : Calibration
         Where the demands of a start come from.
     at : sequence of int
-        Parallelism, 1 to 512.
+        Parallelism, 1 to 512 for each launcher process.
     cluster : Cluster, optional
         The cluster, with its configured rates; by default the calibrated one, without any.
     structure : Structure, optional
@@ -169,7 +181,7 @@ def predict(
     Raises
     ------
     UsageError
-        A parallelism, `batch` or `draws` is out of range.
+        A parallelism, `batch` or `draws` is out of range, or the cluster is Temporal Cloud.
 
     Examples
     --------
@@ -207,7 +219,7 @@ def predict(
     network = solution.network
     coarse = _coarse(at_most)
     quantiles = []
-    shape = shape_for(calibration, structure.cpus + (structure.database_cpus or 0.0))
+    shape = shape_for(calibration, structure.all_cpus)
     for q, spread in ((0.5, calibration.shape.p50_spread), (0.99, calibration.shape.p99_spread)):
         theory = np.interp(np.log(asked), np.log(coarse), network.quantile(q, 0, coarse) / network.response[coarse - 1])
         middle = mean.value * theory * shape.factor(q, asked.astype(float))
@@ -275,9 +287,9 @@ def configured_rate(cluster: Cluster) -> Ceiling | None:
     return next((ceiling for ceiling in found if ceiling.key not in _STATIONS), None)
 
 
-def knee(throughput: Floats, share: float = 0.95) -> int:
-    """Return the smallest parallelism that reaches a share of the highest throughput, for 1..N in flight."""
-    return int(np.argmax(throughput >= share * throughput.max())) + 1
+def knee(throughput: Floats) -> int:
+    """Return the smallest parallelism that reaches 0.95 of the highest throughput, for 1..N in flight."""
+    return int(np.argmax(throughput >= 0.95 * throughput.max())) + 1
 
 
 def _coarse(at_most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -318,8 +330,3 @@ def _binding(utilization: dict[str, Floats], uncapped: Floats, cap: Ceiling | No
 def _waiting(asked: Any, batch: int, rules: PoolRules) -> Floats:
     sizes = np.array([queue_size(int(p), batch, rules).value for p in asked])
     return np.asarray(np.minimum(np.maximum(batch - asked, 0), sizes), dtype=float)
-
-
-def flight_of(cpus: int, multiplier: int, rules: PoolRules = DEFAULT_RULES) -> int:
-    """Return the parallelism of the rules for CPUs and a multiplier."""
-    return parallelism(cpus, rules=PoolRules(multiplier=multiplier, maximum=rules.maximum)).value

@@ -43,9 +43,10 @@ def separate_queues(demand: float, queues: int, population: int) -> Floats:
 def shadowed(foreground: float, background: float, servers: float, busy: Floats) -> Floats:
     """Return the rates of `servers` that owe each start background work after its answer, all work sharing them alike.
 
-    With n starts in the foreground and B pieces of background work each runs at ``1 / max(1, (n + B) / servers)``.
-    Of exponential times, B at any moment weighs as Poisson's with mean ``a = n background / foreground`` does, over
-    that speed, so that starts leave at ``n / foreground / E[max(1, (n + B) / servers)]``: exact while n stays the same.
+    With n starts in the foreground and B pieces of background work each runs at the speed
+    ``s(B) = 1 / max(1, (n + B) / servers)``. Where n stays the same and times are exponential, the probability of B is
+    ``P(B) ~ a**B / B! / s(B)`` with ``a = n background / foreground``, and starts leave at
+    ``n / foreground / E[max(1, (n + B) / servers)]``, where E is the mean for a B that is Poisson's with mean a.
 
     Parameters
     ----------
@@ -70,8 +71,6 @@ class Closed:
     ----------
     throughput : array of float, shape (N,)
         Starts per second.
-    delay : float
-        Seconds a start spends outside all stations.
     rates : tuple of arrays, each of shape (N,)
     log_weights : tuple of arrays, each of shape (N + 1,)
         Unnormalised log probability of n at a station.
@@ -81,7 +80,6 @@ class Closed:
     """
 
     throughput: Floats
-    delay: float
     rates: tuple[Floats, ...]
     log_weights: tuple[Floats, ...]
     log_others: tuple[Floats, ...]
@@ -159,7 +157,6 @@ def closed(rates: Sequence[Floats], delay: float = 0.0) -> Closed:
     total = _convolve(others[0], weights[0])
     return Closed(
         throughput=np.exp(total[:-1] - total[1:]),
-        delay=delay,
         rates=tuple(rates),
         log_weights=tuple(weights),
         log_others=tuple(others),
@@ -196,34 +193,3 @@ def _convolve(a: Floats, b: Floats) -> Floats:
         top = terms.max()
         result[k] = top + np.log(np.exp(terms - top).sum())
     return result
-
-
-def bounds(demands: Sequence[tuple[float, float]], delay: float, population: Floats) -> tuple[Floats, Floats]:
-    """Return asymptotic bounds of the throughput ([3]_ ch. 5), whatever the distributions.
-
-    Parameters
-    ----------
-    demands : sequence of (float, float)
-        (demand [s], servers) of each station.
-    delay : float
-        Seconds outside them.
-    population : array of float
-
-    Returns
-    -------
-    lowest, highest : array of float
-        [1/s]. The lowest assumes that every start waits for all others at every station.
-    """
-    total = sum(demand for demand, _ in demands)
-    ceiling = min(servers / demand for demand, servers in demands)
-    highest = np.minimum(population / (total + delay), ceiling)
-    lowest = population / (population * total + delay)
-    return lowest, highest
-
-
-def waiting_probability(offered: float, servers: int) -> float:
-    """Return the probability that an arrival at M/M/m waits: Erlang's C formula, for offered load below `servers`."""
-    blocked = 1.0
-    for k in range(1, servers + 1):  # Erlang's B by its stable recursion
-        blocked = offered * blocked / (k + offered * blocked)
-    return servers * blocked / (servers - offered * (1 - blocked))

@@ -16,7 +16,7 @@ import numpy as np
 from capacity.errors import UsageError
 from capacity.model import advice
 from capacity.model.calibration import Calibration
-from capacity.model.cluster import Cluster
+from capacity.model.cluster import CLOUD, Cluster
 from capacity.model.limits import Ceiling, ceilings
 from capacity.model.needs import Outcome, Stations, Wish, least_growth, outcome, p99_of, stations_for
 from capacity.model.network import Parameters, solve
@@ -31,7 +31,7 @@ MOST: Final = 1_000_000
 DRAWS: Final = 100
 """Parameter vectors for the intervals."""
 _COARSE_DRAWS: Final = 40
-DEFAULTS: Final = Cluster(name="the server's defaults", server_cores=1, database_cores=1)
+STOCK_CLUSTER: Final = Cluster(name="the server's defaults", server_cores=1, database_cores=1)
 
 
 def size(
@@ -43,7 +43,7 @@ def size(
     within: float | None = None,
     retention_days: float = 1.0,
     headroom: float = HEADROOM,
-    cluster: Cluster = DEFAULTS,
+    cluster: Cluster = STOCK_CLUSTER,
     launchers: int | None = None,
     draws: int = DRAWS,
 ) -> Sizing:
@@ -120,10 +120,14 @@ def _target(target: float | None, batch: int | None, within: float | None) -> fl
 
 
 def _on_cloud(blank: Sizing, cluster: Cluster, wish: Wish, calibration: Calibration) -> Sizing:
-    cap = ceilings(cluster)[0]
+    cap = next(ceiling for ceiling in ceilings(cluster) if ceiling.key in CLOUD)
     loops = max(math.ceil(wish.target * calibration.demands.launcher / wish.utilization), 1)
-    notes = advice.of_cloud(cap, wish.target)
-    if wish.target > cap.rate:
+    notes = advice.of_cloud(cap, wish)
+    if wish.p99 is not None:
+        return replace(blank, reason="no p99 of Temporal Cloud can be told: its CPUs are not known", notes=notes)
+    if wish.launchers is not None and loops > wish.launchers:
+        return replace(blank, reason=advice.too_few_loops(loops, wish.launchers), notes=notes)
+    if wish.target > cap.rate * wish.utilization:
         return replace(blank, reason=advice.above(cap, wish), notes=notes)
     figure = Figure("launcher processes", loops, loops, loops, "launcher_processes", advice.of_loops(calibration))
     return replace(blank, figures=(figure,), cluster=cluster, notes=notes)
@@ -252,7 +256,7 @@ class _Search:
         self, stations: Stations, result: Outcome, hosts: dict[str, tuple[int, Ceiling | None]]
     ) -> Iterator[Missed]:
         """For each resource the nearest smaller number that does not do it."""
-        for field, one, many in advice.RESOURCES:
+        for field, one, many in advice.resources(stations):
             value = getattr(stations, field)
             if value is None or (self.wish.store == "sqlite" and field in ("shards", "connections")):
                 continue

@@ -59,7 +59,7 @@ class StorageNeed:
 
     @property
     def retained(self) -> float:
-        """Bytes held at any time, once as much expires as comes: at least those of one period."""
+        """Bytes held at any time, once as much expires as comes; of a batch at least its own."""
         return self.per_period * max(self.retention_days, 1.0 if self.period == "batch" else self.retention_days)
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,15 +120,3 @@ def _lever(calibration: Calibration) -> str:
 def _short(query: str) -> str:
     words = " ".join(query.split())
     return words if len(words) <= 40 else f"{words[:37]}..."
-
-
-def in_bytes(value: float) -> str:
-    """Bytes for people, in powers of 1,000.
-
-    >>> in_bytes(18_825_000_000), in_bytes(4.34e12)
-    ('18.8 GB', '4.34 TB')
-    """
-    for unit, size in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value / 1e3:.3g} kB"

@@ -15,10 +15,9 @@ import numpy as np
 from capacity.errors import UsageError
 from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
-from capacity.model.limits import number
 from capacity.model.network import MAXIMUM_PARALLELISM, solve
-from capacity.model.outlook import span
 from capacity.model.prediction import LEVEL, configured_rate, predict, structure_for
+from capacity.model.words import number, span
 
 HEAD: Final = ("", "starts/s", "gain", "90 %", "p99", "limit")
 _DRAWS: Final = 100

@@ -153,7 +153,7 @@ class Checking:
         if self._asked is None:
             return ""
         one, other = self._asked.baseline, self._asked.candidate
-        return f"{self.count.box.value} starts with {one.label}, then {other.label}, {self._asked.where}."
+        return f"{self.count.box.value} starts with {one.label}, then {other.label}, {self._asked.wanted.where}."
 
     def _switch(self) -> None:
         self.start.disabled = self.busy or self._blocked or not self._ready

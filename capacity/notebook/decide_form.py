@@ -51,24 +51,13 @@ class Asked:
 
         return estimate(self.blocks, self.wanted.seconds, self.wanted.store, self.own_each)
 
-    @property
-    def where(self) -> str:
-        """What is measured, in words."""
-        wanted = self.wanted
-        if wanted.target is not None:
-            return f"at {wanted.target.address}"
-        if wanted.store == "sqlite":
-            return "on an embedded dev server"
-        settings = wanted.settings()
-        return f"on PostgreSQL ({settings.shards} shards, {settings.max_conns} connections)"
-
     def sentence(self) -> str:
         """Return what will be done, and how long it takes."""
         new = ", new for each run" if self.own_each else ""
         return (
             f"{self.baseline.label} against {self.candidate.label}: {self.blocks} blocks of {self.wanted.seconds:g} s "
-            f"each, in random order, {self.where}{new}; about {span(self.estimate)}. Do nothing else on this machine "
-            f"meanwhile."
+            f"each, in random order, {self.wanted.where}{new}; about {span(self.estimate)}. "
+            "Do nothing else on this machine meanwhile."
         )
 
 

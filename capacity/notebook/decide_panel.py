@@ -214,7 +214,7 @@ class Decide:
         compared: Compared = running.run()
         found = self.comparison = shown.judged(compared.blocks, asked, compared)
         self._so_far[-1:] = [found]
-        self.said.value = parts.plain(left_behind(compared))
+        self.said.value = parts.plain(left_behind(compared, asked.wanted.target))
         if compared.error is not None:
             self.error.value = alert(f"The comparison ended early, whole blocks are kept: {compared.error}")
         early = "cancelled" if compared.stopped else "done"

@@ -13,7 +13,8 @@ from capacity.notebook.launch_parts import STYLE
 if TYPE_CHECKING:
     from capacity.experiment.blocks import Block, Compared
     from capacity.notebook.decide_form import Asked
-    from capacity.verdict.comparison import Comparison, Ratio
+    from capacity.verdict.comparison import Comparison
+    from capacity.verdict.ratio import Ratio
 
 Around = tuple[float, float | None, float | None]
 """A ratio and its interval."""
@@ -54,7 +55,7 @@ def blocks_view(so_far: Sequence[Comparison]) -> Blocks:
 
 def spec(so_far: Sequence[Comparison], asked: Asked | None, title: str) -> dict[str, Any]:
     """Return the figure of the blocks so far."""
-    from capacity.verdict.comparison import MARGIN
+    from capacity.verdict.ratio import MARGIN
 
     under = "Throughput and p99 of the candidate, against the baseline"
     if asked is not None:
@@ -82,7 +83,7 @@ def verdict(found: Comparison, *, final: bool) -> str:
 
 def settled(found: Comparison) -> str:
     """Return how many more blocks are wanted."""
-    from capacity.verdict.comparison import MARGIN, MOST_BLOCKS
+    from capacity.verdict.ratio import MARGIN, MOST_BLOCKS
 
     if found.more_blocks == 0:
         return "No more blocks are needed to tell its throughput"

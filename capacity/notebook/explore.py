@@ -1,7 +1,7 @@
 """The explorer: set scheduler, cluster and limits; table, figure, finding and recommendation follow. No server needed.
 
 What follows a key press is worked out at once, without intervals. Bands and what is folded out come a moment later,
-on a thread of their own, once the controls have stood still: they are worth a tenth of a second, not of every step.
+on a thread of their own, once the controls have stood still: they take a tenth of a second, too long for each step.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from capacity.errors import CapacityError
 from capacity.figures import prediction_spec
 from capacity.model.calibration import Calibration
 from capacity.model.claim import claim
-from capacity.model.outlook import Outlook, number, outlook, span
+from capacity.model.outlook import Outlook, outlook
 from capacity.model.prediction import Prediction
+from capacity.model.words import number, span
 from capacity.notebook.explore_controls import MIB, Controls
 from capacity.notebook.explore_export import numbers_csv, numbers_html, report_html, styled
 from capacity.notebook.explore_figure import banded, figure_view
@@ -194,8 +195,8 @@ class Explorer:
         with self._lock:
             self.scene = found
             band = self._bands.get(_key(choice))
+            self.table.value = table_html(found)  # first: the page tells the kernel at length what it has drawn
             self.figure.follow(prediction_spec(figure_view(found, band)))
-            self.table.value = table_html(found)
             self.summary.value = _summary(found, self.controls.here)
             self.advice.value = _advice(found)
             self.use.disabled = found.enough is None or found.enough == found.flight

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Final
 
 from capacity.figures import Across
@@ -19,10 +18,10 @@ _VERY_MANY: Final = 1e6
 
 def stations_of(cluster: Cluster) -> Structure:
     """The stations; those of Temporal Cloud are not known, and very many: infinity has no product with 0."""
-    structure = structure_for(cluster)
     if cluster.store != "cloud":
-        return structure
-    return replace(structure, cpus=_VERY_MANY, locks=int(_VERY_MANY), connections=math.inf)
+        return structure_for(cluster)
+    many, launchers, delay = _VERY_MANY, cluster.launcher_processes, cluster.network_delay
+    return Structure(cpus=many, locks=int(many), launchers=launchers, network_delay=delay)
 
 
 def ceilings_of(cluster: Cluster, calibration: Calibration) -> tuple[Across, ...]:

@@ -11,8 +11,9 @@ from typing import Any, Final
 from capacity import __version__
 from capacity.figures import prediction_figure
 from capacity.model.claim import claim
-from capacity.model.outlook import Outlook, number, span
+from capacity.model.outlook import Outlook
 from capacity.model.prediction import Prediction
+from capacity.model.words import number, span
 from capacity.notebook.explore_figure import figure_view
 from capacity.notebook.explore_view import Scene
 from capacity.notebook.explore_words import explained, finding

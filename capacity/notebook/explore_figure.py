@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Final
 
 from capacity.figures import Across, Curves, PredictionView
-from capacity.model.outlook import span
 from capacity.model.prediction import Prediction, predict
+from capacity.model.words import span
 from capacity.notebook.explore_ceilings import stations_of
 from capacity.notebook.explore_view import GRID, Choice, Scene
 from capacity.notebook.explore_words import finding

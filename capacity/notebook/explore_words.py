@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from capacity.model.cluster import Cluster
-from capacity.model.outlook import number, span
+from capacity.model.words import number, span
 from capacity.notebook.explore_ceilings import resource_name
 from capacity.notebook.explore_view import AS_GOOD, Scene
 from capacity.rules.plan import PoolPlan

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from capacity.errors import UsageError
 
 if TYPE_CHECKING:
+    from capacity.cluster.target import Target
     from capacity.experiment.blocks import Compared
     from capacity.experiment.sweep import Swept
     from capacity.model.calibration import Calibration
@@ -47,11 +48,10 @@ def how_to_use(path: Path) -> str:
     )
 
 
-def left_behind(done: Swept | Compared) -> str:
+def left_behind(done: Swept | Compared, target: Target | None) -> str:
     """Return what stays on an existing cluster, and how to end it; empty for one of its own."""
-    if not done.left:
+    from capacity.launcher import cleaning
+
+    if not done.left or target is None:
         return ""
-    return (
-        f"{done.left:,} workflows stay open on the cluster: end them with 'temporal workflow terminate' and the query "
-        f"WorkflowId STARTS_WITH '{done.prefix}'"
-    )
+    return " ".join(line.strip(" \\") for line in cleaning.left_behind(done.left, target, done.prefix))

@@ -189,7 +189,7 @@ class Measure:
         self.fitted.value = shown.fit_table(calibration)
         self._score(calibration)
         self.numbers.value = ""
-        self.said.value = parts.plain(left_behind(swept))
+        self.said.value = parts.plain(left_behind(swept, wanted.target))
         self._draw(shown.finding(calibration, self._band))
         self.state = ended
         self._announce(f"{ended.capitalize()}: {done}, fitted")

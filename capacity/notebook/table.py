@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from capacity.model.outlook import number, span
+from capacity.model.words import number, span
 from capacity.notebook.explore_view import Scene, Tuned
 
 # `<br>` and spaces between the parts matter: an untrusted notebook strips the style, and "32now" would be one word.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from capacity.observe.vitals import NO_ANSWER, PostgresVitals, ServerVitals, VitalsSample
+from capacity.observe.vitals import NO_ANSWER, PostgresVitals, ServerVitals, VitalsSample, connections_full
 
 if TYPE_CHECKING:
     from capacity.observe.run import Run
@@ -139,7 +139,7 @@ def _restarted(samples: Sequence[VitalsSample]) -> Finding | None:
 
 def _connections_exhausted(sample: VitalsSample) -> _Hit | None:
     reason = sample.missing.get("postgres", "")
-    if "too many c" in reason or "remaining connection slots" in reason:
+    if connections_full(reason):
         return f"PostgreSQL's connections were exhausted: {reason}", None, None
     vitals = sample.postgres
     if vitals is None or vitals.connections_used < vitals.connections_usable:
@@ -245,7 +245,9 @@ def _shard_lock(sample: VitalsSample) -> _Hit | None:
 
 
 def _launcher_cpu(sample: VitalsSample) -> _Hit | None:
-    used = sample.launcher.cpus_used if sample.launcher else None
-    if used is None or used < FULL:
+    launcher = sample.launcher
+    if launcher is None or launcher.cpus_used is None or launcher.cpus_used < FULL * launcher.processes:
         return None
-    return f"the launcher was bound by CPU: {used:.2f} of the 1 CPU that one process can use", used, 1.0
+    used, most = launcher.cpus_used, launcher.processes  # a process can use one CPU
+    whose = "1 CPU that one process can use" if most == 1 else f"{most} CPUs that its {most} processes can use"
+    return f"the launcher was bound by CPU: {used:.2f} of the {whose}", used, float(most)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,13 @@ from capacity.observe.run import Run
 def runs_folder() -> Path:
     """Return where journals and records go that are given no path."""
     return state.folder() / "runs"
+
+
+def forget(run: Run) -> None:
+    """Delete the record of a launch that was made to measure something: nobody looks for it."""
+    (runs_folder() / f"{run.run_id}.json").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # others' runs are there, or the folder is not
+        runs_folder().rmdir()
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,7 @@ class PastRun:
                 outcome.STARTED: self.record.scheduled,
                 outcome.ALREADY_RUNNING: self.record.already_running,
                 outcome.ALREADY_FINISHED: self.record.already_finished,
+                outcome.GAVE_UP + 2: self.record.failed,  # UNKNOWN: a record has them by kind, not by code
             }
         )
         return counts
@@ -79,18 +88,24 @@ class PastRun:
             raise UsageError(f"run {self.run_id} has no journal any more", next_step="its failures are lost")
         batch = rebuild(self.batch)
         codes = Journal.peek_codes(self.journal)
-        for index in np.nonzero((codes >= outcome.REFUSED) & (codes != outcome.DAMAGED))[0]:
-            try:
-                columns = batch.columns(int(index))
-            except ValueError as error:
-                columns = {"id": None, "index": int(index), "problem": str(error)}
+        failed = np.nonzero((codes >= outcome.REFUSED) & (codes != outcome.DAMAGED))[0]
+        for index, columns in batch.columns_of(failed.tolist()):
+            if isinstance(columns, ValueError):
+                columns = {"id": None, "index": index, "problem": str(columns)}
             yield columns, outcome.kind(int(codes[index]))
 
 
 def past_runs() -> list[PastRun]:
     """Return all runs of the state folder, newest first."""
+    return list(_newest_first())
+
+
+def _newest_first() -> Iterator[PastRun]:
+    """Yield the runs of the state folder; each is read when it is asked for."""
     stems = {path.stem for pattern in ("*.journal", "*.json") for path in runs_folder().glob(pattern)}
-    return [found for stem in sorted(stems, reverse=True) if (found := _found(stem)) is not None]
+    for stem in sorted(stems, reverse=True):
+        if (found := _found(stem)) is not None:
+            yield found
 
 
 def past_run(name: str) -> PastRun:
@@ -110,8 +125,8 @@ def past_run(name: str) -> PastRun:
         header = Header.read(path)
         record_path = runs_folder() / f"{header.run_id}.json"
         return PastRun(header.run_id, header, path, Run.load(record_path) if _is_file(record_path) else None)
-    known = past_runs()
-    matches = known[:1] if name == "last" else [run for run in known if run.run_id.startswith(name)]
+    known = _newest_first()
+    matches = [*itertools.islice(known, 1)] if name == "last" else [run for run in known if run.run_id.startswith(name)]
     exact = [run for run in matches if run.run_id == name]
     if len(exact or matches) == 1:
         return (exact or matches)[0]

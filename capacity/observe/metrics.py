@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from capacity.errors import UsageError
 from capacity.launcher.latency import Latencies
-from capacity.launcher.progress import Progress
+from capacity.launcher.progress import AWAY, Progress
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the latency histogram [s]: a p99 below 10 ms can be read from them."""
@@ -21,12 +21,12 @@ BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 class LaunchMetrics(Collector):
     """What a launch looked like at its last tick, for Prometheus to read at any moment."""
 
-    def __init__(self, run_id: str) -> None:
-        self._labels = [run_id]
+    def __init__(self) -> None:
         self._families: list[Metric] = []
 
-    def update(self, progress: Progress, latencies: Latencies) -> None:
+    def update(self, run_id: str, progress: Progress, latencies: Latencies) -> None:
         """Take the picture the next scrapes will see; called on the launch's loop."""
+        labels = [run_id]
         counter = CounterMetricFamily("capacity_items", "Items by outcome", labels=["run_id", "outcome"])
         outcomes = {
             "started": progress.started,
@@ -35,26 +35,30 @@ class LaunchMetrics(Collector):
             "failed": progress.failed,
         }
         for outcome, value in outcomes.items():
-            counter.add_metric([*self._labels, outcome], value)
+            counter.add_metric([*labels, outcome], value)
         attempts = CounterMetricFamily("capacity_attempts", "Start RPCs sent", labels=["run_id"])
-        attempts.add_metric(self._labels, progress.attempts)
+        attempts.add_metric(labels, progress.attempts)
+        throttled = CounterMetricFamily(
+            "capacity_throttled_attempts", "Attempts refused for their rate", labels=["run_id"]
+        )
+        throttled.add_metric(labels, progress.throttled)
         retried = CounterMetricFamily(
             "capacity_retries", "Attempts to be repeated, by status or throttling cause", labels=["run_id", "kind"]
         )
         for kind, value in progress.retries.items():
-            retried.add_metric([*self._labels, kind], value)
+            retried.add_metric([*labels, kind], value)
         buckets = [(f"{bound:g}", latencies.at_most(bound)) for bound in BUCKETS]
         histogram = HistogramMetricFamily("capacity_start_latency_seconds", "Latency of starts", labels=["run_id"])
-        histogram.add_metric(self._labels, [*buckets, ("+Inf", latencies.count)], latencies.total)
-        self._families = [counter, attempts, retried, histogram]
+        histogram.add_metric(labels, [*buckets, ("+Inf", latencies.count)], latencies.total)
+        self._families = [counter, attempts, throttled, retried, histogram]
         for name, text, value in (
             ("capacity_items_planned", "Items of the batch", progress.count),
             ("capacity_in_flight", "Attempts in flight", progress.in_flight),
             ("capacity_limit", "Attempts in flight at most", progress.limit),
-            ("capacity_throttled_attempts", "Attempts refused for their rate", progress.throttled),
+            ("capacity_server_away", "1 while no server answers and the launch waits for one", progress.state == AWAY),
         ):
             gauge = GaugeMetricFamily(name, text, labels=["run_id"])
-            gauge.add_metric(self._labels, value)
+            gauge.add_metric(labels, value)
             self._families.append(gauge)
 
     def collect(self) -> Iterator[Metric]:

@@ -15,7 +15,14 @@ import psutil
 
 from capacity.errors import UsageError
 from capacity.observe.process import CpuMeter, children
-from capacity.observe.vitals import FIRST_READING, NO_ANSWER, NotMeasuredError, PostgresVitals, Statement
+from capacity.observe.vitals import (
+    FIRST_READING,
+    NO_ANSWER,
+    NotMeasuredError,
+    PostgresVitals,
+    Statement,
+    connections_full,
+)
 from capacity.observe.watcher import Reading
 
 if TYPE_CHECKING:
@@ -147,7 +154,9 @@ class PostgresSource:
         last = last.replace(str(secret), "***") if secret else last
         # 53300: no connection left; 42501 and class 28: not allowed. It does answer then.
         refused = (error.sqlstate or "") if isinstance(error, psycopg.Error) else ""
-        answers = refused == "53300" or refused[:2] in ("28", "42") or _full(last) or "authentication" in last
+        answers = (
+            refused == "53300" or refused[:2] in ("28", "42") or connections_full(last) or "authentication" in last
+        )
         return last[:200] if answers else f"{NO_ANSWER}: {last[0].lower()}{last[1:200]}"
 
     def _connected(self) -> psycopg.Connection:
@@ -280,12 +289,3 @@ def _since(before: tuple[int, float] | None, now: tuple[int, float]) -> tuple[in
     if before is None or now[0] < before[0]:
         return now
     return now[0] - before[0], now[1] - before[1]
-
-
-def _full(reason: str) -> bool:
-    """Whether a reason says that no connection is left; over the wire an early refusal carries no code.
-
-    >>> _full("sorry, too many clients already"), _full("connection refused")
-    (True, False)
-    """
-    return "too many c" in reason or "remaining connection slots" in reason

@@ -25,6 +25,8 @@ QUERIES: Final = {
     "PostgreSQL hosts": f'sum(rate(node_cpu_seconds_total{{mode!~"idle|iowait",job{_POSTGRES}}}[{WINDOW}]))',
 }
 """By what they measure, in CPU seconds per second [CPUs]."""
+QUERY: Final = " or ".join(f'label_replace({query}, "what", "{name}", "", "")' for name, query in QUERIES.items())
+"""All of them at once: each round trip would take its part of the second in which they are read."""
 
 
 class PrometheusSource:
@@ -42,30 +44,21 @@ class PrometheusSource:
         self._site = Site(url, "--prometheus")
 
     def read(self) -> Reading:
-        cpus, missing = {}, {}
-        for name, query in QUERIES.items():
-            value = self._value(query)
-            if value is None:
-                missing[name] = "the query returned nothing"
-            else:
-                cpus[name] = value
+        answer, size = self._site.get(f"{self._site.path}/api/v1/query?query={quote(QUERY)}")
+        try:
+            cpus = _values_of(files.json_value(bytes(answer[:size])))
+        except (ValueError, KeyError, IndexError, TypeError, files.UnreadableError) as error:
+            raise NotMeasuredError("the answer is not Prometheus'") from error
+        missing = {name: "the query returned nothing" for name in QUERIES if name not in cpus}
         return Reading(PrometheusVitals(cpus=cpus), missing)
 
     def close(self) -> None:
         return None
 
-    def _value(self, query: str) -> float | None:
-        answer, size = self._site.get(f"{self._site.path}/api/v1/query?query={quote(query)}")
-        try:
-            return _value_of(files.json_value(bytes(answer[:size])))
-        except (ValueError, KeyError, IndexError, TypeError, files.UnreadableError) as error:
-            raise NotMeasuredError("the answer is not Prometheus'") from error
 
-
-def _value_of(found: Any) -> float | None:
+def _values_of(found: Any) -> dict[str, float]:
+    """Return the finite values of an answer to `QUERY`, by what they measure."""
     if found["status"] != "success":
         raise NotMeasuredError(f"Prometheus: {str(found.get('error', 'the query failed'))[:200]}")
-    result = found["data"]["result"]
-    text = result[0]["value"][1] if result else "NaN"
-    value = float(text) if isinstance(text, str) else float("nan")
-    return value if math.isfinite(value) else None
+    values = {each["metric"]["what"]: float(each["value"][1]) for each in found["data"]["result"]}
+    return {name: value for name, value in values.items() if name in QUERIES and math.isfinite(value)}

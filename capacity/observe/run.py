@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from capacity import files
 from capacity.errors import CapacityError, UsageError
 from capacity.launcher.latency import Latencies
+from capacity.launcher.progress import STOPPED, STOPPED_AT_ONCE
 from capacity.observe import vitals_text
 from capacity.observe.findings import Finding, findings
 from capacity.observe.vitals import VitalsSample, joined
@@ -54,7 +55,7 @@ class RunSample(BaseModel):
 
 
 class ControllerState(BaseModel):
-    """How the launch was controlled, and its last settings."""
+    """How the launch was controlled, and its last settings; `rate` is what an open loop was asked for [starts/s]."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     asked: str
@@ -62,6 +63,7 @@ class ControllerState(BaseModel):
     pace: float | None
     reason: str
     ramp_seconds: float
+    rate: float | None = None
 
 
 class Run(BaseModel):
@@ -137,8 +139,8 @@ class Run(BaseModel):
 
     @property
     def interrupted(self) -> bool:
-        """Whether the user ended it early."""
-        return self.stopped.startswith("stopped") and self.error is None
+        """Whether the user ended it early; a fleet's batch can also be stopped by another."""
+        return self.stopped in (STOPPED, STOPPED_AT_ONCE) and self.error is None
 
     @property
     def complete(self) -> bool:
@@ -235,7 +237,7 @@ class Run(BaseModel):
         if others:
             rows.append(("retried", ", ".join(f"{n:,} {kind}" for kind, n in others.items())))
         each = f", {self.cpu_seconds / self.session_scheduled * 1e6:,.0f} µs a start" if self.session_scheduled else ""
-        rows.append(("launcher", f"{self.cpu_seconds:.1f} s CPU{each}, {self.rss_bytes_max / 2**20:,.0f} MiB"))
+        rows.append(("launcher", f"{self.cpu_seconds:.1f} s CPU{each}, {vitals_text.mebibytes(self.rss_bytes_max)}"))
         if self.vitals and (cluster := vitals_text.line(joined(self.vitals))):
             rows.append(("cluster", cluster))
         rows += [("in the way", str(finding)) for finding in self.findings()]

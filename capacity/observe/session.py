@@ -83,6 +83,13 @@ class Journaling:
         )
 
 
+def check_launchers(processes: int, fleet: Fleet | None) -> None:
+    """Refuse a number of launcher processes that makes no sense, or that a fleet's workers say themselves."""
+    check_processes(processes)
+    if fleet is not None and processes > 1:
+        raise UsageError(f"--processes {processes} and --fleet exclude each other: its workers say how many they are")
+
+
 async def launch(
     batch: Batch,
     target: Target | None = None,
@@ -139,7 +146,7 @@ async def launch(
         Where the vitals of server and PostgreSQL are read; True is what a local cluster at the target's address
         offers, False watches nothing.
     on_progress : callable, optional
-        Called ten times a second on the event loop.
+        Called on the event loop ten times a second, with a fleet once a second.
     on_vitals : callable, optional
         Called with each new sample of the vitals on the event loop.
     stop, abort : asyncio.Event, optional
@@ -163,27 +170,30 @@ async def launch(
     target = target or load_target()
     check_target(target, allowed)
     check_count(batch.count)
-    check_processes(processes)
-    if fleet is not None and processes > 1:
-        raise UsageError(f"--processes {processes} and --fleet exclude each other: its workers say how many they are")
+    check_launchers(processes, fleet)
     controller, asked = controller_for(parallelism, rate=rate, max_in_flight=max_in_flight)
-    async with connect(target) as connection, contextlib.AsyncExitStack() as stack:
-        server_version = await service.check(connection)
-        journal = stack.enter_context((journaling or Journaling()).open(batch, target))
-        if with_worker:
-            await stack.enter_async_context(worker.running(target, batch.options.task_queue))
-        places = Places() if isinstance(vitals, bool) else vitals
-        sources = await asyncio.to_thread(find, target.address, places) if vitals else None
-        meter = ProcessMeter()
-        metrics = LaunchMetrics(journal.header.run_id)
+    metrics, journaling = LaunchMetrics(), journaling or Journaling()
+    async with contextlib.AsyncExitStack() as stack:
         if metrics_port is not None:
             stack.enter_context(serving(metrics, metrics_port))
+        if journaling.resume:
+            journal = stack.enter_context(journaling.open(batch, target))
+        connection = await stack.enter_async_context(connect(target))
+        server_version = await service.check(connection)
+        places = Places() if isinstance(vitals, bool) else vitals
+        sources = await asyncio.to_thread(find, target.address, places) if vitals else None
+        working = None
+        if with_worker:
+            working = await stack.enter_async_context(worker.running(target, batch.options.task_queue))
+        if not journaling.resume:  # last of all: a launch that cannot begin leaves no journal that a resume would find
+            journal = stack.enter_context(journaling.open(batch, target))
+        meter = ProcessMeter()
 
         def show(progress: Progress) -> None:
             meter.sample()
             watch.tick(() if isinstance(launchers, Scheduler) else launchers.pids)
             if metrics_port is not None:
-                metrics.update(progress, launchers.latencies)
+                metrics.update(journal.header.run_id, progress, launchers.latencies)
             if on_progress:
                 on_progress(progress)
 
@@ -200,10 +210,11 @@ async def launch(
             launchers = Processes(
                 batch, target, controller, journal, processes=processes, policy=policy, on_progress=show
             )
-        watch = await stack.enter_async_context(LaunchWatch(sources, on_vitals))
+        elsewhere = "" if fleet is None else "the launchers are a fleet's"
+        watch = await stack.enter_async_context(LaunchWatch(sources, on_vitals, elsewhere))
         started_at = datetime.datetime.now(datetime.UTC)
         result = await launchers.run(stop, abort)
-        run = _record(journal, target, batch, server_version, started_at, asked, result, meter)
+        run = _record(journal, target, batch, server_version, started_at, asked, rate, result, meter)
         run = run.model_copy(update={"vitals": await watch.end(), **_of_processes(run, launchers)})
         record = runs_folder() / f"{run.run_id}.json"
         run.save(record)
@@ -215,6 +226,9 @@ async def launch(
                 show(replace(launchers.progress(), state=f"waiting for {running:,} workflows to complete"))
 
             run = await _checked(connection, batch, journal, result, run, waiting if with_worker else None)
+            if working is not None and working.process.returncode is not None:
+                words = f"the worker process ended before the batch: {working.last_words}"
+                run = run.model_copy(update={"warnings": [*run.warnings, words]})
             run.save(record)
         show(replace(launchers.progress(), state="ended early" if run.not_attempted else "done"))
     return run
@@ -227,6 +241,7 @@ def _record(
     server_version: str,
     started_at: datetime.datetime,
     asked: str,
+    rate: float | None,
     result: Result,
     meter: ProcessMeter,
 ) -> Run:
@@ -262,6 +277,7 @@ def _record(
             pace=result.pace,
             reason=result.reason,
             ramp_seconds=result.ramp_seconds,
+            rate=rate,
         ),
         attempts=result.attempts,
         throttled_attempts=result.throttled,
@@ -317,7 +333,7 @@ async def _checked(
         completed = None
         if on_count:
             completed = found - await service.completed(connection, batch, since, on_count=on_count)
-    except CapacityError as error:
+    except (CapacityError, ValueError) as error:  # ValueError: the first item of a file is not there any more
         return run.model_copy(update={"warnings": [*warnings, f"the server could not be asked for the count: {error}"]})
     if found > run.scheduled:
         warnings.append(f"the server holds {found - run.scheduled:,} more runs with such ids, types and task queue")
@@ -326,7 +342,10 @@ async def _checked(
 
 
 async def _server_time_of_launch(connection: Connection, batch: Batch, journal: Journal, result: Result) -> float:
-    """Return the latest moment of the server's clock that is surely not later than the run's begin [Unix time, s]."""
+    """Return when the run began, by the server's clock and rather too early than too late [Unix time, s].
+
+    The server's count is then of runs that are at least as young as this.
+    """
     began = journal.header.created
     if result.first_start is None:
         return began - 5  # nothing was started in this session that would tell the server's clock

@@ -23,25 +23,36 @@ class NotMeasuredError(ClusterError):
     """A source could not be read; its text is the reason shown."""
 
 
+def connections_full(reason: str) -> bool:
+    """Whether a reason says that no connection is left; over the wire an early refusal carries no code.
+
+    >>> connections_full("sorry, too many clients already"), connections_full("connection refused")
+    (True, False)
+    """
+    return "too many c" in reason or "remaining connection slots" in reason
+
+
 class _Vitals(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LauncherVitals(_Vitals):
-    """The process that launches, and the machine it runs on.
+    """The processes that launch, and the machine they run on.
 
     Attributes
     ----------
     rss_bytes : int
-        Resident set [bytes].
+        Resident set of all of them [bytes].
     cpus_used : float, optional
-        CPU seconds of all its threads per second [CPUs].
+        CPU seconds of all of them per second [CPUs].
+    processes : int
+        How many make starts: this process alone, or those it started, which it then only steers.
     threads : int
-        Threads.
+        Threads of this process.
     tasks : int, optional
         asyncio tasks on its loop at the last tick.
     descriptors : int, optional
-        Open file descriptors.
+        Its open file descriptors.
     machine_cpus_used : float, optional
         CPU seconds of the whole machine per second [CPUs].
     machine_cpus : int
@@ -50,6 +61,7 @@ class LauncherVitals(_Vitals):
 
     rss_bytes: int
     cpus_used: float | None = None
+    processes: int = 1
     threads: int
     tasks: int | None = None
     descriptors: int | None = None
@@ -182,7 +194,7 @@ class VitalsSample(_Vitals):
     Parameters
     ----------
     at : float
-        Since the watch began [s].
+        When it was taken, since the watch began [s].
     launcher, server, postgres, prometheus : optional
         None: not measured, or not asked for.
     missing : dict of str

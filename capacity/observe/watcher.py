@@ -57,11 +57,18 @@ class Source(Protocol):
 
 
 class LauncherSource:
-    """This process and the launcher processes it started; `tasks` and `pids` are handed over by its event loop."""
+    """This process and the launcher processes it started; `tasks` and `pids` are handed over by its event loop.
+
+    Parameters
+    ----------
+    elsewhere : str
+        Why this process is no launcher, so that nothing of it is measured; empty where it is one.
+    """
 
     component = "launcher"
 
-    def __init__(self) -> None:
+    def __init__(self, elsewhere: str = "") -> None:
+        self._elsewhere = elsewhere
         self._process = psutil.Process()
         self._meter = CpuMeter()
         self._machine: tuple[float, float] | None = None
@@ -69,12 +76,15 @@ class LauncherSource:
         self.pids: Sequence[int] = ()
 
     def read(self) -> Reading:
+        if self._elsewhere:
+            raise NotMeasuredError(self._elsewhere)
         pids = self.pids
         use = self._meter.read([os.getpid(), *pids])
         with self._process.oneshot():
             vitals = LauncherVitals(
                 rss_bytes=self._process.memory_info().rss + sum(rss_bytes(pid) or 0 for pid in pids),
                 cpus_used=use.used,
+                processes=max(1, len(pids)),
                 threads=self._process.num_threads(),
                 tasks=self.tasks,
                 descriptors=self._process.num_fds(),
@@ -219,12 +229,17 @@ class LaunchWatch:
         What is watched besides this process; None watches nothing at all.
     on_vitals : callable, optional
         Called with each new sample by `tick`, on the loop.
+    elsewhere : str
+        See `LauncherSource`.
     """
 
     def __init__(
-        self, sources: Sequence[Source] | None, on_vitals: Callable[[VitalsSample], None] | None = None
+        self,
+        sources: Sequence[Source] | None,
+        on_vitals: Callable[[VitalsSample], None] | None = None,
+        elsewhere: str = "",
     ) -> None:
-        self._launcher = LauncherSource()
+        self._launcher = LauncherSource(elsewhere)
         self._watcher = Watcher([self._launcher, *sources]) if sources is not None else None
         self._on_vitals = on_vitals
         self._shown: VitalsSample | None = None

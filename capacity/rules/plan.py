@@ -6,7 +6,6 @@ import html
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from capacity.errors import UsageError
 from capacity.rules.cpus import available_cpus
 from capacity.rules.environment import VARIABLE, environment_override
 from capacity.rules.pool import (
@@ -158,10 +157,3 @@ def pool_plan(
         reported_pool_size=reported_pool_size(flight.value, batch),
         warnings=found.warnings,
     )
-
-
-def positive(name: str, value: int) -> int:
-    """`value` where a person set it and only 1 or more makes sense; the rules themselves count less than 1 as 1."""
-    if whole_number(name, value) < 1:
-        raise UsageError(f"{name} is {value}", allowed="1 or more")
-    return value

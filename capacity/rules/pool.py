@@ -28,6 +28,14 @@ def whole_number(name: str, value: object) -> int:
     return number
 
 
+def positive(name: str, value: object) -> int:
+    """`value` where a person set it and only 1 or more makes sense; the rules themselves count less than 1 as 1."""
+    number = whole_number(name, value)
+    if number < 1:
+        raise UsageError(f"{name} is {value}", allowed="1 or more")
+    return number
+
+
 @dataclass(frozen=True)
 class PoolRules:
     """The five numbers of the original's sizing.
@@ -60,8 +68,7 @@ class PoolRules:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if whole_number(field.name, getattr(self, field.name)) < 1:
-                raise UsageError(f"{field.name} is {getattr(self, field.name)}", allowed="1 or more")
+            positive(field.name, getattr(self, field.name))
         for low, high in (("minimum", "maximum"), ("queue_minimum", "queue_maximum")):
             if getattr(self, low) > getattr(self, high):
                 raise UsageError(
@@ -181,14 +188,14 @@ def queue_size(parallelism: int, batch: int, rules: PoolRules = DEFAULT_RULES) -
 
 
 def reported_pool_size(pool_size: int, batch: int) -> int:
-    """Pool size as the original logs it: min(pool size, batch), since a small batch never fills the pool.
+    """Pool size as the original logs it: min(pool size, batch), since a small batch never fills the pool; 1 or more.
 
     Examples
     --------
     >>> reported_pool_size(64, 10)
     10
     """
-    return min(pool_size, batch)
+    return min(max(pool_size, 1), max(batch, 1))
 
 
 def _clamped(value: int, low: int, high: int, reason: str) -> Sized:

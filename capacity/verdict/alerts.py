@@ -110,7 +110,8 @@ ALERTS: Final = (
         "CapacityAttemptsRefused",
         LAUNCHER,
         "throttled",
-        "sum by (run_id) (capacity_throttled_attempts) / sum by (run_id) (capacity_attempts_total)",
+        f"sum by (run_id) (rate(capacity_throttled_attempts_total[{RATE}])) "
+        f"/ sum by (run_id) (rate(capacity_attempts_total[{RATE}]))",
         "The cluster refuses attempts for their rate. The run's summary names cause, scope and the configuration key. "
         "Lower --rate or use --parallelism auto; raise the key only if CPU has room.",
     ),
@@ -190,7 +191,7 @@ _BLIND: Final = (
         "No CPU of PostgreSQL's hosts",
     ),
 )
-"""What is not measured never alerts: that it is missing must."""
+"""A metric that is missing fires no alert of its own, so its absence has one."""
 BLIND_FOR: Final = 300
 
 

@@ -6,11 +6,12 @@ value, its limit and where the limit is from.
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from capacity.errors import UsageError
 from capacity.observe.run import Run
 from capacity.verdict.alerts import ALERTS
 from capacity.verdict.measured import COVERED, measured
@@ -29,6 +30,9 @@ _OF_THE_LAUNCHER: Final = ("launcher_cpu",)
 _ADVICE: Final = {
     "launcher_cpu": "The launcher itself is what bound, not the cluster: launch from more processes or from another "
     "machine, then check that run.",
+    "verified": "The server does not hold what it said it started: launch the same batch with --resume, look at the "
+    "server's log, and quote no figure of this run.",
+    "starts_only": "Quote no throughput of this run: its rate does not stand for starts that it made.",
     "longer_than_burst": "Quote no throughput of this run: launch for longer, or raise the limit that is named.",
 }
 """What to do about what no alert watches."""
@@ -202,6 +206,7 @@ def check(
     -------
     Checklist
     """
+    predicted = predicted if predicted is not None and math.isfinite(predicted) else None
     checks = [
         _answered(question.key, question.title, question.answer, question.why) for question in reality(run, cluster)
     ]
@@ -215,14 +220,23 @@ def predicted_rate(run: Run, calibration: Calibration, cluster: Cluster | None =
     """Return the throughput the model predicts for how a run was controlled [starts/s].
 
     An open loop gets no more than the rate it asked for.
+
+    Raises
+    ------
+    UsageError
+        If the cluster's CPUs are not known: nothing can be predicted of it then.
     """
     from capacity.model.network import MAXIMUM_PARALLELISM
     from capacity.model.prediction import predict
 
+    if cluster is not None and cluster.store == "cloud":
+        raise UsageError(
+            f"cluster {cluster.name}: its CPUs are not known, and so not what it gives",
+            next_step="name no calibration: its limits are checked without",
+        )
     at = min(max(run.parallelism, 1), MAXIMUM_PARALLELISM)
     found = float(predict(calibration, (at,), cluster=cluster, batch=max(run.count, 1), draws=0).throughput.value[0])
-    asked = re.match(r"([0-9.e+]+) starts/s due", run.controller.asked)
-    return min(found, float(asked[1])) if asked else found
+    return found if run.controller.rate is None else min(found, run.controller.rate)
 
 
 def _answered(key: str, title: str, answer: bool | None, why: str) -> Check:
@@ -247,7 +261,7 @@ def _compared(threshold: Threshold, run: Run, baseline: Run | None, predicted: f
         limit = limit * run.session_scheduled / threshold.per
         why = f"{why}; the limit is {threshold.limit:g} s for {threshold.per:,}" if found.value is not None else why
     state: State = "not measured"
-    if found.value is not None and limit is not None:
+    if found.value is not None and math.isfinite(found.value) and limit is not None:
         state = "fail" if threshold.crossed(found.value, limit) else "pass"
         if state == "pass" and found.covered < COVERED:
             state, why = "not measured", f"only {found.covered:.0%} of the run was measured"

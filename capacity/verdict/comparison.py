@@ -14,10 +14,8 @@ import numpy as np
 
 from capacity.experiment.blocks import Block
 from capacity.model.measurement import Flag, Point
-from capacity.model.outlook import number, span
-from capacity.verdict.ratio import LEVEL, MARGIN, MOST_BLOCKS, Ratio, blocks_needed, cpu_of, ratio
-
-__all__ = ["LEVEL", "MARGIN", "MOST_BLOCKS", "WORTHLESS", "Comparison", "Ratio", "Side", "compare"]
+from capacity.model.words import number, span
+from capacity.verdict.ratio import LEVEL, MARGIN, Ratio, blocks_needed, cpu_of, ratio
 
 WORTHLESS: Final = (Flag.FAILED, Flag.TOO_SHORT)
 """A block with a run of these says nothing."""

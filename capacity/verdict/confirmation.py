@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from capacity import files
 from capacity.errors import UsageError
@@ -12,31 +12,72 @@ from capacity.errors import UsageError
 if TYPE_CHECKING:
     from capacity.verdict.levers import Lever
 
+_NAMES: Final = {"indexes": "unused-indexes", "max_conns": "max-conns", "launcher_processes": "processes"}
+"""Settings of `capacity compare` that are levers of another name."""
+
 
 def confirmation(lever: Lever, comparisons: Sequence[Mapping[str, Any]]) -> str:
-    """Return what comparisons showed of a lever, those whose candidate names it, and whether the model was right.
+    """Return what comparisons showed of a lever, and whether the model was right.
+
+    One counts whose two sides differ in nothing else, and whose candidate has more of it.
 
     >>> from capacity.verdict.levers import Lever
-    >>> shards = Lever("shards", "shards x 2", 0.15, 0.1, 0.2)
-    >>> found = {"candidate": "shards=64", "throughput_ratio": 1.2, "throughput_interval": [1.1, 1.3]}
-    >>> confirmation(shards, [found])
-    "confirmed: shards=64 +20% [+10, +30]; the model's +15% lies in that"
+    >>> shards = Lever("shards", "shards x 2", 0.15, 0.1, 0.2, wanted=64)
+    >>> found = {"baseline": "4x,shards=32", "candidate": "4x,shards=64"}
+    >>> confirmation(shards, [found | {"throughput_ratio": 1.2, "throughput_interval": [1.1, 1.3]}])
+    "confirmed: 4x,shards=64 +20% [+10, +30]; the model's +15% lies in that"
     """
-    words = {"indexes": "unused-indexes", "max_conns": "max-conns"}.get(lever.key, lever.key)
+    told = []
     for found in comparisons:
-        candidate, interval = str(found.get("candidate", "")), found.get("throughput_interval")
-        if not any(part.strip().partition("=")[0].replace("_", "-") == words for part in candidate.split(",")):
+        change = _change(found)
+        if change is None or change[0] != _NAMES.get(lever.key, lever.key):
             continue
-        if not interval:
-            return f"not settled: {candidate}, too few blocks"
-        low, high = (edge - 1 for edge in interval)
-        state = "confirmed" if low > 0 else "refuted" if high < 0 else "not settled"
-        told = f"{state}: {candidate} {_percent(found['throughput_ratio'] - 1)}% {_edges(low, high)}"
-        if found.get("cpu_interval"):
-            less, more = (edge - 1 for edge in found["cpu_interval"])
-            told += f", CPU of a start {_percent(found['cpu_ratio'] - 1)}% {_edges(less, more)}"
-        return f"{told}; the model's {_percent(lever.gain)}% {_agrees(lever, low, high)}"
-    return ""
+        _, before, after = change
+        if before is None and lever.wanted is not None:
+            before = lever.wanted / 2
+        if after is not None and before is not None and after <= before:
+            continue
+        told.append(_shown(lever, found, after))
+    return "; ".join(told)
+
+
+def _shown(lever: Lever, found: Mapping[str, Any], after: float | None) -> str:
+    candidate, interval = found["candidate"], found.get("throughput_interval")
+    if not interval:
+        return f"not settled: {candidate}, too few blocks"
+    low, high = (edge - 1 for edge in interval)
+    state = "confirmed" if low > 0 else "refuted" if high < 0 else "not settled"
+    told = f"{state}: {candidate} {_percent(found['throughput_ratio'] - 1)}% {_edges(low, high)}"
+    if found.get("cpu_interval"):
+        less, more = (edge - 1 for edge in found["cpu_interval"])
+        told += f", CPU of a start {_percent(found['cpu_ratio'] - 1)}% {_edges(less, more)}"
+    if after is not None and lever.wanted is not None and after != lever.wanted:
+        return f"{told}; the model's {_percent(lever.gain)}% is for {lever.wanted:g}, not {after:g}"
+    return f"{told}; the model's {_percent(lever.gain)}% {_agrees(lever, low, high)}"
+
+
+def _change(found: Mapping[str, Any]) -> tuple[str, float | None, float | None] | None:
+    """Return what alone two sides differ in, and its two values where they are numbers; None if in more or nothing."""
+    from capacity.experiment.setting import setting_of
+
+    def said(side: str) -> dict[str, object]:
+        setting = setting_of(str(found.get(side, "")))
+        keys = {key.replace("max_conns", "max-conns"): value for key, value in setting.keys.items()}
+        return {"in flight": (setting.parallelism, setting.rate), "processes": setting.processes, **keys}
+
+    try:
+        baseline, candidate = said("baseline"), said("candidate")
+    except UsageError:  # settings of another version
+        return None
+    changed = [key for key in baseline | candidate if baseline.get(key) != candidate.get(key)]
+    if len(changed) != 1:
+        return None
+    (key,) = changed
+    return key, _number(baseline.get(key)), _number(candidate.get(key))
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | str) and str(value).isdecimal() else None
 
 
 def _agrees(lever: Lever, low: float, high: float) -> str:
@@ -71,7 +112,7 @@ def comparison_of(path: Path) -> dict[str, Any]:
     """
     try:
         found = files.json_file(path)
-        if not isinstance(found, dict) or not isinstance(found.get("candidate"), str):
+        if not isinstance(found, dict) or not all(isinstance(found.get(s), str) for s in ("baseline", "candidate")):
             raise files.UnreadableError("is not the JSON of a comparison")
         for figure in ("throughput", "cpu"):
             _check_ratio(found, figure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from capacity.verdict.alerts import POSTGRES_NODES, RATE
+from capacity.verdict.alerts import ALERTS, POSTGRES_NODES, RATE
 from capacity.verdict.thresholds import Threshold
 
 SCHEMA_VERSION: Final = 39
@@ -19,6 +19,12 @@ Query = tuple[str, str]
 
 def _cpu(job: str) -> str:
     return f'sum (rate(node_cpu_seconds_total{{job=~"${job}",mode!~"idle|iowait|steal"}}[{RATE}]))'
+
+
+def _of_alert(threshold: str) -> str:
+    """Return what an alert compares with its limit: a panel that shows its limit shows just that."""
+    (found,) = (alert.figure for alert in ALERTS if alert.threshold == threshold)
+    return found
 
 
 def _quantile(q: float) -> str:
@@ -84,19 +90,14 @@ _PANELS: Final[tuple[tuple[str, str, str, tuple[Query, ...], str], ...]] = (
         "PostgreSQL CPU",
         "Share of the CPUs of its hosts.",
         "percentunit",
-        (
-            (
-                f'1 - avg (rate(node_cpu_seconds_total{{job=~"$postgres_nodes",mode="idle"}}[{RATE}]))',
-                "share of CPUs",
-            ),
-        ),
+        ((_of_alert("postgres_cpu").replace(f'job="{POSTGRES_NODES}"', 'job=~"$postgres_nodes"'), "{{instance}}"),),
         "postgres_cpu",
     ),
     (
         "PostgreSQL connections",
         "Share of max_connections in use. This is not CPU.",
         "percentunit",
-        (("sum (pg_stat_activity_count) / max (pg_settings_max_connections)", "share of max_connections"),),
+        ((_of_alert("connections"), "{{instance}}"),),
         "connections",
     ),
 )

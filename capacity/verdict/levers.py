@@ -1,13 +1,14 @@
 """What would make starts faster or cheaper on a live stack, by how much as the model sees it, largest first.
 
 The model's demands are the calibration's, their CPU set to what the load measured here. An unused index costs the
-INSERT into visibility a share of its time, index by index alike, of which a part is CPU, not waiting:
+INSERT into visibility a share of its time, each index the same, of which a part is CPU, not waiting:
 
     saved = PART x seconds(INSERT) x unused / (indexes + ROW)
 
 Source of PART and `DOUBT`: two stacks with 74 visibility indexes, before and after the unused ones were dropped. One
 lost 10 to 15 % of 3.0 ms of database CPU where the INSERT took 0.9 ms (temporal-facts.md, section 1), the other
-18 % of 7.7 ms, of which half is noise, where it took 1.4 ms: PART is 0.5 and 1.
+18 % of 7.7 ms, of which half is noise, where it took 1.4 ms: a PART of 0.5 and of 1. 0.75 is their middle, and
+DOUBT has both.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
 from capacity.model.measurement import StatementShare
 from capacity.model.network import solve
-from capacity.model.outlook import number, size
 from capacity.model.prediction import configured_rate, structure_for
 from capacity.model.what_if import doubled, what_if
+from capacity.model.words import number, size
 from capacity.verdict.confirmation import confirmation
 
 PART: Final = 0.75
@@ -60,7 +61,9 @@ class Lever:
     binding : str
         What binds then.
     confirmed : str
-        What a comparison showed; empty where there was none.
+        What comparisons showed; empty where there was none.
+    wanted : float, optional
+        What it is changed to, where that is a number.
     """
 
     key: str
@@ -72,6 +75,7 @@ class Lever:
     bytes: float = 0.0
     binding: str = ""
     confirmed: str = ""
+    wanted: float | None = None
 
 
 @dataclass(frozen=True)
@@ -208,10 +212,12 @@ def levers(
     found = []
     for change, row in zip(changes, what_if(here, cluster, changes, flight).rows[1:], strict=True):
         (key,) = change
+        value = change[key]
+        wanted = float(value) if isinstance(value, int) and not isinstance(value, bool) else None
         words, cpu = row.change.replace("_", " "), 0.0
         if key == "launcher_shares_cores":
             key, words, cpu = "launcher", "launcher on CPUs of its own", pressure.launcher_cpu or 0.0
-        found.append(Lever(key, words, row.gain, row.gain_low, row.gain_high, cpu, 0.0, row.binding))
+        found.append(Lever(key, words, row.gain, row.gain_low, row.gain_high, cpu, 0.0, row.binding, wanted=wanted))
     if pressure.unused:
         found.append(_indexes(pressure, cluster, here, flight))
     found = [replace(lever, confirmed=confirmation(lever, comparisons)) for lever in found]

@@ -1,7 +1,7 @@
 """What a scheduler's own log says it has in flight: the proof that a rollback took effect, wherever it runs.
 
-The original logs ``parallelism`` with each batch, cut to the batch's own size: a batch no larger than that number
-says only that the pool is no smaller. Such a line counts where it alone refutes, else it is passed over.
+The original logs ``parallelism`` with each batch, cut to the batch's own size: a batch of 64 or fewer cannot tell a
+pool of 64 from one of 128. Such a line counts only where its number already exceeds the wanted one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a record says about each figure that has a limit.
 
 Invariants: what was not watched is not measured, with the reason, and never 0; a limit with a window is crossed when
-every sample of some such stretch is beyond it, as Prometheus' `for` has it; a fail needs one stretch, a pass most of
-the run (`COVERED`).
+every sample of some such stretch is beyond it, as Prometheus' `for` has it: one such stretch fails the run, while to
+pass it most of it (`COVERED`) must have been measured.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ MANY: Final = 10_000
 """Starts from which on 1 kB kept by each (10 MB) stands out from a process's warm-up of a few MB."""
 SAME_SIZE: Final = 0.1
 """How far two batches may differ for their memory to be compared."""
+
+_UNWATCHED: Final = "the run was not watched (--no-vitals)"
 
 Point = tuple[float, float | None]
 """Length of a sample [s], and its value; None where it was not measured."""
@@ -115,7 +117,7 @@ _Read = Callable[[VitalsSample], float | None]
 def _vital(component: str, name: str, read: _Read) -> Callable[[Threshold, Run, Run | None], Measured]:
     def figure(threshold: Threshold, run: Run, _: Run | None) -> Measured:
         if not run.vitals:
-            return Measured(None, "the run was not watched (--no-vitals)", 0.0)
+            return Measured(None, _UNWATCHED, 0.0)
         points: list[Point] = []
         before = 0.0
         for sample in run.vitals:
@@ -227,7 +229,10 @@ def _memory_per_start(threshold: Threshold, run: Run, _: Run | None) -> Measured
     """Return the slope of resident set over starts in the second half of the run, after the warm-up."""
     points = [(sample.at, sample.launcher.rss_bytes) for sample in run.vitals if sample.launcher is not None]
     if not points:
-        return Measured(None, "the run was not watched (--no-vitals)", 0.0)
+        why = _reason(run, "launcher", "rss_bytes") if run.vitals else _UNWATCHED
+        return Measured(None, why, 0.0)
+    if not run.series:
+        return Measured(None, "the run has no series", 0.0)
     if run.duration_seconds < threshold.window:
         return Measured(None, f"the run took {run.duration_seconds:.0f} s, {threshold.window:g} s are needed")
     at, starts = np.array([(s.at, s.starts) for s in run.series]).T

@@ -1,7 +1,7 @@
 """The ratio of two settings with its interval, from blocks that have both.
 
-Each block gives the log of a ratio, so what drifts from block to block cancels. What drifts within a block has the sign
-of the order in it: it is taken out as an effect of its own, with the orders balanced and random,
+Each block gives the log of a ratio, so what drifts from block to block cancels. Drift within a block favours whichever
+ran first: it is fitted as an effect of its own (tau), with the orders balanced and random,
 
     log(candidate / baseline) = mu + tau s + e,  s = +1 where the baseline came first, else -1,
 

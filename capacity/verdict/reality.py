@@ -67,15 +67,17 @@ def _burst(run: Run, cluster: Cluster | None) -> Question:
         words = f"{rate:,.0f}/s in all, {steady:,.0f}/s after the burst"
         return told(rate <= INFLATED * steady, words if rate <= INFLATED * steady else f"{words}: quote the second")
     limit, burst, source = _limit(run, cluster)
-    if rate > limit:
+    highest = max(rate, steady or 0.0)  # the two differ by the ramp and by what a resumed run found there
+    if highest > limit:
         admitted = burst + limit * run.duration_seconds
         if run.session_scheduled <= admitted:
             return told(
                 False,
                 f"all {run.session_scheduled:,} starts fit into the burst of {burst:,.0f} of a limit of {limit:,.0f}/s "
-                f"({source}): {rate:,.0f}/s would not last",
+                f"({source}): {highest:,.0f}/s would not last",
             )
-        return told(None, f"{rate:,.0f}/s is above {limit:,.0f}/s ({source}), yet nothing was refused: name its limits")
+        words = f"{highest:,.0f}/s is above {limit:,.0f}/s ({source}), yet nothing was refused: name its limits"
+        return told(None, words)
     if steady is None:
         return told(
             None, f"{run.duration_seconds:.1f} s are too short: {SHORTEST:g} s beside the ramp and the end are needed"

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from capacity.errors import UsageError
 from capacity.rules.environment import VARIABLE
-from capacity.rules.plan import pool_plan, positive
-from capacity.rules.pool import DEFAULT_RULES, PoolRules, Sized, parallelism, whole_number
+from capacity.rules.plan import pool_plan
+from capacity.rules.pool import DEFAULT_RULES, PoolRules, Sized, parallelism, positive, whole_number
 
 ALLOWED: Final = "a number like 64, or CPUs times a multiplier like 2x"
 SERVICE: Final = "scheduler"
@@ -60,7 +60,7 @@ class Setting:
         Raises
         ------
         UsageError
-            It is neither; ``auto`` is no setting to go back to, since it is none.
+            It is neither; ``auto`` is refused: it names no number.
         """
         words = text.strip().lower()
         if found := re.fullmatch(r"([1-9][0-9]{0,5})x", words, re.ASCII):
@@ -259,6 +259,7 @@ def _verify(value: int) -> tuple[str, ...]:
         "  capacity launch --dry-run --count 1 --parallelism 4x",
         "# what the last run had\ncapacity runs show last --format json | grep '\"parallelism\"'",
         f"# is a running process back\n{back} --pid PID",
+        f"# what a pod was started with\nkubectl exec deployment/{SERVICE} -- printenv {VARIABLE}",
         f"# is it, by its own log\njournalctl -u {SERVICE} --since -1h | {back} --log -",
         f"kubectl logs deployment/{SERVICE} --since 1h \\\n  | {back} --log -",
     )

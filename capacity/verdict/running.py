@@ -1,6 +1,6 @@
 """What a running process has in flight: by the environment and command line it was started with, and by its metrics.
 
-Of a process that is not ours the rules are what is known; whether its code follows them only its log tells.
+Of a foreign process we know only what the rules would give it; whether its code follows them only its log tells.
 """
 
 from __future__ import annotations
@@ -112,7 +112,11 @@ def running(pid: int, wanted: int, cpus: int | None = None) -> Honoured:
     """
     environment = read_environment(pid)
     if cpus is None:
-        cpus = available_cpus(affinity=len(os.sched_getaffinity(pid))).count
+        try:
+            allowed = len(os.sched_getaffinity(pid))
+        except ProcessLookupError:  # it ended since
+            raise _no_process(pid) from None
+        cpus = available_cpus(affinity=allowed).count
     return honoured(pid, environment, _arguments(pid), wanted, cpus)
 
 
@@ -192,11 +196,15 @@ def _read(pid: int, name: str) -> str:
     try:
         return (PROC / str(pid) / name).read_bytes().decode("utf-8", "replace")
     except (FileNotFoundError, ProcessLookupError):
-        raise UsageError(f"--pid is {pid}: no such process", next_step=_LOOK) from None
+        raise _no_process(pid) from None
     except OSError as error:
         raise CapacityError(
             f"cannot read the environment of process {pid}: {error.strerror}", next_step="ask as its user, or as root"
         ) from error
+
+
+def _no_process(pid: int) -> UsageError:
+    return UsageError(f"--pid is {pid}: no such process", next_step=_LOOK)
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:

@@ -4,7 +4,7 @@ The first part is left out (caches fill, allocators find their size). What is le
 stand for them: a garbage collector's saw-teeth and a neighbour's burst go. The slope is Theil and Sen's, the median of
 all pairs' slopes; its interval comes from the scatter about that line, widened by (1 + r) / (1 - r) where successive
 blocks are alike by r, and never narrower than what one step of the figure would make. A leak is a slope whose lower
-bound is above the limit and that both halves have: a single step is none.
+bound is above the limit and that shows in both halves: a single step is none.
 Source: P. K. Sen, "Estimates of the regression coefficient based on Kendall's tau", JASA 63 (1968).
 """
 

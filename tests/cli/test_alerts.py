@@ -59,6 +59,8 @@ def test_the_users_limits_are_the_rules(tmp_path: Path, capsys: Capture) -> None
         (["--cluster", "nowhere"], "nowhere"),
         (["--cluster", "temporal-cloud"], "names no calibration"),
         (["--cluster", "devserver", "--parallelism", "auto"], "--parallelism is 'auto'"),
+        (["--parallelism", "4x"], "--parallelism needs a cluster"),
+        (["--format", "grafana", "--cluster", "nosuch"], "--cluster does not go with --format grafana"),
     ],
 )
 def test_wrong_input_is_one_line(capsys: Capture, words: list[str], expected: str) -> None:

@@ -109,6 +109,7 @@ def test_a_baseline_measures_what_needs_one(kept: Run, tmp_path: Path, capsys: C
         (["last", "--thresholds", "/nowhere.toml"], "cannot read thresholds /nowhere.toml"),
         (["last", "--cluster", "nowhere"], "cluster 'nowhere'"),
         (["last", "--cluster", "helm-default", "--calibration", "nowhere"], "nowhere"),
+        (["last", "--cluster", "temporal-cloud", "--calibration", "postgres"], "its CPUs are not known"),
         (["last", "--format", "pdf"], "pdf"),
     ],
 )

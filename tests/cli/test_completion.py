@@ -55,6 +55,9 @@ def complete(state_folder: str, capsys: pytest.CaptureFixture[str], monkeypatch:
         ("capacity rollback --only k", ["kubernetes"]),
         ("capacity launch --on-existing re", ["rerun-failed", "rerun"]),
         ("capacity launch --parallelism ", ["auto", "2x", "4x", "8x"]),
+        ("capacity what-if --parallelism ", ["2x", "4x", "8x"]),
+        ("capacity alerts --parallelism ", ["2x", "4x", "8x"]),
+        ("capacity levers --parallelism ", ["2x", "4x", "8x"]),
     ],
 )
 def test_names_options_and_values_are_completed(line: str, offered: list[str], complete: Complete) -> None:

@@ -136,6 +136,11 @@ def test_a_missing_namespace(capacity: Command, devserver: DevServer) -> None:
         (("--count", "5", "--address", "temporal.prod.example:7233"), "--allow-target"),
         (("--count", "5", "--deadline", "0"), "deadline is 0 s"),
         (("--count", "5", "--from-height", "-1"), "from-height is -1"),
+        (("--count", "5", "--fleet-queue", "q"), "--fleet-queue needs --fleet"),
+        (("--count", "5", "--fleet-namespace", "n"), "--fleet-namespace needs --fleet"),
+        (("--count", "5", "--dry-run", "--fleet", "--processes", "4"), "exclude each other"),
+        (("--count", "5", "--dry-run", "--processes", "0"), "processes is 0"),
+        (("--count", "5", "--dry-run", "--metrics-port", "99999"), "metrics port 99999"),
     ],
 )
 def test_misuse_is_one_line(in_process: Command, words: tuple[str, ...], expected: str) -> None:
@@ -281,6 +286,8 @@ def test_clean_ends_just_its_own_run(capacity: Command, devserver: DevServer, ch
     again = record(capacity(*words, "--count", 160).out)
     assert (again["already_running"], again["already_finished"]) == (60, 100)
     assert other["scheduled"] == 60
+    Path(str(other["journal"])).unlink()  # the record alone names the batch, and the memo whose its workflows are
+    assert "60 of 60 workflows ended" in capacity("runs", "clean", other["run_id"]).out
 
 
 def test_metrics_are_served_while_it_runs(capacity: Command, devserver: DevServer, chain: str) -> None:

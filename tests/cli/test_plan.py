@@ -198,10 +198,10 @@ def test_a_fleet_is_one_screen(more: list[str], calibration: str, capsys: Captur
 
 
 def test_a_fleet_says_what_it_assumes(calibration: str, capsys: Capture) -> None:
-    """The hand-over that nobody has measured is said to be to be measured."""
+    """The hand-over that nobody has measured is said to be assumed."""
     assert run(["plan", *FLEET, "--calibration", calibration]) == 0
     words = " ".join(capsys.readouterr().out.split())
-    assert "a hand-over between ranges takes 50 ms (to be measured)" in words
+    assert "a hand-over between ranges takes 50 ms (assumed)" in words
     assert "2 CPUs, to 256 in flight" in words
 
 

@@ -48,7 +48,7 @@ def test_json_has_before_after_and_every_way(capsys: Capture) -> None:
     assert (data["from"], data["parallelism_before"], data["parallelism_after"]) == ("4x", 128, 64)
     assert list(data["ways"]) == ["environment", "systemd", "kubernetes", "go", "python"]
     assert data["ways"]["environment"]["setting"] == "export SCHEDULER_MAX_PARALLELISM=64"
-    assert len(data["verify"]) == 5
+    assert len(data["verify"]) == 6
 
 
 def test_text_fits_80_columns_and_warns_of_what_does_nothing(capsys: Capture) -> None:

@@ -14,6 +14,8 @@ from capacity.cli import sweep, sweep_text
 from capacity.cli.options import Format
 from capacity.cluster import devserver as embedded
 from capacity.cluster.devserver import DevServer
+from capacity.cluster.target import Target
+from capacity.errors import CapacityError
 from capacity.experiment.sweep import Swept
 from capacity.experiment.wanted import Wanted
 from capacity.model.measurement import Conditions, Flag, LauncherMemory, Measurements, Point, Storage, StoreTimes
@@ -133,13 +135,14 @@ def test_an_interrupt_keeps_the_points(devserver: DevServer, state_folder: str, 
 @pytest.mark.devserver
 def test_an_existing_server_that_throttles(capacity: Command, devserver: DevServer) -> None:
     """The cap is named, its points are told to be left out, and how to end what was left on the server is said."""
-    with embedded.running(dynamic_config={"frontend.namespaceRPS": "40"}) as capped:
+    with embedded.running(dynamic_config={"frontend.namespaceRPS": "20"}) as capped:
         words = ("--parallelism", "8", "--seconds", "3", "--repeats", "1", "--points-only")
         done = capacity("sweep", "--address", capped.address, *words)
     assert done.code == 0, done.err
     assert "throttled (RPS_LIMIT, NAMESPACE): this is the cap, not the cluster" in " ".join(done.err.split())
     assert "1 throttled" in done.out
-    assert f"--address {capped.address} --query \"WorkflowId STARTS_WITH 'sweep-" in done.out
+    assert f"--address {capped.address} --namespace default" in done.out
+    assert "--query \"WorkflowId STARTS_WITH 'sweep-" in done.out
     assert max(map(len, done.err.splitlines())) <= WIDTH
 
 
@@ -147,7 +150,7 @@ def test_medians_are_of_the_points_without_a_flag() -> None:
     """A throttled point does not pull the median, but is counted; where all have a flag they are shown."""
     good = [point(4, throughput=rate) for rate in (100.0, 110.0, 130.0)]
     bad = point(4, throughput=20.0, flag=Flag.THROTTLED)
-    text = "\n".join(sweep_text.report(swept(*good, bad, point(8, throughput=7.0, flag=Flag.TOO_SHORT)), ""))
+    text = "\n".join(sweep_text.report(swept(*good, bad, point(8, throughput=7.0, flag=Flag.TOO_SHORT))))
     assert "110 (100 to 130)" in text
     assert "3 of 4" in text
     assert "7 (7 to 7)" in text
@@ -173,9 +176,8 @@ def test_the_widest_report_fits_80_columns() -> None:
     shown = sweep_text.Lines(100, lines.append)
     for each in result.measurements.points:
         shown.show(each)
-    report = sweep_text.report(result, "temporal.dev.internal:7233")
-    commands = [line for line in report if line.startswith("    --address")]  # an address may be as long as it likes
-    assert [line for line in (*lines, *report) if len(line) > WIDTH and line not in commands] == []
+    report = sweep_text.report(result)
+    assert [line for line in (*lines, *report) if len(line) > WIDTH] == []
     assert "61% of the database's statement time goes to INSERT INTO executions_visibility" in " ".join(report)
 
 
@@ -189,6 +191,23 @@ def test_json_is_the_file_and_nothing_else(tmp_path: Path, capsys: pytest.Captur
     out = capsys.readouterr().out
     assert "not fitted" in out
     assert out.endswith(f"written to {path}\n")
+
+
+def test_a_sweep_that_cannot_be_written_is_printed_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A disk that is full by then costs the file, not what was measured, and is no misuse."""
+    wanted = Wanted(parallelisms=(4,), store="sqlite")
+    for form in (Format.JSON, Format.TEXT):
+        with pytest.raises(CapacityError, match="the result stands above") as raised:
+            sweep._finish(swept(point()), wanted, tmp_path / "gone" / "s.json", form)
+        assert raised.value.exit_code == 1
+        assert "100" in capsys.readouterr().out
+
+
+def test_what_stays_on_a_cluster_is_told_with_its_namespace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command that ends it is for the namespace that was measured."""
+    wanted = Wanted(parallelisms=(4,), store=None, target=Target("127.0.0.1:7233", "shop"))
+    sweep._finish(swept(point(), left=7), wanted, tmp_path / "s.json", Format.TEXT)
+    assert "--address 127.0.0.1:7233 --namespace shop" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("flag", list(Flag))

@@ -37,6 +37,12 @@ def test_a_wrong_url_is_misuse(capacity: Command) -> None:
         assert "--server-metrics is 'nonsense'" in done.error
 
 
+def test_seconds_of_a_single_sample_are_misuse(capacity: Command) -> None:
+    """An option that would do nothing is refused."""
+    done = capacity("watch", "--once", "--seconds", 3)
+    assert (done.code, "--seconds does not go with --once" in done.error) == (2, True)
+
+
 def test_a_password_is_not_shown(capacity: Command) -> None:
     """Neither a wrong connection string nor a database that is away shows its password."""
     secret = "hunter2-is-secret"

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -154,7 +155,7 @@ def test_a_process_that_ignores_sigterm_is_ended_after_the_grace(tmp_path: Path)
     log = tmp_path / "log"
     pid, born = processes.launch([sys.executable, "-c", deaf], log)
     while not log.read_text():
-        pass
+        time.sleep(0.01)
     processes.stop(pid, born, grace=0.1)
     assert not processes.alive(pid, born)
 

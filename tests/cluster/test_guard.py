@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from capacity.cluster.guard import check_count, check_target
+from capacity.cluster.guard import check_count, check_target, starts_left
 from capacity.cluster.target import TLS, Target
 from capacity.errors import GuardRefusalError, UsageError
 
@@ -137,6 +137,15 @@ def test_the_cap_on_starts_is_read_at_call_time(monkeypatch: pytest.MonkeyPatch)
     check_count(1000)
     with pytest.raises(GuardRefusalError, match="refused to launch 1001 starts"):
         check_count(1001)
+
+
+def test_what_the_cap_leaves_is_what_was_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A measurement of many loads keeps to the cap over all of them."""
+    assert starts_left(10**9) is None
+    monkeypatch.setenv("CAPACITY_MAX_STARTS", "1000")
+    assert (starts_left(0), starts_left(999)) == (1000, 1)
+    with pytest.raises(GuardRefusalError, match="CAPACITY_MAX_STARTS=1000"):
+        starts_left(1000)
 
 
 @pytest.mark.parametrize("text", ["many", "-1", "1.5", "1e3"])

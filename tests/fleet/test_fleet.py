@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from fleet_server import Waits, Worker, worker
 from google.protobuf.duration_pb2 import Duration
-from real_server import HASTY, runs_by_id
+from real_server import HASTY, runs_by_id, wait_for
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 
 from capacity.cluster import devserver as embedded
@@ -31,9 +31,9 @@ from capacity.launcher.journal import Journal
 from capacity.launcher.progress import Progress
 from capacity.observe.run import Run
 from capacity.observe.session import Journaling, launch
+from tests.conftest import LIMITS
 
 pytestmark = pytest.mark.devserver
-LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.rps": "100000"}
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,8 @@ def test_a_fleet_launches_a_batch_and_the_record_is_that_of_one_launcher(
     assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (800, 0, 0, 800)
     assert run.attempts == run.latencies().count == sum(sample.starts for sample in run.series) == 800
     assert run.processes == 2
+    assert run.vitals
+    assert all(sample.launcher is None and "a fleet's" in sample.missing["launcher"] for sample in run.vitals)
     assert Journal.peek(tmp_path / "j") == {outcome.STARTED: 800}
     exactly(devserver.address, name, 800)
     again = ordered(HeightRange(800, name), devserver.address)
@@ -96,17 +98,17 @@ def test_a_fleet_is_paused_goes_on_and_is_cancelled(devserver: DevServer, fleet:
     where = ("--address", devserver.address)
     launching = threading.Thread(target=go)
     launching.start()
-    _until(lambda: at and at[-1] > 150)
+    wait_for(lambda: at and at[-1] > 150, 90)
     assert capacity("fleet", "pause", *where).returncode == 0
-    _until(lambda: "paused" in seen)
-    _until(lambda: json.loads(capacity("fleet", "status", *where, "--format", "json").stdout)["in_flight"] == 0)
+    wait_for(lambda: "paused" in seen, 90)
+    wait_for(lambda: json.loads(capacity("fleet", "status", *where, "--format", "json").stdout)["in_flight"] == 0, 90)
     status = json.loads(capacity("fleet", "status", *where, "--format", "json").stdout)
     time.sleep(1.5)
     still = json.loads(capacity("fleet", "status", *where, "--format", "json").stdout)
     assert (status["state"], still["done"]) == ("paused", status["done"])
     assert 150 < status["done"] < 1800
     assert capacity("fleet", "resume", *where).returncode == 0
-    _until(lambda: at[-1] > status["done"] + 100)
+    wait_for(lambda: at[-1] > status["done"] + 100, 90)
     assert capacity("fleet", "cancel", *where).returncode == 0
     launching.join(120)
     (run,) = done
@@ -143,11 +145,10 @@ def test_whoever_ordered_a_batch_may_die_and_come_back(devserver: DevServer, fle
 def test_without_a_worker_the_launch_says_so_and_goes_on_when_one_comes(devserver: DevServer) -> None:
     """Within 10 s it tells which command starts one; the batch then runs without being ordered again."""
     name, queue, said = named(), f"q-{uuid.uuid4().hex[:8]}", threading.Event()
-    states: list[tuple[float, str]] = []
-    began = time.monotonic()
+    states: list[str] = []
 
     def watch(progress: Progress) -> None:
-        states.append((time.monotonic() - began, progress.state))
+        states.append(progress.state)
         if "capacity fleet worker" in progress.state:
             said.set()
 
@@ -159,6 +160,8 @@ def test_without_a_worker_the_launch_says_so_and_goes_on_when_one_comes(devserve
     )
     launching.start()
     assert said.wait(10)
+    command = f"capacity fleet worker --address {devserver.address} --fleet-queue {queue}"
+    assert any(state.endswith(command) for state in states)
     with worker(devserver.address, 1, "--fleet-queue", queue):
         launching.join(120)
     assert (done[0].scheduled, done[0].verified) == (300, 300)
@@ -237,7 +240,9 @@ def register(address: str, namespace: str) -> None:
         await client.workflow_service.register_namespace(request)
 
     asyncio.run(make())
-    _until(lambda: capacity("fleet", "status", "--address", address, "--fleet-namespace", namespace).returncode == 2)
+    wait_for(
+        lambda: capacity("fleet", "status", "--address", address, "--fleet-namespace", namespace).returncode == 2, 90
+    )
 
 
 def test_a_throttled_namespace_is_not_asked_for_more_by_a_fleet() -> None:
@@ -258,10 +263,3 @@ def test_a_throttled_namespace_is_not_asked_for_more_by_a_fleet() -> None:
     throttled = sum(sample.throttled for sample in steady)
     assert 0.85 * 50 <= rate <= 1.05 * 50
     assert throttled <= 0.2 * sum(sample.starts for sample in steady)
-
-
-def _until(holds: object, seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.05)

@@ -16,6 +16,7 @@ from unittest import mock
 
 import psutil
 import pytest
+from fake_frontend import FakeFrontend
 from real_server import HASTY, launched, runs_by_id, wait_for
 
 from capacity.cluster.devserver import DevServer
@@ -134,12 +135,37 @@ def test_children_of_a_killed_launch_end_and_what_they_noted_stays(devserver: De
     assert (len(held), set(held.values())) == (1000, {1})
 
 
-def test_a_batch_no_item_of_which_can_succeed_ends_in_one_line(devserver: DevServer) -> None:
+def test_a_batch_no_item_of_which_can_succeed_ends_in_one_line(state_folder: str) -> None:
     """What one process finds hopeless ends the launch of all, with the server's reason."""
-    from capacity.errors import CapacityError
 
-    with pytest.raises(CapacityError, match="namespace 'nowhere' does not exist"):
-        asyncio.run(launch(HeightRange(10), Target(devserver.address, "nowhere"), processes=2))
+    async def refused() -> Run:
+        async with FakeFrontend({item: ["denied"] for item in range(200)}).serving() as frontend:
+            options = {"processes": 2, "parallelism": 4, "verify": False, "vitals": False}
+            return await launch(HeightRange(200), Target(frontend.address), **options)
+
+    run = asyncio.run(refused())
+    assert "PERMISSION_DENIED" in (run.error or "")
+    assert (run.scheduled, run.failed, run.not_attempted) == (0, 0, 200)
+    assert launchers(os.getpid()) == []
+
+
+def test_the_seconds_of_a_batch_end_with_its_last_answer(devserver: DevServer, tmp_path: Path) -> None:
+    """The time the processes take to end is not the batch's: otherwise a short one looks slow."""
+    slow = 2.0
+    ended: list[float] = []
+    end = Launcher.end
+
+    async def late(launcher: Launcher) -> None:
+        await asyncio.sleep(slow)
+        ended.append(slow)
+        await end(launcher)
+
+    began = time.monotonic()
+    with mock.patch.object(Launcher, "end", late):
+        run = launched(HeightRange(100, named()), devserver.address, tmp_path / "j", processes=2, parallelism=4)
+    assert (run.scheduled, len(ended)) == (100, 2)
+    assert run.duration_seconds < time.monotonic() - began - 2 * slow
+    assert run.duration_seconds <= max(sample.at for sample in run.series) - 2 * slow + 0.5
 
 
 def test_a_launcher_is_idle_only_when_it_has_done_all_it_was_given() -> None:

@@ -15,6 +15,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from capacity.cluster.devserver import DevServer
+from capacity.fleet.looking import look
 from capacity.fleet.notes import pack, unpack
 from capacity.fleet.workflow import BatchDone, BatchOrder, ConductBatch, LaunchBatch, RangeDone, RangeOrder
 from capacity.launcher import outcome
@@ -142,15 +143,25 @@ def test_a_launcher_that_fails_is_replaced_and_a_hopeless_batch_ends(devserver: 
     """An error in passing is tried again; one that no launcher can mend ends the batch with its words."""
     failed: list[int] = []
 
+    seen: list[str] = []
+
     async def flaky(order: RangeOrder) -> RangeDone:
-        if order.range.first not in failed:
+        if order.range.first not in failed or not seen:
             failed.append(order.range.first)
             raise RuntimeError("a disk is full")
         return done(order)
 
-    result, _ = ran(devserver, batch(60, 20), flaky)
+    async def look_on(handle: WorkflowHandle[Any, Any]) -> None:
+        client = await Client.connect(devserver.address)
+        while not seen:
+            found = await look(client, handle)
+            seen.extend(found.failing if found else [])
+            await asyncio.sleep(0.1)
+
+    result, _ = ran(devserver, batch(60, 20), flaky, look_on)
     held(result, 60)
-    assert sorted(failed) == [0, 20, 40]
+    assert set(failed) == {0, 20, 40}
+    assert "a disk is full" in seen[0], "whoever looks on sees why nothing goes on"
 
     async def hopeless(order: RangeOrder) -> RangeDone:
         raise ApplicationError("host-1: items file x has changed", non_retryable=True)

@@ -15,6 +15,7 @@ from mutations import ODD_WORDS, fuzzed, json_texts, only_ours, refused, toml_fi
 
 from capacity.cluster.guard import check_target, split_address
 from capacity.cluster.profile import load_target
+from capacity.errors import UsageError
 from capacity.model import shipped
 from capacity.model.cluster import DEFAULTS, Cluster
 from capacity.model.limits import ceilings
@@ -151,6 +152,17 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
         if "\0" not in str(path) and "\udcff" not in str(path):
             with _variables(TEMPORAL_CONFIG_FILE=str(path)), refused():
                 load_target()
+
+
+def test_dots_in_a_text_are_no_nesting(file: Path) -> None:
+    """A note with a long dotted word is a note; only a key of so many parts is nested too deeply."""
+    dotted = ".".join("x" * 60)
+    file.write_text(f'note = "see {dotted}" # {dotted}\ncores = 2\n')
+    assert Cluster.load(file).note == f"see {dotted}"
+    for nested in (f"{dotted} = 1", f"[{dotted}]", f" [[ {dotted} ]]", f"a = {{ b = 1, {dotted} = 1 }}"):
+        file.write_text(f"cores = 2\n{nested}\n")
+        with pytest.raises(UsageError, match="nested too deeply"):
+            Cluster.load(file)
 
 
 @pytest.mark.parametrize("content", [b"cores = 0x" + b"f" * 9000, b"limits." + b"a." * 9000 + b"b = 1"])

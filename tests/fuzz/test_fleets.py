@@ -38,7 +38,7 @@ REPORT = json.loads(
         ).to_json()
     )
 )
-MESSAGES = ({"report": REPORT, "waiting": 1}, {"ready": True}, {"idle": 3}, {"error": "x", "code": 1, "why": "y"})
+MESSAGES = ({"report": REPORT, "waiting": 1}, {"ready": True}, {"idle": 3}, {"error": "x", "why": "y"})
 TARGET = Target("127.0.0.1:7233", "default", TLS(b"ca", b"cert", b"key", "host"), "secret", {"x": "secret"})
 HELLO = hello(HeightRange(5), worker.pack(TARGET, "queue"), 3, RetryPolicy(), 64, 7).splitlines(keepends=True)
 

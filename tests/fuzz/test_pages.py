@@ -16,7 +16,7 @@ from mutations import ODD_WORDS, TOKENS, bytes_of, fuzzed, json_files, only_ours
 
 from capacity.cluster.processes import last_line
 from capacity.errors import CapacityError
-from capacity.experiment.store import counters_of, gauges_of
+from capacity.experiment.store import counters_of, rps_limit_of
 from capacity.observe import pages
 from capacity.observe.pages import Site
 from capacity.observe.prometheus import PrometheusSource
@@ -117,7 +117,7 @@ def test_any_page_read_for_a_sweep_is_counted_or_refused(content: bytes) -> None
     with only_ours():
         counters_of(text)
     with only_ours():
-        limit = gauges_of(text)
+        limit = rps_limit_of(text)
         assert limit is None or math.isfinite(limit)
     assert limit_of(text) is None or 0 <= (limit_of(text) or 0) < 10**9
 

@@ -115,6 +115,7 @@ SWEEP: dict[str, Any] = {
 }
 SHORT: dict[str, Any] = {**CALIBRATION, "measurements": SWEEP}
 COMPARISON: dict[str, Any] = {
+    "baseline": "4x",
     "candidate": "shards=64",
     "throughput_ratio": 1.2,
     "throughput_interval": [1.1, 1.3],

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import ODD_WORDS, bytes_of, fuzzed, json_files, only_ours
 
-from capacity.cluster import postgres, processes, stack, state
+from capacity.cluster import lifecycle, postgres, processes, stack, state
 from capacity.cluster.settings import Settings
 from capacity.experiment.local import of_state
 from capacity.observe.sources import Places, find
@@ -52,6 +52,7 @@ def test_any_state_file_is_a_cluster_or_refused(state_folder: str, content: byte
         stack.stop(cluster)
         of_state(cluster).cpu_count  # noqa: B018 - what is claimed is that it can be asked
         find("127.0.0.1:7233", Places())
+        lifecycle._require_same(cluster, Settings(port=1).recorded())
     assert state.running_address() is None
 
 
@@ -84,7 +85,9 @@ def test_any_marker_of_kept_data_fits_or_is_refused(tmp_path: Path, content: byt
     """Data kept from an earlier stack fit what is asked for, or one line says what they are."""
     (tmp_path / stack.MARKER).write_bytes(content)
     with only_ours():
-        stack._require_same_data(tmp_path, Settings(store="postgres"), postgres.Binaries(Path("/nowhere"), "16.1"))
+        stack._require_same_data(
+            tmp_path, Settings(store="postgres"), postgres.Binaries(Path("/nowhere"), "16.1"), "1.32.0"
+        )
 
 
 @fuzzed()

@@ -65,7 +65,7 @@ def test_any_dynamic_configuration_is_json_or_refused(given_config: dict[str, st
     """Every value comes out as JSON that a YAML file can hold."""
     with only_ours():
         for value in checked_config(given_config).values():
-            json.loads(value, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+            json.dumps(json.loads(value), allow_nan=False)
     with only_ours():
         Settings(dynamic_config=given_config).recorded()
 
@@ -105,8 +105,6 @@ def test_any_cap_on_starts_is_kept_or_refused(value: str) -> None:
 @given(settable)
 def test_any_name_of_a_server_is_found_or_refused(value: str) -> None:
     """TEMPORAL_SERVER names a program or is refused; nothing that is none is run."""
-    if Path(value.strip() or "/").is_absolute():
-        return
     with mock.patch.dict(os.environ, {"TEMPORAL_SERVER": f"none-{value[:200]}"}), refused():
         find()
 

@@ -334,6 +334,41 @@ def test_a_scheduled_batch_ends_with_its_last_answer() -> None:
     assert seen.result.seconds >= 9 / 20
 
 
+@dataclass
+class ToldLater:
+    """Nothing to do for a while, then a schedule: a launcher that joins a fleet."""
+
+    schedule: float
+    after: float
+    maximum: int = 64
+    _began: float | None = None
+
+    def step(self, window: Window | None, now: float) -> Setting:
+        self._began = self._began or now
+        return Setting(8, schedule=self.schedule) if now - self._began >= self.after else Setting(0)
+
+
+def test_nothing_is_due_before_there_is_a_schedule() -> None:
+    """A launcher that is told its rate a second late makes up for nothing, and no start is charged with that second."""
+    at: list[tuple[float, int]] = []
+    seen = launched(
+        {}, 30, controller=ToldLater(20.0, 1.0), on_progress=lambda now: at.append((now.elapsed, now.attempts))
+    )
+    begun = next(elapsed for elapsed, attempts in at if attempts)
+    assert begun >= 1.0
+    assert max(attempts for elapsed, attempts in at if elapsed <= begun + 0.2) <= 10
+    assert seen.result.latencies.maximum < 0.8
+    assert seen.codes == [outcome.STARTED] * 30
+
+
+def test_a_stall_is_charged_to_every_start_that_was_due_in_it() -> None:
+    """In the open loop latency counts from the intended moment: one hanging attempt delays those behind it."""
+    seen = launched({0: ["hang", "ok"]}, 20, controller=OpenLoop(rate=50, maximum=1))
+    latencies = seen.result.latencies
+    assert latencies.count == 20
+    assert latencies.count - latencies.at_most(0.1) >= 15
+
+
 def test_draining_leaves_the_rest_to_do() -> None:
     """The first interrupt waits for what is in flight, notes it, and starts nothing more."""
 

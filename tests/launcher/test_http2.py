@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -314,6 +315,40 @@ def test_an_answer_without_a_grpc_status() -> None:
     with pytest.raises(Refusal) as refusal:
         against(server, one)
     assert (refusal.value.code, "HTTP 503" in refusal.value.details) == (http2.UNAVAILABLE, True)
+
+
+@pytest.mark.parametrize("status", ["17", "99", "163", "00", "1" * 5000])
+def test_a_status_that_grpc_does_not_have_is_unknown(status: str) -> None:
+    """What an item comes to has no room for it: it counts as gRPC's own UNKNOWN, and the connection goes on."""
+
+    async def server(peer: Peer) -> None:
+        stream, _, _ = await peer.call()
+        peer.write(peer.answer(stream, status))
+        await peer.next()
+
+    with pytest.raises(Refusal) as refusal:
+        against(server, one)
+    assert refusal.value.code == http2.UNKNOWN
+
+
+def test_a_call_that_waited_for_the_connection_keeps_its_deadline() -> None:
+    """Deadlines are kept whatever the order in which calls were sent: an earlier one may come later."""
+
+    async def server(peer: Peer) -> None:
+        await asyncio.gather(peer.call(), peer.call())
+        await asyncio.sleep(10)
+
+    async def client(channel: StartChannel) -> object:
+        patient = asyncio.create_task(channel.call(b"m", 8.0))
+        await asyncio.sleep(0.05)
+        connection = channel._current
+        assert connection is not None
+        with pytest.raises(Refusal) as refusal:
+            await asyncio.wait_for(connection.call(b"m", time.monotonic() + 0.2), 4)
+        patient.cancel()
+        return refusal.value.code
+
+    assert against(server, client) == http2.DEADLINE_EXCEEDED
 
 
 @settings(max_examples=40, deadline=None)

@@ -185,10 +185,38 @@ def test_a_start_at_a_full_stride_beyond_the_end_yields_nothing(tmp_path: Path) 
     assert requests(batch, STRIDE) == []
 
 
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_a_file_that_was_cut_short_is_not_taken_for_done(tmp_path: Path, left: int) -> None:
+    """Lines that are gone since the file was opened are named; they are not passed over in silence."""
+    batch = opened(tmp_path, "id\na\nb\nc\n")
+    (tmp_path / "items.csv").write_text("".join("id\na\nb\n".splitlines(keepends=True)[: left + 1]))
+    with pytest.raises(UsageError, match=f"ends after {left} of 3 items: it was changed"):
+        requests(batch)
+
+
 def test_items_that_are_done_are_not_made(tmp_path: Path) -> None:
     """What the journal notes as done is left out, by index, bad lines included."""
     batch = opened(tmp_path, "id\na\n,\nc\nd\n")
     assert [index for index, _ in batch.bodies("run", lambda index: index in (1, 2))] == [0, 3]
+
+
+def test_some_items_are_read_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failed ones of a large file are exported in the time of reading it once, bad ones with what is bad."""
+    lines = [json.dumps({"id": f"w{i}"}) if i % 50 else "[]" for i in range(3 * STRIDE)]
+    batch = opened(tmp_path, "\n".join(lines), "items.jsonl")
+    parsed: list[bytes] = []
+    parse = ItemsFile._parse
+    monkeypatch.setattr(ItemsFile, "_parse", lambda batch, record: parsed.append(record) or parse(batch, record))
+    opens: list[Path] = []
+    opener = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *words, **more: opens.append(path) or opener(path, *words, **more))
+    wanted = [STRIDE, 2 * STRIDE + 1, 2 * STRIDE + 8, 2 * STRIDE + 100]
+    found = dict(batch.columns_of(wanted))
+    assert list(found) == wanted
+    for index in wanted:
+        assert isinstance(found[index], dict if index % 50 else ValueError)
+    assert (len(opens), len(parsed)) == (1, len(wanted))
+    assert list(batch.columns_of([])) == []
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from capacity.launcher.batch import HeightRange
 from capacity.launcher.progress import Progress
 from capacity.observe.run import Run
 from capacity.observe.session import launch
+from tests.conftest import LIMITS
 
 pytestmark = pytest.mark.devserver
-LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.rps": "100000"}
 
 
 @pytest.fixture

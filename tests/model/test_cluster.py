@@ -88,7 +88,7 @@ def test_temporal_cloud_has_its_own_limits_and_no_cores(tmp_path: Path) -> None:
         ('cores = 2\n"frontend.rps" = 4\n', r"unknown key 'frontend.rps'; did you mean \"frontend.rps\" in the table"),
         ("cores = 2\n[limits]\nfrontend.rsp = 4\n", "unknown limit 'frontend.rsp'; did you mean frontend.rps"),
         ('cores = 2\n[limits]\n"history.shardIOConcurrency" = 4\n', "did you mean shard_io_concurrency"),
-        ("cores = 2\n[limits]\nfrontend.rps = true\n", "frontend.rps is True; allowed: a whole number from 1"),
+        ("cores = 2\n[limits]\nfrontend.rps = true\n", "frontend.rps is true; allowed: a whole number from 1"),
         ("cores = 2\n[limits]\nfrontend.rps = 2.5\n", "frontend.rps is 2.5; allowed: a whole number from 1"),
         ("cores = 2\n[limits]\nfrontend.rps = 0\n", "frontend.rps is 0; allowed: a whole number from 1"),
         ("cores = 2\n[limits]\nfrontend.globalRPS = -1\n", "frontend.globalRPS is -1; allowed: a whole number from 0"),

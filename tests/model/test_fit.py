@@ -185,7 +185,7 @@ def test_the_same_seed_draws_the_same(calibrations: dict[str, Calibration]) -> N
     [
         ((), "0 usable points at 0 parallelisms"),
         (points_of({1: 200.0, 4: 300.0}), "2 usable points at 2 parallelisms"),
-        (points_of({8: 300.0}) * 5, "5 usable points at 1 parallelisms"),
+        (points_of({8: 300.0}) * 5, "5 usable points at 1 parallelism "),
         (points_of({1: 200.0, 4: 300.0, 16: 300.0}, flag=Flag.LAUNCHER_BOUND), r"0 usable points .*\(3 flagged"),
         (points_of({1: 200.0, 4: 300.0, 16: 300.0}, holdout=True), r"0 usable points .*\(3 flagged or held out\)"),
     ],
@@ -266,6 +266,20 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, content: bytes, said: 
         Calibration.load(path)
     assert "damaged.json" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["shards", "shard_io_concurrency", "max_conns"])
+def test_a_sweep_on_no_shards_is_refused(calibrations: dict[str, Calibration], tmp_path: Path, name: str) -> None:
+    """0 is 0 and none that a cluster has; what is not known is null."""
+    made = json.loads(json.dumps(calibrations["quiet"].to_dict()))
+    path = tmp_path / "none.json"
+    made["measurements"]["conditions"][name] = 0
+    path.write_text(json.dumps(made))
+    with pytest.raises(UsageError, match=rf"measurements\.conditions\.{name}"):
+        Calibration.load(path)
+    made["measurements"]["conditions"][name] = None
+    path.write_text(json.dumps(made))
+    assert Calibration.load(path).name == "quiet"
 
 
 def test_an_unknown_field_is_refused_by_its_name(calibrations: dict[str, Calibration], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +20,7 @@ from capacity.launcher.batch import HeightRange
 from capacity.launcher.progress import Progress
 from capacity.model.cluster import Cluster
 from capacity.model.limits import Ceiling, Demands, binding, ceilings, typical, verdict
+from capacity.model.measurement import Measurements
 from capacity.observe.session import launch
 
 WHOLE = Demands(
@@ -207,6 +209,15 @@ def test_the_verdict_names_all_that_bind_at_once_and_the_burst() -> None:
     assert text.endswith("to reach 3,000 starts/s, where history.rps is next.")
 
 
+def test_no_burst_passes_where_a_resource_binds_as_well() -> None:
+    """CPUs that give just the configured rate save nothing up: no sentence promises a burst."""
+    found = ceilings(cluster(server_cores=24, database_cores=64), Demands(server_cpu=0.010))
+    text = verdict(found)
+    assert "server_cores" in text
+    assert "frontend.rps" in text
+    assert "burst" not in text
+
+
 def test_without_any_number_the_verdict_asks_for_a_measurement() -> None:
     """Nothing known, nothing claimed."""
     assert "run capacity sweep" in verdict(())
@@ -256,10 +267,15 @@ def test_raised_is_the_next_ceiling_and_its_value_reaches_it(described: Cluster,
     assert found[-1].raised is None
 
 
-def test_typical_costs_are_those_of_the_facts() -> None:
-    """The PostgreSQL row of 64 in flight, and the middle of 3.2 to 4.2 ms for SQLite."""
-    assert typical("postgres").cluster_cpu == pytest.approx(2525e-6 + 3237e-6)
-    assert typical("sqlite").cluster_cpu == pytest.approx(3.7e-3)
+def test_typical_costs_are_those_that_were_measured(measurements: Callable[[str], Measurements]) -> None:
+    """CPU of PostgreSQL's sweep at 64 in flight, the hold of a single shard's best rate, SQLite's CPU of its sweep."""
+    point = next(point for point in measurements("quiet").points if point.parallelism == 64)
+    postgres, sqlite = typical("postgres"), typical("sqlite")
+    assert (postgres.server_cpu, postgres.database_cpu) == pytest.approx((point.server_cpu, point.database_cpu))
+    best = max(point.throughput for point in measurements("one_shard").points)
+    assert 1 / (postgres.shard_hold or 1) == pytest.approx(best, rel=0.01)
+    seen = [point.server_cpu or 0.0 for point in measurements("devserver").points]
+    assert min(seen) <= (sqlite.cluster_cpu or 0.0) <= max(seen)
 
 
 @pytest.mark.devserver

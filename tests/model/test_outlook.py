@@ -7,11 +7,14 @@ import re
 import numpy as np
 import pytest
 
+from capacity.errors import UsageError
 from capacity.model.calibration import Calibration
 from capacity.model.claim import claim
 from capacity.model.cluster import Cluster
-from capacity.model.outlook import Outlook, outlook, size, span
+from capacity.model.fleet import fleet_outlook
+from capacity.model.outlook import Outlook, outlook
 from capacity.model.prediction import predict, throughput_grid
+from capacity.model.words import milliseconds, size, span
 from capacity.rules.plan import pool_plan
 
 Calibrations = dict[str, Calibration]
@@ -67,22 +70,38 @@ def test_beyond_the_measured_parallelism_is_said(calibrations: Calibrations) -> 
     assert "beyond 256" in dict(on(calibrations["quiet"], cpus=128).sentences())["How sure"]
 
 
-def test_the_grid_is_the_prediction(calibrations: Calibrations) -> None:
-    """The one-call grid holds for each CPU count and multiplier what predict says for its parallelism."""
-    cpus, multipliers = [1, 8, 32, 1024], [2, 4, 8]
-    grid = throughput_grid(calibrations["quiet"], cpus, multipliers)
-    for i, count in enumerate(cpus):
-        for j, multiplier in enumerate(multipliers):
-            at = min(max(count * multiplier, 2), 512)
-            one = predict(calibrations["quiet"], [at], draws=0).throughput.value[0]
-            assert grid[i, j] == pytest.approx(one, rel=1e-6)
+@pytest.mark.parametrize(
+    ("plan", "heading"), [(64, "Twice as many"), (100, "More"), (32, "Twice as many"), (20, "More")]
+)
+def test_twice_as_many_is_said_of_twice_as_many(calibrations: Calibrations, plan: int, heading: str) -> None:
+    """The heading follows the numbers: 100 to 128 in flight is more, not twice as many; 64 to 128 is twice."""
+    pool = pool_plan(16, override=plan, environment={})
+    found = outlook(pool, Cluster.load("postgres-dev"), calibrations["quiet"], multipliers=(2, 4, 8))
+    said = dict(found.sentences())
+    assert heading in said
+    assert {"Twice as many", "More"} & set(said) == {heading}
 
 
-def test_little_holds_in_every_prediction(calibrations: Calibrations) -> None:
-    """Throughput x mean latency is the parallelism, also where a configured rate caps it."""
-    for cluster in (None, Cluster.load("postgres-dev").changed({"frontend.rps": 50})):
-        found = predict(calibrations["quiet"], range(1, 513), cluster=cluster, draws=0)
-        np.testing.assert_allclose(found.throughput.value * found.mean.value, found.parallelism)
+def test_temporal_cloud_is_refused_not_predicted(calibrations: Calibrations) -> None:
+    """Its CPUs are not known: every prediction says so, and none has a number that is none."""
+    cloud, calibration = Cluster.load("temporal-cloud"), calibrations["quiet"]
+    plan = pool_plan(4, environment={})
+    for predicted in (
+        lambda: predict(calibration, (1, 8), cluster=cloud),
+        lambda: outlook(plan, cloud, calibration),
+        lambda: throughput_grid(calibration, [4], [2], cluster=cloud),
+        lambda: claim(cloud, calibration),
+        lambda: fleet_outlook(1000, 2, cloud, calibration),
+    ):
+        with pytest.raises(UsageError, match=r"Temporal Cloud.*: its CPUs are not known.*capacity limits"):
+            predicted()
+
+
+def test_little_holds_where_a_configured_rate_caps(calibrations: Calibrations) -> None:
+    """Throughput x mean latency is the parallelism, where frontend.rps = 50 caps it too."""
+    cluster = Cluster.load("postgres-dev").changed({"frontend.rps": 50})
+    found = predict(calibrations["quiet"], range(1, 513), cluster=cluster, draws=0)
+    np.testing.assert_allclose(found.throughput.value * found.mean.value, found.parallelism)
 
 
 def test_the_claim_is_set_against_the_cluster(calibrations: Calibrations) -> None:
@@ -105,3 +124,9 @@ def test_times_change_unit_where_people_do(seconds: float, text: str) -> None:
 def test_sizes_up_to_terabytes() -> None:
     """100 million starts of the stock schema are 2.51 TB."""
     assert size(100e6 * 25.1e3) == "2.51 TB"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(1.5, "1,500 ms"), (0.0999, "99.9 ms"), (3600, "3,600,000 ms")])
+def test_no_time_is_a_power_of_ten(seconds: float, text: str) -> None:
+    """A wanted p99 of 1.5 s is 1,500 ms on the screen, not 1.5e+03."""
+    assert milliseconds(seconds) == text

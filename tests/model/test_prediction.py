@@ -17,7 +17,6 @@ from capacity.model.network import solve
 from capacity.model.prediction import (
     Prediction,
     configured_rate,
-    flight_of,
     knee,
     predict,
     structure_for,
@@ -232,11 +231,6 @@ def test_the_knee_is_where_95_percent_of_the_peak_are_reached(calibrations: dict
     at = knee(curve)
     assert 1 < at < 8
     assert curve[at - 2] < 0.95 * curve.max() <= curve[at - 1]
-
-
-def test_the_parallelism_asked_for_is_that_of_the_rules() -> None:
-    """32 CPUs with a multiplier of 4 have 128 in flight, 1,024 CPUs the cap."""
-    assert (flight_of(32, 4), flight_of(1024, 4)) == (128, 512)
 
 
 def test_a_frame_has_a_row_per_parallelism_and_is_json(calibrations: dict[str, Calibration]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capacity.model import queueing
-from capacity.model.network import Parameters, Structure, active_starts, solve, without_waiting
-from capacity.model.queueing import Floats, bounds, closed, multi_server, separate_queues, waiting_probability
+from capacity.model.network import Parameters, Structure, active_starts, solve
+from capacity.model.queueing import Floats, closed, multi_server, separate_queues
 
 EXACT = 1e-9
 
@@ -48,6 +49,29 @@ def enumerated(rates: Sequence[Floats], delay: float, population: int) -> tuple[
         for k in range(len(rates))
     ]
     return float(flow), marginals
+
+
+def bounds(demands: Sequence[tuple[float, float]], delay: float, population: Floats) -> tuple[Floats, Floats]:
+    """Asymptotic bounds of the throughput, lowest and highest [1/s] (Lazowska et al. 1984, ch. 5).
+
+    The lowest assumes that every start waits for all others at every station.
+    """
+    total = sum(demand for demand, _ in demands)
+    ceiling = min(servers / demand for demand, servers in demands)
+    return population / (population * total + delay), np.minimum(population / (total + delay), ceiling)
+
+
+def waiting_probability(offered: float, servers: int) -> float:
+    """The probability that an arrival at M/M/m waits: Erlang's C formula, for offered load below `servers`."""
+    blocked = 1.0
+    for k in range(1, servers + 1):  # Erlang's B by its stable recursion
+        blocked = offered * blocked / (k + offered * blocked)
+    return servers * blocked / (servers - offered * (1 - blocked))
+
+
+def without_waiting(demands: Parameters) -> Parameters:
+    """The same demands where waiters cost nothing."""
+    return replace(demands, cpu_waiter=0.0, lock_waiter=0.0)
 
 
 # --- formulas

@@ -149,7 +149,7 @@ def test_a_tighter_p99_takes_more_cores_until_none_helps(postgres: Calibration) 
     never = size(postgres, 2000, p99=0.002, draws=0)
     assert not never.feasible
     assert never.figures == ()
-    assert "more than 2.0 ms" in str(never.reason)
+    assert "more than 2 ms" in str(never.reason)
     assert "16 times the cores" in str(never.reason)
 
 
@@ -172,7 +172,7 @@ def test_the_originals_target_reads_as_advice(postgres: Calibration) -> None:
     assert need["frontends"] > 80
     assert need["history hosts"] > 66
     assert "0.64 ms" in notes["128 workers"]
-    assert "no published self-hosted cluster above 10,000" in notes["Sober"]
+    assert "no published self-hosted cluster above 10,000" in notes["Reality"]
     best = max(point.throughput for point in usable(postgres.measurements.points))
     assert f"{200_000 / best:,.0f} times the highest rate measured" in notes["How sure"]
 
@@ -209,6 +209,61 @@ def test_temporal_cloud_has_its_own_limit(postgres: Calibration) -> None:
     over = size(postgres, 2000, cluster=cloud)
     assert "400% of actions_per_second 500" in str(over.reason)
     assert size(postgres, 400, cluster=cloud).needs() == {"launcher processes": 1}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ({"target": 300, "p99": 0.05}, "no p99 of Temporal Cloud can be told"),
+        ({"target": 490}, "98.0% of actions_per_second 500"),
+        ({"target": 50_000, "launchers": 1}, "2 launcher processes are needed, of which 1 may be there"),
+    ],
+)
+def test_temporal_cloud_is_held_to_all_that_is_asked(
+    postgres: Calibration, wanted: dict[str, Any], reason: str
+) -> None:
+    """A p99 cannot be told, a fifth of the limit stays free, and launcher processes are counted."""
+    cloud = Cluster.load("temporal-cloud").changed({"launcher_processes": 1, "actions_per_second": 100_000})
+    if "launchers" not in wanted:
+        cloud = cloud.changed({"actions_per_second": 500})
+    found = size(postgres, cluster=cloud, **wanted)
+    assert found.figures == ()
+    assert reason in str(found.reason)
+
+
+def test_of_temporal_cloud_only_the_limits_are_asked_for(postgres: Calibration) -> None:
+    """What Temporal is asked for is a limit of its own, with the headroom, never more launcher processes."""
+    limits = {"actions_per_second": 100_000, "requests_per_second": 100_000}
+    found = size(postgres, 90_000, cluster=Cluster.load("temporal-cloud").changed(limits))
+    assert "90.0% of actions_per_second 100,000" in str(found.reason)
+    assert "1.13 times the limit" in dict(found.notes)["What next"]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 5, 7])
+def test_shards_are_a_power_of_two_whatever_each_does_at_once(postgres: Calibration, at_once: int) -> None:
+    """The server's own rule for shards holds, and there are as many locks as the starts that hold one need."""
+    wish = Wish(10_000, shard_io_concurrency=at_once)
+    stations = stations_for(postgres.demands, wish, 10_000)
+    assert stations is not None
+    assert math.log2(stations.shards).is_integer()
+    assert stations.shards * at_once >= load_of(postgres.demands, wish, 10_000).holding / wish.lock_utilization
+
+
+def test_an_odd_count_of_draws_invents_no_risk(postgres: Calibration) -> None:
+    """Eleven draws are eleven: that one is missing does not read as a cluster that fails."""
+    assert postgres.fit.draws(11).shape == (11, len(postgres.fit.values))
+    assert "Risk" not in dict(size(postgres, 500, draws=11).notes)
+
+
+def test_shared_cores_are_called_cores_everywhere(postgres: Calibration) -> None:
+    """Where a sweep did not tell server and database apart, a plan that misses lacks a core, not a server core."""
+    shared = postgres.model_copy(update={"fit": postgres.fit.model_copy(update={"database": 0.0})})
+    found = size(shared, 2000, draws=0)
+    assert "cores" in found.needs()
+    assert [m.change for m in found.missed if "core" in m.change] == [
+        change for change in (m.change for m in found.missed) if " cores of " in change and "server" not in change
+    ]
+    assert any(" cores of " in missed.change for missed in found.missed)
 
 
 def test_a_cluster_wide_key_is_raised_by_no_host(postgres: Calibration) -> None:

@@ -114,3 +114,10 @@ def test_throttling_and_pools_are_named_at_once() -> None:
 def test_a_launcher_on_its_one_core_is_named() -> None:
     """One Python process can use one CPU, whatever the machine has."""
     assert causes(*constant(launcher=launcher(cpus_used=0.97))) == ["launcher-cpu"]
+
+
+def test_several_launcher_processes_can_use_a_cpu_each() -> None:
+    """Four at 0.3 CPUs each are in nobody's way; at 0.95 each they are bound."""
+    assert causes(*constant(launcher=launcher(cpus_used=1.2, processes=4, machine_cpus=8))) == []
+    [finding] = findings(constant(launcher=launcher(cpus_used=3.8, processes=4, machine_cpus=8)))
+    assert "3.80 of the 4 CPUs that its 4 processes can use" in str(finding)

@@ -6,6 +6,7 @@ import math
 import socket
 import threading
 import urllib.request
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from capacity.errors import UsageError
 from capacity.launcher.latency import Latencies
-from capacity.launcher.progress import Progress
+from capacity.launcher.progress import AWAY, Progress
 from capacity.observe.metrics import BUCKETS, LaunchMetrics, serving
 
 PROGRESS = Progress(
@@ -41,11 +42,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def scraped(latencies: Latencies) -> dict[tuple[str, str], float]:
+def scraped(latencies: Latencies, progress: Progress = PROGRESS) -> dict[tuple[str, str], float]:
     """Serve one picture, scrape it; value by (sample name, its label other than the run's)."""
-    metrics, port = LaunchMetrics("run-1"), free_port()
+    metrics, port = LaunchMetrics(), free_port()
     with serving(metrics, port):
-        metrics.update(PROGRESS, latencies)
+        metrics.update("run-1", progress, latencies)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
             text = page.read().decode()
     found = {}
@@ -65,8 +66,15 @@ def test_a_scrape_shows_outcomes_attempts_and_retries_by_kind() -> None:
     assert found["capacity_items_total", "failed"] == 1
     assert found["capacity_attempts_total", ""] == 60
     assert found["capacity_retries_total", "RPS_LIMIT"] == 5
+    assert found["capacity_throttled_attempts_total", ""] == 5
     assert found["capacity_in_flight", ""] == 8
     assert found["capacity_limit", ""] == 16
+
+
+def test_a_launch_that_waits_for_a_server_says_so() -> None:
+    """Whoever watches the launch sees 1 while no server answers, and 0 while one does."""
+    assert scraped(Latencies())["capacity_server_away", ""] == 0
+    assert scraped(Latencies(), replace(PROGRESS, state=AWAY))["capacity_server_away", ""] == 1
 
 
 def test_the_histogram_counts_latencies_from_a_millisecond_up() -> None:
@@ -84,7 +92,7 @@ def test_the_histogram_counts_latencies_from_a_millisecond_up() -> None:
 def test_before_the_first_tick_there_is_nothing_to_scrape() -> None:
     """A scrape that comes early gets an empty page, not an error."""
     port = free_port()
-    with serving(LaunchMetrics("r"), port), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+    with serving(LaunchMetrics(), port), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
         assert page.read().strip() == b""
 
 
@@ -96,7 +104,7 @@ def test_a_taken_port_is_one_line() -> None:
         port = holder.getsockname()[1]
         with (
             pytest.raises(UsageError, match=f"metrics port {port}: .*--metrics-port"),
-            serving(LaunchMetrics("r"), port),
+            serving(LaunchMetrics(), port),
         ):
             pass
 
@@ -104,8 +112,8 @@ def test_a_taken_port_is_one_line() -> None:
 def test_the_server_ends_with_the_launch() -> None:
     """Afterwards neither its thread nor its port is held."""
     threads, port = set(threading.enumerate()), free_port()
-    with serving(LaunchMetrics("r"), port):
+    with serving(LaunchMetrics(), port):
         assert set(threading.enumerate()) > threads
     assert set(threading.enumerate()) == threads
-    with serving(LaunchMetrics("r"), port):
+    with serving(LaunchMetrics(), port):
         pass

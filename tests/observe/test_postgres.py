@@ -115,10 +115,9 @@ def test_the_watch_is_known_and_is_one_connection(stack: ClusterState) -> None:
         source.read()
     assert watching() == 1
     source.close()
-    with pytest.MonkeyPatch.context():
-        for _ in range(200):
-            if watching() == 0:
-                return
+    for _ in range(200):
+        if watching() == 0:
+            return
     pytest.fail("the watch's connection is still there")
 
 

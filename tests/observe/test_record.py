@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from capacity.errors import CapacityError, UsageError
+from capacity.cli.launching import exit_code
+from capacity.errors import CapacityError, InterruptedRunError, RunFailedError, UsageError
 from capacity.launcher.latency import Latencies
+from capacity.launcher.progress import STOPPED
 from capacity.observe.run import ControllerState, LatencySummary, Run, RunSample, throttling
 
 
@@ -112,6 +114,17 @@ def test_the_series_exports_to_csv() -> None:
 def test_complete_means_all_there(changes: dict[str, Any], complete: bool) -> None:
     """A run is complete when every item is in place, found by the server, and completed where that was waited for."""
     assert run_of(**changes).complete is complete
+
+
+def test_items_that_were_never_tried_are_no_success() -> None:
+    """Whatever ended a launch early, and if nothing says why: its exit code is 1 and it says how to go on."""
+    run = run_of(failed=0, errors={}, journal="j")
+    with pytest.raises(RunFailedError, match=r"^3 of 10 not attempted; go on with: .*--resume --journal j"):
+        exit_code(run)
+    with pytest.raises(RunFailedError, match=r"^stopped by another: 3 of 10 not attempted"):
+        exit_code(run.model_copy(update={"stopped": "stopped by another"}))
+    with pytest.raises(InterruptedRunError, match=r"^interrupted: 3 of 10 not attempted"):
+        exit_code(run.model_copy(update={"stopped": STOPPED}))
 
 
 def test_throttling_names_the_key() -> None:

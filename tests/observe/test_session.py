@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from uuid import uuid4
 
 import pytest
 
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
-from capacity.errors import GuardRefusalError, JournalError, UsageError
+from capacity.errors import ClusterError, GuardRefusalError, JournalError, UsageError
 from capacity.launcher import service
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.journal import Header
 from capacity.launcher.progress import Progress
 from capacity.launcher.retries import RetryPolicy
+from capacity.launcher.spawn import Spawned
 from capacity.observe.run import Run
 from capacity.observe.session import Journaling, launch, runs_folder
 
@@ -151,6 +154,21 @@ def test_a_target_that_is_no_dev_cluster_is_refused_before_it_is_dialled(state_f
     assert not list(Path(state_folder).rglob("*.journal"))
 
 
+def test_a_launch_that_cannot_begin_leaves_no_journal(devserver: DevServer, state_folder: str) -> None:
+    """Where its metrics cannot be served or its worker does not start, there is nothing to resume."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        with pytest.raises(UsageError, match="metrics port"):
+            launched(a_batch(), devserver, metrics_port=holder.getsockname()[1])
+    with (
+        mock.patch.object(Spawned, "start", side_effect=ClusterError("the worker did not start")),
+        pytest.raises(ClusterError, match="worker"),
+    ):
+        launched(a_batch(), devserver, with_worker=True)
+    assert not list(Path(state_folder).rglob("*.journal"))
+
+
 def test_a_batch_over_the_cap_is_refused(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """CAPACITY_MAX_STARTS caps a launch, by count, before anything is started."""
     monkeypatch.setenv("CAPACITY_MAX_STARTS", "39")
@@ -159,7 +177,7 @@ def test_a_batch_over_the_cap_is_refused(devserver: DevServer, monkeypatch: pyte
     assert launched(a_batch(39), devserver).complete
 
 
-def test_a_rate_is_kept_and_latency_is_counted_from_the_intended_moment(devserver: DevServer) -> None:
+def test_a_rate_is_kept(devserver: DevServer) -> None:
     """In the open loop starts are due on schedule: 30 at 20/s take no less than the schedule needs."""
     run = launched(a_batch(30), devserver, parallelism=None, rate=20.0)
     assert run.duration_seconds >= 29 / 20

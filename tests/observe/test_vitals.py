@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from capacity.observe import watcher
 from capacity.observe.vitals import (
     LauncherVitals,
@@ -125,7 +123,7 @@ def test_the_end_is_sampled_too() -> None:
     assert last.launcher.cpus_used is not None
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded() -> None:
     """Beyond its length the series halves its resolution and goes on over the whole time."""
     series = watcher._Series(length=8)
     for second in range(100):

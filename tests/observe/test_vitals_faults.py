@@ -26,9 +26,9 @@ from capacity.observe.process import children
 from capacity.observe.run import Run
 from capacity.observe.session import launch
 from capacity.observe.sources import Places
+from tests.conftest import LIMITS
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
-LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.rps": "100000"}
 PATIENT = RetryPolicy(attempts=50)
 
 

@@ -110,9 +110,9 @@ def test_more_cpus_never_give_less(cpus: int, more: int) -> None:
     assert parallelism(cpus).value <= parallelism(cpus + more).value
 
 
-@pytest.mark.parametrize(("pool", "batch", "expected"), [(64, 10, 10), (64, 64, 64), (64, 1000, 64)])
+@pytest.mark.parametrize(("pool", "batch", "expected"), [(64, 10, 10), (64, 64, 64), (64, 1000, 64), (64, -5, 1)])
 def test_the_reported_pool_size_is_the_smaller_one(pool: int, batch: int, expected: int) -> None:
-    """The log's pool size is min(pool size, batch)."""
+    """The log's pool size is min(pool size, batch), 1 or more."""
     assert reported_pool_size(pool, batch) == expected
 
 

@@ -66,7 +66,7 @@ USED, MOST = 'pg_stat_activity_count{instance="db",state="active"}', 'pg_setting
 GOROUTINES = 'go_goroutines{job="scheduler",instance="s"}'
 SERVER_GOROUTINES = 'num_goroutines{service_name="frontend",instance="t"}'
 FAILED = 'capacity_items_total{run_id="r",outcome="failed"}'
-ATTEMPTS, THROTTLED = 'capacity_attempts_total{run_id="r"}', 'capacity_throttled_attempts{run_id="r"}'
+ATTEMPTS, THROTTLED = 'capacity_attempts_total{run_id="r"}', 'capacity_throttled_attempts_total{run_id="r"}'
 REQUESTS = f"service_requests{{{START}}}"
 
 RECORDED: dict[str, tuple[Series, Series]] = {
@@ -125,6 +125,14 @@ def promtool_test(
     return subprocess.run(
         [promtool, "test", "rules", "tests.yml"], cwd=folder, capture_output=True, text=True, timeout=120
     )
+
+
+def test_refusals_at_the_begin_do_not_stand_against_the_whole_launch(promtool: str, tmp_path: Path) -> None:
+    """The share of refused attempts is that of the last minutes: a burst that is over lets the alert go."""
+    burst = {ATTEMPTS: counter(100), THROTTLED: "0+1500x4 6000+0x76"}
+    tests = [one_test("CapacityAttemptsRefused", burst, False, minutes=15)]
+    done = promtool_test(promtool, tmp_path, tests, prometheus(thresholds(), PREDICTED))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_rule_has_its_recorded_series() -> None:
@@ -247,9 +255,9 @@ def expressions() -> list[str]:
 
 def test_our_metrics_are_those_a_launch_serves() -> None:
     """Every capacity_ name and label in rules and dashboard is one that a launch's metrics have."""
-    metrics = LaunchMetrics("r")
+    metrics = LaunchMetrics()
     progress = Progress("running", 10, 1, 0, 0, 0, 1, 1, 1.0, 0.1, 0.1, 1.0, 0, 1, {"UNAVAILABLE": 1})
-    metrics.update(progress, Latencies())
+    metrics.update("r", progress, Latencies())
     served = {sample.name for family in metrics.collect() for sample in family.samples}
     labels = {label for family in metrics.collect() for sample in family.samples for label in sample.labels}
     named = {name for text in expressions() for name in names_in(text) if name.startswith("capacity_")}
@@ -320,6 +328,17 @@ def test_the_dashboard_is_well_formed() -> None:
     known = {variable["name"] for variable in board["templating"]["list"]}
     used = {name for text in re.findall(r"\$\{?(\w+)", json.dumps(board)) for name in [text]} - {"__all"}
     assert used == known
+
+
+def test_a_panel_with_an_alerts_limit_shows_what_the_alert_compares() -> None:
+    """A primary and its standby are not added up, in the panel as little as in the alert."""
+    panels = {panel["title"]: panel["targets"] for panel in grafana(thresholds())["panels"]}
+    figures = {
+        alert.threshold: alert.figure.replace(f'job="{POSTGRES_NODES}"', 'job=~"$postgres_nodes"') for alert in ALERTS
+    }
+    for title, threshold in (("PostgreSQL CPU", "postgres_cpu"), ("PostgreSQL connections", "connections")):
+        assert [target["expr"] for target in panels[title]] == [figures[threshold]]
+        assert "by (instance)" in figures[threshold]
 
 
 def test_limits_are_lines_in_the_dashboard(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capacity.errors import UsageError
 from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
 from capacity.observe.run import Run
@@ -194,6 +196,38 @@ def test_without_a_prediction_its_share_is_not_measured() -> None:
     assert "--cluster" in found.explanation
 
 
+def test_a_prediction_that_is_no_number_passes_nothing() -> None:
+    """Neither a prediction nor a figure of nan is a pass: both compare as false with every limit."""
+    found = checked(recorded(), predicted=math.nan)
+    assert one(found, "throughput_predicted").state == "not measured"
+    json.dumps(found.to_dict(), allow_nan=False)
+    odd = recorded().model_copy(update={"rss_bytes_max": math.nan})
+    assert one(checked(odd), "memory_overhead").state == "not measured"
+
+
+def test_a_cluster_whose_cpus_are_unknown_is_not_predicted_for() -> None:
+    """For Temporal Cloud there is no number, and so no line that could pass."""
+    calibration = Calibration.of(measurements_of("quiet"), "test")
+    with pytest.raises(UsageError, match="its CPUs are not known"):
+        predicted_rate(recorded(), calibration, Cluster.load("temporal-cloud"))
+
+
+def test_launchers_of_a_fleet_are_not_measured() -> None:
+    """The process that only looks on is no launcher: no limit of a launcher passes, whatever that process needs."""
+    missing = {"launcher": "the launchers are a fleet's"}
+    found = checked(
+        recorded(120, processes=40, vitals=[vitals(at + 1, launcher=None, missing=missing) for at in range(120)])
+    )
+    for key in ("launcher_cpu", "tasks", "leak"):
+        assert (one(found, key).state, "a fleet's" in one(found, key).why) == ("not measured", True), key
+
+
+def test_without_a_series_no_leak_is_looked_for() -> None:
+    """A record with vitals and no series is judged, not a traceback."""
+    found = one(checked(recorded(**leaking(500)).model_copy(update={"series": []})), "leak")
+    assert (found.state, found.why) == ("not measured", "the run has no series")
+
+
 @pytest.mark.parametrize(
     ("baseline", "why"),
     [
@@ -286,6 +320,15 @@ def test_a_throttled_run_is_judged_by_what_came_after_the_burst(
     assert one(checked(run), "longer_than_burst").state == state
 
 
+def test_a_rate_after_the_ramp_above_the_limit_is_not_called_below_it() -> None:
+    """2,450/s sustained is above a limit of 2,400/s, whatever the mean of the whole run is."""
+    for seconds in (2, 30):
+        run = recorded(seconds, 2390).model_copy(update={"sustained_starts_per_second": 2450.0})
+        found = one(checked(run), "longer_than_burst")
+        assert found.state != "pass"
+        assert "2,450/s" in found.why
+
+
 def test_a_second_is_too_short_to_tell() -> None:
     """A run of two seconds below every limit is not called real, and not called false."""
     assert one(checked(recorded(2, 300)), "longer_than_burst").state == "not measured"
@@ -332,7 +375,7 @@ def test_the_prediction_is_for_how_the_run_was_controlled() -> None:
     run = recorded()
     expected = float(predict(calibration, (128,), draws=0).throughput.value[0])
     assert predicted_rate(run, calibration) == pytest.approx(expected)
-    asked = run.controller.model_copy(update={"asked": "50 starts/s due, at most 512 in flight"})
+    asked = run.controller.model_copy(update={"rate": 50})
     assert predicted_rate(run.model_copy(update={"controller": asked}), calibration) == 50
 
 

@@ -1,0 +1,58 @@
+"""Numbers for people: rates, times, bytes and hosts, written alike on every screen."""
+
+from __future__ import annotations
+
+
+def number(value: float) -> str:
+    """Return a number: whole from 100 on, three digits below.
+
+    >>> number(334.7), number(2400), number(47.31), number(2.5)
+    ('335', '2,400', '47.3', '2.5')
+    """
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def milliseconds(seconds: float) -> str:
+    """Return a time in milliseconds, where several are to be compared.
+
+    >>> milliseconds(0.005788), milliseconds(2.6e-5), milliseconds(1.5)
+    ('5.79 ms', '0.026 ms', '1,500 ms')
+    """
+    return f"{number(seconds * 1e3)} ms"
+
+
+def span(seconds: float) -> str:
+    """Return a time in the unit that people would take.
+
+    >>> span(0.00064), span(0.0034), span(0.677), span(2.7), span(2364), span(9000)
+    ('0.64 ms', '3.4 ms', '677 ms', '2.7 s', '39 min', '2.5 h')
+    """
+    if seconds < 1:
+        return f"{seconds * 1e3:.2g} ms" if seconds < 0.01 else f"{seconds * 1e3:.0f} ms"
+    for unit, length in (("s", 1.0), ("min", 60.0), ("h", 3600.0)):
+        if seconds < 120 * length or unit == "h":
+            value = seconds / length
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:,.0f} {unit}"
+    raise AssertionError
+
+
+def size(count: float) -> str:
+    """Return bytes, in powers of 1,000.
+
+    >>> size(640), size(25_100), size(18_825_000_000), size(4.34e12)
+    ('640 B', '25.1 kB', '18.8 GB', '4.34 TB')
+    """
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} PB"
+
+
+def each_of(host: str, hosts: int) -> str:
+    """Return whose a figure is.
+
+    >>> each_of("frontend", 1), each_of("frontend", 3)
+    ('the one frontend', 'each of 3 frontends')
+    """
+    return f"the one {host}" if hosts == 1 else f"each of {hosts:,} {host}s"

@@ -1,0 +1,73 @@
+"""What every command's output has in common: texts as they stand, and an output that takes nothing more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from capacity import __version__
+from capacity.cli import run
+from capacity.cli.compare import write
+from capacity.cli.launching import report
+from capacity.errors import CapacityError, UsageError
+from capacity.observe.history import runs_folder
+from tests.cli.conftest import Command, arguments_of
+from tests.verdict.recorded import recorded
+
+ODD = "/tmp/[x]/[/boom] :x: [red]j"
+
+
+def test_a_record_is_shown_as_it_stands(state_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A path or an error that looks like markup or an emoji is neither taken out nor a traceback."""
+    kept = recorded(journal=ODD, error=ODD)
+    kept.save(runs_folder() / f"{kept.run_id}.json")
+    assert run(["runs", "show", "last"]) == 0
+    assert ODD in capsys.readouterr().out
+    report(kept, as_json=False)
+    assert ODD in capsys.readouterr().out
+
+
+def test_a_dry_run_shows_names_as_they_stand(in_process: Command) -> None:
+    """The same for a workflow type, which may be called anything."""
+    done = in_process("launch", "--dry-run", "--count", 1, "--address", "127.0.0.1:1", "--workflow-type", "My[/x] :x:")
+    assert (done.code, "1 x My[/x] :x: on" in done.out) == (0, True)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line(unbuffered: str) -> None:
+    """Output that nobody can take is said in one line with exit code 1, buffered by the interpreter or not."""
+    with Path("/dev/full").open("w") as full:
+        environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(
+            arguments_of(("table",)), stdout=full, stderr=subprocess.PIPE, text=True, env=environment, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (1, "capacity: No space left on device\n")
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    """What is cut short by `head` says nothing."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        arguments_of(("table",)), stdout=writing, stderr=subprocess.PIPE, text=True, env=environment, timeout=60
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_result_that_cannot_be_written_is_no_misuse(tmp_path: Path) -> None:
+    """After hours of measuring exit code 2 would be wrong: the result was printed, and that is said."""
+    with pytest.raises(CapacityError, match="the result stands above") as raised:
+        write(tmp_path / "gone" / "c.json", "{}")
+    assert not isinstance(raised.value, UsageError)
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first thing to say in a report of a defect."""
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"capacity {__version__}\n"

@@ -1,0 +1,87 @@
+"""Finding a fleet's batches: the right one or none, and a server that is away is not an empty one."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from unittest import mock
+
+import pytest
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from capacity.cluster.devserver import DevServer
+from capacity.cluster.target import Target
+from capacity.errors import UsageError
+from capacity.fleet import Fleet
+from capacity.fleet.client import FleetBatch
+from capacity.fleet.conductor import conduct, forgotten
+from capacity.fleet.looking import find
+from capacity.fleet.workflow import BatchOrder, LaunchBatch, batch_id
+from capacity.launcher.batch import HeightRange
+from capacity.launcher.journal import Header, Journal
+
+AWAY = RPCError("connection refused", RPCStatusCode.UNAVAILABLE, b"")
+GONE = RPCError("workflow not found for ID: x", RPCStatusCode.NOT_FOUND, b"")
+STORELESS = RPCError("Namespace default is not found.", RPCStatusCode.NOT_FOUND, b"")
+
+
+def refusing(error: RPCError) -> mock.MagicMock:
+    """A client whose server answers nothing else."""
+    client = mock.MagicMock()
+    client.get_workflow_handle_for.return_value.describe = mock.AsyncMock(side_effect=error)
+    client.workflow_service.describe_workflow_execution = mock.AsyncMock(side_effect=error)
+    client.namespace = "default"
+    return client
+
+
+def test_a_server_that_is_away_is_not_one_that_knows_nothing() -> None:
+    """Only an answer of the server ends the search for a batch: it may be there all the same."""
+    assert [forgotten(error) for error in (AWAY, GONE, STORELESS)] == [False, True, False]
+    with pytest.raises(UsageError, match="the fleet knows no batch 'x'"):
+        asyncio.run(find(refusing(GONE), "x"))
+    with pytest.raises(RPCError, match="connection refused"):
+        asyncio.run(find(refusing(AWAY), "x"))
+
+
+def test_what_an_ended_order_did_is_not_given_up_for_a_hiccup() -> None:
+    """A resumed launch orders anew only where no earlier order is known; else its outcomes would be lost."""
+    with Journal.in_memory(Header("", "run", 10)) as journal:
+        launch = FleetBatch(HeightRange(10), Target("127.0.0.1:1"), journal, {}, fleet=Fleet())
+        asyncio.run(launch._fetch_ended(refusing(GONE), batch_id("run")))
+        for error in (AWAY, STORELESS):
+            with pytest.raises(RPCError):
+                asyncio.run(launch._fetch_ended(refusing(error), batch_id("run")))
+
+
+def test_the_controller_of_a_batch_that_was_deleted_ends() -> None:
+    """Nothing is left to be shared out: otherwise its workflow would go on for years."""
+    asyncio.run(asyncio.wait_for(conduct(refusing(GONE), "capacity-batch:x", {"parallelism": 2}), 10))
+
+
+@pytest.mark.devserver
+def test_a_batch_is_steered_only_if_it_is_the_one_that_runs(devserver: DevServer) -> None:
+    """Two batches may be two people's: both are named, and neither is ended."""
+
+    async def ordered() -> str:
+        client = await Client.connect(devserver.address)
+        names = [f"steered-{uuid.uuid4().hex[:8]}" for _ in range(2)]
+        order = BatchOrder("run", {}, {}, {}, 10, 10)
+        handles = [
+            await client.start_workflow(LaunchBatch.run, order, id=batch_id(name), task_queue=name) for name in names
+        ]
+        try:
+            refused = ""
+            while not all(name in refused for name in names):  # the listing is a moment behind
+                await asyncio.sleep(0.1)
+                try:
+                    await find(client, None, to_steer=True)
+                except UsageError as error:
+                    refused = str(error)
+            assert (await find(client, names[0], to_steer=True)).id == batch_id(names[0])
+            return refused
+        finally:
+            for handle in handles:
+                await handle.terminate()
+
+    assert "batches run in namespace default" in asyncio.run(asyncio.wait_for(ordered(), 60))
