@@ -14,6 +14,7 @@ import json
 import mmap
 import os
 import struct
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -151,25 +152,30 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, header: Header) -> Journal:
-        """Create a journal; its whole size is reserved now, so that a full disk is known before the first start."""
+        """Create a journal; its whole size is reserved now, so that a full disk is known before the first start.
+
+        It is made beside its place and gets its name when it is whole: a launch killed right here leaves none.
+        """
         with _in_one_line(f"cannot create journal {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            except FileExistsError:
-                raise JournalError(
-                    f"journal {path} exists", next_step="pass --resume to go on with it, or another --journal"
-                ) from None
+            if os.path.lexists(path):
+                raise _exists(path)
+            fd, beside = tempfile.mkstemp(prefix=".journal-", dir=path.parent)
         try:
-            _lock(path, fd)  # before it has a header: nobody can have opened it yet
+            _lock(path, fd)  # before it has its name: nobody can have opened it yet
             with _in_one_line(f"cannot reserve {HEADER_BYTES + header.count:,} bytes for journal {path}"):
-                os.pwrite(fd, header.pack(), 0)  # first: with a header a launch killed right here can be resumed
+                os.fchmod(fd, 0o644)
+                os.pwrite(fd, header.pack(), 0)
                 os.posix_fallocate(fd, 0, HEADER_BYTES + header.count)
                 os.fsync(fd)
+            with _in_one_line(f"cannot create journal {path}"):
+                _name(beside, path)
         except BaseException:
             os.close(fd)
-            path.unlink(missing_ok=True)
             raise
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
         return cls(path, header, fd, mmap.mmap(fd, HEADER_BYTES + header.count))
 
     @classmethod
@@ -317,6 +323,22 @@ def _in_one_line(what: str) -> Iterator[None]:
             errno.ENOENT: "check the path given to --journal",
         }
         raise JournalError(f"{what}: {error.strerror}", next_step=advice.get(error.errno or 0, _SEE)) from error
+
+
+def _exists(path: Path) -> JournalError:
+    return JournalError(f"journal {path} exists", next_step="pass --resume to go on with it, or another --journal")
+
+
+def _name(beside: str, path: Path) -> None:
+    """Give a file its name, unless another has it."""
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        os.rename(beside, path)  # a file system without links
 
 
 def _lock(path: Path, fd: int) -> None:

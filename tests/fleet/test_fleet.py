@@ -255,10 +255,11 @@ def test_a_throttled_namespace_is_not_asked_for_more_by_a_fleet() -> None:
         register(server.address, "fleet")
         with worker(server.address, 4, "--fleet-namespace", "fleet") as fleet:
             fleet.wait_ready(4)
-            run = ordered(HeightRange(1500, name), server.address, parallelism="auto", fleet=Fleet(namespace="fleet"))
-    assert (run.scheduled, run.failed, run.not_attempted) == (1500, 0, 0)
+            run = ordered(HeightRange(1600, name), server.address, parallelism="auto", fleet=Fleet(namespace="fleet"))
+    assert (run.scheduled, run.failed, run.not_attempted) == (1600, 0, 0)
     assert (run.throttle_cause, run.throttle_scope) == ("RPS_LIMIT", "NAMESPACE")
-    steady = [sample for sample in run.series if sample.at > 15][:-5]
+    refused = next(sample.at for sample in run.series if sample.throttled)  # from here on the burst is used up
+    steady = [sample for sample in run.series if sample.at > refused + 8][:-5]
     rate = sum(sample.starts for sample in steady) / sum(sample.seconds for sample in steady)
     throttled = sum(sample.throttled for sample in steady)
     assert 0.85 * 50 <= rate <= 1.05 * 50

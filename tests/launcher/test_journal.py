@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -86,6 +87,46 @@ def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match=r"exists.*--resume.*another --journal"):
         Journal.create(path, header())
     assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no links"])
+def test_a_journal_has_its_name_only_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """Whoever looks, or is killed, while one is made sees none at its path; nothing else stays in the folder."""
+    path, seen = tmp_path / "j", []
+    reserve = os.posix_fallocate
+
+    def watched(*words: int) -> None:
+        seen.append(path.exists())
+        reserve(*words)
+        seen.append(path.exists())
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "posix_fallocate", watched)
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    with Journal.create(path, header()):
+        assert Journal.peek(path) == {outcome.TO_DO: COUNT}
+    assert seen == [False, False]
+    assert os.listdir(tmp_path) == ["j"]
+
+
+def test_of_two_that_make_one_journal_at_once_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name goes to one of them, and the other's refusal leaves it alone."""
+    path, reserve = tmp_path / "j", os.posix_fallocate
+
+    def overtaken(*words: int) -> None:
+        reserve(*words)
+        path.write_text("the other's")
+
+    monkeypatch.setattr(os, "posix_fallocate", overtaken)
+    with pytest.raises(JournalError, match=r"exists.*--resume"):
+        Journal.create(path, header())
+    assert os.listdir(tmp_path) == ["j"]
+    assert path.read_text() == "the other's"
 
 
 def test_a_journal_of_another_batch_is_refused_with_both_fingerprints(tmp_path: Path) -> None:
