@@ -162,10 +162,10 @@ def test_an_interrupt_drains_and_can_be_resumed(
     devserver: DevServer, capacity: Command, state_folder: str, chain: str, number: int
 ) -> None:
     """One interrupt drains what is in flight, says how to go on, and the rest is started by --resume."""
-    words = ("launch", "--count", "3000", "--chain-id", chain, "--address", devserver.address, "--json")
+    words = ("launch", "--count", "1000", "--chain-id", chain, "--address", devserver.address, "--json")
     environment = {**os.environ, "CAPACITY_STATE_DIR": state_folder}
     process = subprocess.Popen(
-        arguments_of((*words, "--rate", "300")),
+        arguments_of((*words, "--rate", "100")),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     assert process.stderr is not None
@@ -176,11 +176,11 @@ def test_an_interrupt_drains_and_can_be_resumed(
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert line
-    assert 0 < int(str(interrupted["scheduled"])) < 3000
+    assert 0 < int(str(interrupted["scheduled"])) < 1000
     assert int(str(interrupted["not_attempted"])) > 0
     assert f"--resume --journal {interrupted['journal']}" in err
     resumed = record(capacity(*words, "--resume", "--journal", interrupted["journal"]).out)
-    assert (resumed["scheduled"], resumed["verified"], resumed["not_attempted"]) == (3000, 3000, 0)
+    assert (resumed["scheduled"], resumed["verified"], resumed["not_attempted"]) == (1000, 1000, 0)
     assert resumed["run_id"] == interrupted["run_id"]
 
 
@@ -188,10 +188,10 @@ def test_a_second_interrupt_stops_at_once(
     devserver: DevServer, capacity: Command, state_folder: str, chain: str
 ) -> None:
     """Two interrupts do not wait even for a server that stands still; the journal stays usable."""
-    words = ("launch", "--count", "2000", "--chain-id", chain, "--address", devserver.address, "--json")
+    words = ("launch", "--count", "800", "--chain-id", chain, "--address", devserver.address, "--json")
     environment = {**os.environ, "CAPACITY_STATE_DIR": state_folder}
     process = subprocess.Popen(
-        arguments_of((*words, "--rate", "200")),
+        arguments_of((*words, "--rate", "80")),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     assert process.stderr is not None
@@ -207,7 +207,7 @@ def test_a_second_interrupt_stops_at_once(
     assert process.returncode == 130, err
     assert record(out)["stopped"] in ("stopped by the user", "stopped at once by the user")
     resumed = record(capacity(*words, "--resume").out)
-    assert (resumed["scheduled"], resumed["verified"]) == (2000, 2000)
+    assert (resumed["scheduled"], resumed["verified"]) == (800, 800)
 
 
 def test_an_items_file_and_its_failures(capacity: Command, devserver: DevServer, tmp_path: Path, chain: str) -> None:
