@@ -11,16 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from capacity.cli.connection import (
+    NO_OPTIONS,
     AllowTarget,
-    ApiKey,
+    Connection,
     ExistingAddress,
     Namespace,
-    Profile,
-    Tls,
-    TlsCa,
-    TlsCert,
-    TlsKey,
-    TlsName,
+    connects,
 )
 from capacity.cli.options import (
     AnyParallelism,
@@ -49,6 +45,7 @@ NAME = 28
 """Characters of a setting's name that a line has room for."""
 
 
+@connects
 def compare(
     baseline: Annotated[
         str,
@@ -66,13 +63,7 @@ def compare(
     address: ExistingAddress = None,
     cluster_cores: ClusterCores = None,
     namespace: Namespace = None,
-    profile: Profile = None,
-    api_key: ApiKey = None,
-    tls: Tls = None,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_server_name: TlsName = None,
+    connection: Connection = NO_OPTIONS,
     allow_target: AllowTarget = None,
     out: Out = None,
     form: Form = Format.TEXT,
@@ -96,12 +87,9 @@ def compare(
     if cpus is not None:
         positive("--cpus", cpus)
     sides = setting_of(baseline, cpus=cpus, beside=parallelism), setting_of(candidate, cpus=cpus, beside=parallelism)
-    connection: dict[str, Any] = {"namespace": namespace, "profile": profile, "api_key": api_key}
-    connection |= {"tls": tls, "tls_ca": tls_ca}
-    connection |= {"tls_cert": tls_cert, "tls_key": tls_key, "tls_server_name": tls_server_name}
     wanted = wanted_of(
-        store, address, connection, allow_target, cluster_cores=cluster_cores, shards=shards, max_conns=max_conns,
-        seconds=seconds, seed=seed,
+        store, address, namespace, connection, allow_target, cluster_cores=cluster_cores, shards=shards,
+        max_conns=max_conns, seconds=seconds, seed=seed,
     )  # fmt: skip
     lines = _Lines(blocks)
     with interruptible("stopping: whole blocks are kept; once more to stop at once") as stop:
@@ -126,7 +114,8 @@ def compare(
 def wanted_of(
     store: Store | None,
     address: str | None,
-    connection: dict[str, Any],
+    namespace: str | None,
+    connection: Connection,
     allow_target: list[str] | None,
     *,
     cluster_cores: int | None = None,
@@ -136,22 +125,18 @@ def wanted_of(
     seed: int = 0,
 ) -> Wanted:
     """Return the cluster that the options name: one of its own, or an existing one."""
-    from capacity.cluster.profile import load_target
     from capacity.errors import UsageError
     from capacity.experiment.wanted import Wanted
 
-    existing = address is not None or connection.get("profile") is not None
+    existing = address is not None or connection.profile is not None
     if existing and store is not None:
         option = "--address" if address is not None else "--profile"
         raise UsageError(f"--store {store.value} and {option} exclude each other", next_step="pass one of them")
-    given = {**connection, "allow_target": allow_target, "cluster_cores": cluster_cores}
+    given = {"namespace": namespace, **vars(connection), "allow_target": allow_target, "cluster_cores": cluster_cores}
     if not existing and (useless := [name for name, value in given.items() if value is not None]):
         option = "--" + useless[0].replace("_", "-")
         raise UsageError(f"{option} is given, but no existing cluster", next_step="add --address HOST:PORT")
-    target = None
-    if existing:
-        named = {name: value for name, value in connection.items() if name != "namespace"}
-        target = load_target(address, connection.get("namespace"), **named)
+    target = connection.target(address, namespace) if existing else None
     return Wanted(
         parallelisms=(1,),
         seconds=seconds,

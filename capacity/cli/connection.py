@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from capacity.cli.options import FLAG
 from capacity.cli.options import TARGET as _PANEL
+
+if TYPE_CHECKING:
+    from capacity.cluster.target import Target
 
 _ADDRESS_HELP = "Frontend of the cluster."
 Address = Annotated[
@@ -82,3 +89,46 @@ FleetNamespace = Annotated[
         show_default="that of the batches",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What the options say of a connection beside address and namespace; a command takes it under `connects`."""
+
+    profile: Profile = None
+    api_key: ApiKey = field(default=None, repr=False)
+    tls: Tls = None
+    tls_ca: TlsCa = None
+    tls_cert: TlsCert = None
+    tls_key: TlsKey = None
+    tls_server_name: TlsName = None
+
+    def target(self, address: str | None, namespace: str | None) -> Target:
+        """Return the cluster that these options and Temporal's environment configuration name."""
+        from capacity.cluster.profile import load_target
+
+        return load_target(address, namespace, **vars(self))
+
+
+NO_OPTIONS = Connection()
+
+
+def connects(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of its parameter `connection`, in the place of that."""
+    hints = get_type_hints(Connection, include_extras=True)
+    options = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=hint)
+        for name, hint in hints.items()
+    ]
+    parameters: list[inspect.Parameter] = []
+    for one in inspect.signature(command, eval_str=True).parameters.values():
+        parameters += options if one.annotation is Connection else [one]
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        connection = Connection(**{name: given.pop(name) for name in hints})
+        command(**given, connection=connection)
+
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    return called

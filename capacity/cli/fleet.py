@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from capacity.cli.connection import (
+    NO_OPTIONS,
     Address,
     AllowTarget,
-    ApiKey,
+    Connection,
     FleetNamespace,
     FleetQueue,
     Namespace,
-    Profile,
-    Tls,
-    TlsCa,
-    TlsCert,
-    TlsKey,
-    TlsName,
+    connects,
 )
 from capacity.cli.options import Form, Format
 from capacity.fleet import TASK_QUEUE, Fleet
@@ -62,19 +58,14 @@ Running = Annotated[
 
 
 @app.command("worker")
+@connects
 def worker(
     processes: Annotated[int, typer.Option(metavar="K", help="Launcher processes on this machine.")] = 1,
     fleet_queue: FleetQueue = TASK_QUEUE,
     fleet_namespace: FleetNamespace = None,
     address: Address = None,
     namespace: Namespace = None,
-    profile: Profile = None,
-    api_key: ApiKey = None,
-    tls: Tls = None,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_server_name: TlsName = None,
+    connection: Connection = NO_OPTIONS,
     allow_target: AllowTarget = None,
 ) -> None:
     """Take ranges of batches and launch them, until Ctrl-C.
@@ -89,22 +80,11 @@ def worker(
     import sys
 
     from capacity.cluster.guard import check_target
-    from capacity.cluster.profile import load_target
     from capacity.fleet import workers
     from capacity.launcher import service
     from capacity.launcher.transport import connect
 
-    target = load_target(
-        address,
-        namespace,
-        profile=profile,
-        api_key=api_key,
-        tls=tls,
-        tls_ca=tls_ca,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        tls_server_name=tls_server_name,
-    )
+    target = connection.target(address, namespace)
     check_target(target, allow_target or ())
 
     def say(words: str) -> None:
@@ -126,38 +106,22 @@ def worker(
 
 
 @app.command("status")
+@connects
 def status(
     batch: Batch = None,
     fleet_queue: FleetQueue = TASK_QUEUE,
     fleet_namespace: FleetNamespace = None,
     address: Address = None,
     namespace: Namespace = None,
-    profile: Profile = None,
-    api_key: ApiKey = None,
-    tls: Tls = None,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_server_name: TlsName = None,
+    connection: Connection = NO_OPTIONS,
     form: Form = Format.TEXT,
 ) -> None:
     """Show how a batch stands and which launchers are at work.
 
     Example: capacity fleet status --format json
     """
-    from capacity.cluster.profile import load_target
 
-    target = load_target(
-        address,
-        namespace,
-        profile=profile,
-        api_key=api_key,
-        tls=tls,
-        tls_ca=tls_ca,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        tls_server_name=tls_server_name,
-    )
+    target = connection.target(address, namespace)
     fleet = Fleet(fleet_queue, fleet_namespace)
     found = _ask(target, fleet_namespace, lambda client: _status(client, batch, fleet_queue))
     if form is Format.JSON:
@@ -250,32 +214,16 @@ async def _result(handle: WorkflowHandle[LaunchBatch, BatchDone]) -> Report | No
 def _steering(name: str, signal: str, said: str, help: str) -> None:
     """Make a command that sends a batch a signal."""
 
+    @connects
     def steer(
         batch: Running = None,
         fleet_namespace: FleetNamespace = None,
         address: Address = None,
         namespace: Namespace = None,
-        profile: Profile = None,
-        api_key: ApiKey = None,
-        tls: Tls = None,
-        tls_ca: TlsCa = None,
-        tls_cert: TlsCert = None,
-        tls_key: TlsKey = None,
-        tls_server_name: TlsName = None,
+        connection: Connection = NO_OPTIONS,
     ) -> None:
-        from capacity.cluster.profile import load_target
 
-        target = load_target(
-            address,
-            namespace,
-            profile=profile,
-            api_key=api_key,
-            tls=tls,
-            tls_ca=tls_ca,
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            tls_server_name=tls_server_name,
-        )
+        target = connection.target(address, namespace)
         print(f"batch {_ask(target, fleet_namespace, lambda client: _sent(client, batch, signal))} {said}")
 
     app.command(name, help=f"{help}\n\nExample: capacity fleet {name}")(steer)

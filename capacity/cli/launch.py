@@ -8,18 +8,14 @@ from typing import Annotated
 import typer
 
 from capacity.cli.connection import (
+    NO_OPTIONS,
     Address,
     AllowTarget,
-    ApiKey,
+    Connection,
     FleetNamespace,
     FleetQueue,
     Namespace,
-    Profile,
-    Tls,
-    TlsCa,
-    TlsCert,
-    TlsKey,
-    TlsName,
+    connects,
 )
 from capacity.cli.options import FLAG, HOW, Format, parallelisms, refuse
 from capacity.cli.watch import PostgresDsn, PrometheusUrl, ServerMetrics
@@ -30,6 +26,7 @@ ON_EXISTING = ("skip", "rerun-failed", "rerun", "fail")
 """As in `capacity.launcher.batch`, which imports what the help and the completion do without."""
 
 
+@connects
 def launch(
     count: Annotated[
         int | None,
@@ -122,13 +119,7 @@ def launch(
     ] = False,
     address: Address = None,
     namespace: Namespace = None,
-    profile: Profile = None,
-    api_key: ApiKey = None,
-    tls: Tls = None,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_server_name: TlsName = None,
+    connection: Connection = NO_OPTIONS,
     allow_target: AllowTarget = None,
     vitals: Annotated[
         bool,
@@ -189,7 +180,6 @@ def launch(
     Example: capacity launch --count 2000 --parallelism 4x
     """
     from capacity.cli import launching
-    from capacity.cluster.profile import load_target
     from capacity.launcher.batch import StartOptions
     from capacity.launcher.retries import RetryPolicy
     from capacity.observe.session import Journaling
@@ -207,17 +197,7 @@ def launch(
         priority_key,
     )
     batch = launching.batch(count, chain_id, from_height, items, input_template, options)
-    target = load_target(
-        address,
-        namespace,
-        profile=profile,
-        api_key=api_key,
-        tls=tls,
-        tls_ca=tls_ca,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        tls_server_name=tls_server_name,
-    )
+    target = connection.target(address, namespace)
     policy = RetryPolicy(deadline=deadline, attempts=attempts, patience=patience)
     if not fleet:
         of_fleet = {"--fleet-queue": None if fleet_queue == TASK_QUEUE else fleet_queue}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capacity.cli import compare as shared
-from capacity.cli.connection import Address, AllowTarget
+from capacity.cli.connection import NO_OPTIONS, Address, AllowTarget
 from capacity.cli.options import (
     CLUSTER,
     FLAG,
@@ -100,7 +100,9 @@ def levers(
             allowed="a stack that 'capacity cluster up --store postgres' started",
             next_step="or pass --store postgres for a fresh one",
         )
-    wanted = shared.wanted_of(store, address, {}, allow_target, shards=shards, max_conns=max_conns, seconds=seconds)
+    wanted = shared.wanted_of(
+        store, address, None, NO_OPTIONS, allow_target, shards=shards, max_conns=max_conns, seconds=seconds
+    )
     told = f"a load of {flight} in flight" if load else "reading the load that runs"
     shared.say("\n".join(wrapped(f"{told}, {seconds:g} s, {wanted.where}")))
     with (

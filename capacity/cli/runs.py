@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from capacity.cli.connection import AllowTarget, ApiKey, Profile, Tls, TlsCa, TlsCert, TlsKey, TlsName
+from capacity.cli.connection import NO_OPTIONS, AllowTarget, Connection, connects
 from capacity.cli.options import FLAG, Form, Format, RunName
 
 app = typer.Typer(
@@ -57,18 +57,13 @@ def failed(
 
 
 @app.command()
+@connects
 def clean(
     run: RunName,
     delete: Annotated[
         bool, typer.Option("--delete", metavar=FLAG, help="Delete them, instead of ending them.")
     ] = False,
-    profile: Profile = None,
-    api_key: ApiKey = None,
-    tls: Tls = None,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_server_name: TlsName = None,
+    connection: Connection = NO_OPTIONS,
     allow_target: AllowTarget = None,
 ) -> None:
     """End (or delete) just the workflows that this run started.
@@ -76,19 +71,8 @@ def clean(
     Example: capacity runs clean last
     """
     from capacity.cli import past
-    from capacity.cluster.profile import load_target
     from capacity.observe.history import past_run
 
     found = past_run(run)
-    target = load_target(
-        found.address,
-        found.namespace,
-        profile=profile,
-        api_key=api_key,
-        tls=tls,
-        tls_ca=tls_ca,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        tls_server_name=tls_server_name,
-    )
+    target = connection.target(found.address, found.namespace)
     past.clean_run(found, target, delete, allow_target or ())

@@ -9,16 +9,12 @@ import typer
 
 from capacity.cli import compare as shared
 from capacity.cli.connection import (
+    NO_OPTIONS,
     AllowTarget,
-    ApiKey,
+    Connection,
     ExistingAddress,
     Namespace,
-    Profile,
-    Tls,
-    TlsCa,
-    TlsCert,
-    TlsKey,
-    TlsName,
+    connects,
 )
 from capacity.cli.options import AnyParallelism, ClusterCores, Form, Format, MaxConns, Out, OwnStore, Shards
 from capacity.cli.printing import columns, wrapped
@@ -28,6 +24,7 @@ if TYPE_CHECKING:
     from capacity.verdict.soak import Soak
 
 
+@connects
 def soak(
     minutes: Annotated[float, typer.Option(metavar="MINUTES", help="How long.")] = 5.0,
     concurrent: Annotated[int, typer.Option(metavar="N", help="Batches at once, after one alone.")] = 8,
@@ -43,13 +40,7 @@ def soak(
     address: ExistingAddress = None,
     cluster_cores: ClusterCores = None,
     namespace: Namespace = None,
-    profile: Profile = None,
-    api_key: ApiKey = None,
-    tls: Tls = None,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_server_name: TlsName = None,
+    connection: Connection = NO_OPTIONS,
     allow_target: AllowTarget = None,
     out: Out = None,
     form: Form = Format.TEXT,
@@ -74,10 +65,15 @@ def soak(
         if not 0 <= limit < 1e9:
             raise UsageError(f"{name} is {limit:g}", allowed="0 or more, per hour")
     plan = Plan(minutes, concurrent, batch, parallelism)
-    connection = {"namespace": namespace, "profile": profile, "api_key": api_key, "tls": tls, "tls_ca": tls_ca}
-    connection |= {"tls_cert": tls_cert, "tls_key": tls_key, "tls_server_name": tls_server_name}
     wanted = shared.wanted_of(
-        store, address, connection, allow_target, cluster_cores=cluster_cores, shards=shards, max_conns=max_conns
+        store,
+        address,
+        namespace,
+        connection,
+        allow_target,
+        cluster_cores=cluster_cores,
+        shards=shards,
+        max_conns=max_conns,
     )
     text = f"Rounds of one batch alone and {concurrent} at once, {batch:,} starts each, {wanted.where}"
     shared.say("\n".join(wrapped(f"{text}: {minutes:g} min. Ctrl-C judges what is there.")))

@@ -13,16 +13,12 @@ import typer
 
 from capacity.cli import compare as shared
 from capacity.cli.connection import (
+    NO_OPTIONS,
     AllowTarget,
-    ApiKey,
+    Connection,
     ExistingAddress,
     Namespace,
-    Profile,
-    Tls,
-    TlsCa,
-    TlsCert,
-    TlsKey,
-    TlsName,
+    connects,
 )
 from capacity.cli.options import (
     CLUSTER,
@@ -50,6 +46,7 @@ class Fresh(StrEnum):
     POINT = "point"
 
 
+@connects
 def sweep(
     parallelism: Annotated[
         str | None,
@@ -80,13 +77,7 @@ def sweep(
     address: ExistingAddress = None,
     cluster_cores: ClusterCores = None,
     namespace: Namespace = None,
-    profile: Profile = None,
-    api_key: ApiKey = None,
-    tls: Tls = None,
-    tls_ca: TlsCa = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_server_name: TlsName = None,
+    connection: Connection = NO_OPTIONS,
     allow_target: AllowTarget = None,
     out: Annotated[
         Path | None,
@@ -109,10 +100,8 @@ def sweep(
         fitted = _numbers("--parallelism", parallelism)
     else:
         fitted = [number for number in PARALLELISMS if number not in held]
-    connection = {"namespace": namespace, "profile": profile, "api_key": api_key, "tls": tls, "tls_ca": tls_ca}
-    connection |= {"tls_cert": tls_cert, "tls_key": tls_key, "tls_server_name": tls_server_name}
     wanted = replace(
-        shared.wanted_of(store, address, connection, allow_target, cluster_cores=cluster_cores),
+        shared.wanted_of(store, address, namespace, connection, allow_target, cluster_cores=cluster_cores),
         parallelisms=fitted,
         holdout=held,
         seconds=seconds,
