@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log10
 from textwrap import wrap
-from typing import Any
-
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING, Any
 
 from capacity.figures.style import (
     BLUE,
@@ -25,6 +23,9 @@ from capacity.figures.style import (
     log_axis,
     rounded,
 )
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 CEILINGS = 3
 """Ceilings that are drawn at most; the view names the others in its subtitle."""
@@ -96,6 +97,8 @@ class PredictionView:
 
 def prediction_figure(view: PredictionView) -> go.Figure:
     """Return the figure."""
+    import plotly.graph_objects as go
+
     return go.Figure(prediction_spec(view))
 
 

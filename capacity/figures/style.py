@@ -18,7 +18,7 @@ PAPER = "rgba(255,255,255,.88)"
 def card(title: str, height: int) -> dict[str, Any]:
     """Return the layout that every figure starts from: a white card that reads in either theme."""
     return {
-        "template": "none",
+        "template": {},
         "height": height,
         "autosize": True,
         "margin": {"l": 84, "r": 22, "t": 112, "b": 54},

@@ -293,7 +293,7 @@ class Panel:
         request = self._current
         subtitle = f"{request.batch.count:,} × {request.batch.options.workflow_type} at {request.target.address}"
         columns = {name: list(column) for name, column in self._curve.columns.items()}
-        parts.redraw(self.figure, run_spec(columns, html.escape(title), html.escape(subtitle)))
+        self.figure.follow(run_spec(columns, html.escape(title), html.escape(subtitle)))
 
     def _arranged(self) -> widgets.Box:
         left = [

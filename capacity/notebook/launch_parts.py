@@ -16,7 +16,6 @@ from capacity.notebook.launch_curve import LOST
 from capacity.notebook.launch_field import ERROR, alert
 
 if TYPE_CHECKING:
-    from capacity.notebook.figure import CapacityFigure
     from capacity.notebook.launch_request import Request
     from capacity.observe.run import Run
     from capacity.observe.vitals import VitalsSample
@@ -211,13 +210,3 @@ def words(state: str, before: str) -> str:
     return state.capitalize()
 
 
-def redraw(figure: CapacityFigure, spec: dict[str, Any]) -> None:
-    """Take over data and title of a spec made by the same function: one message, same zoom."""
-    with figure.batch_update():
-        for trace, new in zip(figure.data, spec["data"], strict=True):
-            for key in ("x", "y", "name"):
-                if list(getattr(trace, key) or ()) != list(new[key]):
-                    setattr(trace, key, new[key])
-        text = spec["layout"]["title"]["text"]
-        if figure.layout.title.text != text:
-            figure.layout.title.text = text

@@ -263,10 +263,7 @@ class Measure:
         return shown.spec(self.points, self._band, max(planned), title, under)
 
     def _draw(self, title: str) -> None:
-        spec = self._spec(title)
-        parts.redraw(self.figure, spec)
-        if tuple(self.figure.layout.xaxis.range) != tuple(spec["layout"]["xaxis"]["range"]):
-            self.figure.layout.xaxis.range = spec["layout"]["xaxis"]["range"]
+        self.figure.follow(self._spec(title))
 
     def _announce(self, text: str) -> None:
         self.status.value = parts.status(text)

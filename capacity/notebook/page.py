@@ -1,4 +1,4 @@
-"""What only the browser can do: fit the figure to its column, name the sliders, hand files to the person."""
+"""What only the browser can do: name the sliders, hand files to the person."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import anywidget
 
 
 class Page(anywidget.AnyWidget):
-    """An empty line as wide as its box.
+    """Nothing to see.
 
-    It makes the figure beside it fit whenever that width changes: a FigureWidget measures itself before the page is
-    laid out and takes 700 pixels; a responsive one measures itself again when the window changes, but not when its
-    column does. It gives the sliders of `NumberControl` the name of their box, since ipywidgets gives them none. And
-    it saves files: text that is sent to it, and the figure as PNG or SVG by plotly's own code, which came with the
-    figure. It tells the kernel once the figure is drawn, since what was sent while a page loads is lost. A button of
-    class ``cap-copy`` copies the text above it. Nothing of it needs a network.
+    It gives the sliders of `NumberControl` the name of their box, since ipywidgets gives them none. It saves files:
+    text that is sent to it, and the figure as PNG or SVG by plotly's own code, which came with the figure. It tells
+    the kernel once the figure is drawn, since what was sent while a page loads is lost. A button of class ``cap-copy``
+    copies the text above it. Nothing of it needs a network.
 
     Parameters
     ----------
@@ -43,14 +41,6 @@ class Page(anywidget.AnyWidget):
       }
     }
     export default { render({ model, el }) {
-      el.style.width = "100%";
-      let width = 0;
-      const sized = new ResizeObserver(() => {
-        if (el.clientWidth === width) return;
-        width = el.clientWidth;
-        requestAnimationFrame(() => window.dispatchEvent(new Event("resize")));
-      });
-      sized.observe(el);
       let named, timer;
       const root = () => el.closest(".jp-OutputArea-output") || document.body;
       const onShown = () => {
@@ -93,7 +83,6 @@ class Page(anywidget.AnyWidget):
       };
       document.addEventListener("click", onClick);
       return () => {
-        sized.disconnect();
         clearInterval(waiting);
         if (named) named.disconnect();
         model.off("msg:custom", onMessage);

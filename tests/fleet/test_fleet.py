@@ -85,7 +85,7 @@ def test_a_fleet_launches_a_batch_and_the_record_is_that_of_one_launcher(
 
 def test_a_fleet_is_paused_goes_on_and_is_cancelled(devserver: DevServer, fleet: Worker, tmp_path: Path) -> None:
     """Paused nothing is started; the status says so; cancelled it ends drained, and resumed it is complete."""
-    name, journal = named(), tmp_path / "j"
+    name, journal, count = named(), tmp_path / "j", 2000  # enough that a command of seconds finds it unfinished
     at: list[int] = []
     seen: list[str] = []
     done: list[Run] = []
@@ -95,7 +95,7 @@ def test_a_fleet_is_paused_goes_on_and_is_cancelled(devserver: DevServer, fleet:
         seen.append(progress.state)
 
     def go() -> None:
-        batch = HeightRange(1000, name)
+        batch = HeightRange(count, name)
         done.append(ordered(batch, devserver.address, journal, on_progress=watch, **AT_80_A_SECOND))
 
     where = ("--address", devserver.address)
@@ -109,20 +109,20 @@ def test_a_fleet_is_paused_goes_on_and_is_cancelled(devserver: DevServer, fleet:
     time.sleep(1.5)
     still = json.loads(capacity("fleet", "status", *where, "--format", "json").stdout)
     assert (status["state"], still["done"]) == ("paused", status["done"])
-    assert 150 < status["done"] < 1000
+    assert 150 < status["done"] < count
     assert capacity("fleet", "resume", *where).returncode == 0
     wait_for(lambda: at[-1] > status["done"] + 100, 90)
     assert capacity("fleet", "cancel", *where).returncode == 0
     launching.join(120)
     (run,) = done
     assert run.stopped == "stopped by another"
-    assert 0 < run.not_attempted < 1000
+    assert 0 < run.not_attempted < count
     assert run.attempts == run.scheduled
     refused = capacity("fleet", "pause", *where)
     assert (refused.returncode, "has ended" in refused.stderr) == (2, True)
-    second = ordered(HeightRange(1000, name), devserver.address, journal, resume=True, parallelism=16)
-    assert (second.scheduled, second.verified, second.session_scheduled) == (1000, 1000, run.not_attempted)
-    exactly(devserver.address, name, 1000)
+    second = ordered(HeightRange(count, name), devserver.address, journal, resume=True, parallelism=16)
+    assert (second.scheduled, second.verified, second.session_scheduled) == (count, count, run.not_attempted)
+    exactly(devserver.address, name, count)
 
 
 def test_whoever_ordered_a_batch_may_die_and_come_back(devserver: DevServer, fleet: Worker, tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def text(shown: Any) -> str:
 
 
 def drawn(panel: Decide, name: str, axis: str = "y") -> list[tuple[float, float]]:
-    trace = next(trace for trace in panel.figure.data if trace.name == name and trace.yaxis == axis)
+    trace = next(trace for trace in panel.figure.plotly.data if trace.name == name and trace.yaxis == axis)
     return list(zip(trace.x, trace.y, strict=True))
 
 
@@ -202,11 +202,11 @@ def test_the_figure_has_each_block_and_the_interval_so_far() -> None:
         scaled = (lambda r: (r - 1) * 100) if name == "y" else (lambda r: r)
         assert [y for _, y in drawn(panel, "ratio so far", name)] == pytest.approx([scaled(r.value) for r in ratios])
         edges = [r.interval for r in ratios if r.interval is not None]
-        assert list(panel.figure.data[low].y) == pytest.approx([scaled(edge[1]) for edge in edges])
-        assert list(panel.figure.data[high].y) == pytest.approx([scaled(edge[0]) for edge in edges])
+        assert list(panel.figure.plotly.data[low].y) == pytest.approx([scaled(edge[1]) for edge in edges])
+        assert list(panel.figure.plotly.data[high].y) == pytest.approx([scaled(edge[0]) for edge in edges])
     assert panel.comparison.throughput.is_more
-    assert panel.figure.layout.yaxis.range[1] >= max(first.values())
-    assert "4x: throughput +" in text(SimpleNamespace(value=panel.figure.layout.title.text))
+    assert panel.figure.plotly.layout.yaxis.range[1] >= max(first.values())
+    assert "4x: throughput +" in text(SimpleNamespace(value=panel.figure.plotly.layout.title.text))
 
 
 def test_every_number_of_the_figure_is_in_the_table() -> None:
@@ -214,7 +214,7 @@ def test_every_number_of_the_figure_is_in_the_table() -> None:
     panel = compared(noisy(5, 1.0, 3.0, seed=1))
     table = text(panel.table)
     for name, digits in (("y", "{:+.1f} %"), ("y2", "{:.2f}")):
-        traces = [trace for trace in panel.figure.data if trace.yaxis == name]
+        traces = [trace for trace in panel.figure.plotly.data if trace.yaxis == name]
         for trace in traces[2:]:
             assert all(digits.format(value) in table for value in trace.y), trace.name
         edges = [(low, high) for high, low in zip(traces[0].y, traces[1].y, strict=True) if high < 1e4]
@@ -253,7 +253,7 @@ def test_a_second_comparison_begins_anew() -> None:
     panel.start.click()
     ended(panel)
     assert len(drawn(panel, "ratio so far")) == 3
-    assert tuple(panel.figure.layout.xaxis.tickvals) == (1, 2, 3)
+    assert tuple(panel.figure.plotly.layout.xaxis.tickvals) == (1, 2, 3)
 
 
 def test_cancel_keeps_whole_blocks() -> None:
@@ -317,7 +317,7 @@ def test_a_block_that_says_nothing_is_marked_and_left_out() -> None:
     assert [x for x, _ in drawn(panel, "block, left out")] == [3]
     assert "3 left out" in text(panel.table)
     assert panel.comparison.left_out == 1
-    symbols = {trace.marker.symbol for trace in panel.figure.data if trace.mode == "markers"}
+    symbols = {trace.marker.symbol for trace in panel.figure.plotly.data if trace.mode == "markers"}
     assert len(symbols) == 3
 
 
@@ -368,25 +368,20 @@ def test_waiting_for_nothing_is_a_misuse() -> None:
 def test_the_state_is_the_current_one_after_a_reload() -> None:
     """What a reloaded page is sent are the blocks of now, not an empty figure."""
     panel = compared(noisy(5, 1.0, 4.0))
-    state = panel.figure.get_state()
-    marks = [trace for trace in state["_widget_data"] if trace["name"] == "ratio so far"]
+    spec = panel.figure.get_state()["spec"]
+    marks = [trace for trace in spec["data"] if trace["name"] == "ratio so far"]
     assert [len(trace["y"]) for trace in marks] == [5, 5]
-    assert "throughput" in state["_widget_layout"]["title"]["text"]
+    assert "throughput" in spec["layout"]["title"]["text"]
 
 
 def test_a_page_that_has_loaded_is_sent_everything_once_more() -> None:
-    """What came while the page loaded is lost there: all traces, notes and texts follow once it says it has drawn."""
+    """What came while the page loaded is lost there: figure and texts follow once it says it has drawn."""
     panel = compared(noisy(5, 1.0, 4.0))
-    told: list[Any] = []
-    texts: list[str] = []
-    panel.figure.observe(lambda change: told.append(change["new"]), "_py2js_update")
-    panel.verdict.send_state = texts.append  # type: ignore[method-assign]
+    told: list[str] = []
+    panel.figure.send_state = told.append
+    panel.verdict.send_state = told.append  # type: ignore[method-assign]
     panel.page._handle_custom_msg({"kind": "drawn"}, [])
-    (update,) = told
-    assert update["style_data"]["y"] == [list(trace.y) for trace in panel.figure.data]
-    assert update["layout_data"]["title.text"] == panel.figure.layout.title.text
-    assert list(update["layout_data"]["yaxis2.range"]) == list(panel.figure.layout.yaxis2.range)
-    assert texts == ["value"]
+    assert told == ["spec", "value"]
 
 
 # -- its controls -----------------------------------------------------------------------------------------------------

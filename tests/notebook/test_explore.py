@@ -50,12 +50,12 @@ def cells(explorer: Explorer, kind: str) -> list[str]:
 
 
 def title(explorer: Explorer) -> str:
-    return " ".join(re.sub("<[^>]+>", " ", explorer.figure.layout.title.text).split())
+    return " ".join(re.sub("<[^>]+>", " ", explorer.figure.plotly.layout.title.text).split())
 
 
 def drawn(explorer: Explorer, name: str) -> list[tuple[float, float]]:
     """Points of the upper panel's trace of that name."""
-    trace = next(trace for trace in explorer.figure.data if trace.name == name and trace.yaxis == "y")
+    trace = next(trace for trace in explorer.figure.plotly.data if trace.name == name and trace.yaxis == "y")
     return list(zip(trace.x, trace.y, strict=True))
 
 
@@ -109,7 +109,7 @@ def test_a_request_limit_caps_the_curve_and_is_named(explorer: Explorer) -> None
     explorer.controls.rps.value = 100
     assert max(y for _, y in drawn(explorer, "predicted")) == 100
     assert "frontend.rps binds at 100/s" in title(explorer)
-    notes = [note.text for note in explorer.figure.layout.annotations if note.visible]
+    notes = [note.text for note in explorer.figure.plotly.layout.annotations if note.visible]
     assert any("frontend.rps" in note and "100/s" in note for note in notes)
     assert explorer.scene.choice.cluster.limits["frontend.namespaceRPS"] == 100
 
@@ -194,7 +194,7 @@ def test_without_limits_nothing_is_over_them(explorer: Explorer) -> None:
     explorer.controls.memory.value, explorer.controls.p99.value = 0, 0.0
     assert cells(explorer, "missed") == []
     assert "p99 wanted" not in explorer.table.value
-    assert not [n for n in explorer.figure.layout.annotations if n.visible and "wanted" in n.text]
+    assert not [n for n in explorer.figure.plotly.layout.annotations if n.visible and "wanted" in n.text]
 
 
 def test_the_recommended_cell_keeps_the_limits_and_loses_nothing(explorer: Explorer) -> None:
@@ -426,9 +426,9 @@ def test_the_band_comes_by_itself(explorer: Explorer) -> None:
 def test_the_figures_state_is_the_current_one_after_a_reload(explorer: Explorer) -> None:
     """What a reloaded page is sent holds the current title and the current mark, not the first ones."""
     explorer.controls.cpus.value = 96
-    state = explorer.figure.get_state()
-    assert "4x on 96 CPUs" in state["_widget_layout"]["title"]["text"]
-    assert [list(trace["x"]) for trace in state["_widget_data"] if trace["name"] == "this plan"] == [[384], [384]]
+    spec = explorer.figure.get_state()["spec"]
+    assert "4x on 96 CPUs" in spec["layout"]["title"]["text"]
+    assert [list(trace["x"]) for trace in spec["data"] if trace["name"] == "this plan"] == [[384], [384]]
 
 
 def test_the_figure_holds_what_a_fresh_one_would(explorer: Explorer) -> None:
@@ -440,10 +440,10 @@ def test_the_figure_holds_what_a_fresh_one_would(explorer: Explorer) -> None:
     fresh = explore(64, p99=0.02)
     fresh.settle()
     explorer.settle()
-    for old, new in zip(explorer.figure.data, fresh.figure.data, strict=True):
+    for old, new in zip(explorer.figure.plotly.data, fresh.figure.plotly.data, strict=True):
         assert list(old.x) == list(new.x)
         assert list(old.y) == pytest.approx(list(new.y))
-    mine, other = explorer.figure.layout.to_plotly_json(), fresh.figure.layout.to_plotly_json()
+    mine, other = explorer.figure.plotly.layout.to_plotly_json(), fresh.figure.plotly.layout.to_plotly_json()
     for part in ("shapes", "annotations", "yaxis", "yaxis2", "title"):
         assert mine[part] == other[part], part
 

@@ -313,7 +313,7 @@ def test_a_lost_server_shows_as_such_and_so_does_its_return() -> None:
     back.set()
     wait_until(lambda: "Running again: the server answers" in form.status.value)
     ended(form)
-    assert list(form.figure.data[1].y) == [None, 0.0, None]
+    assert list(form.figure.plotly.data[1].y) == [None, 0.0, None]
 
 
 def test_the_figure_shows_what_the_progress_said() -> None:
@@ -327,10 +327,10 @@ def test_the_figure_shows_what_the_progress_said() -> None:
     form = LaunchForm(HERE, count=300, launch=launch)
     form.launch.click()
     ended(form)
-    rate, _, p99, p50, in_flight, limit = form.figure.data
+    rate, _, p99, p50, in_flight, limit = form.figure.plotly.data
     assert (list(rate.x), list(rate.y)) == ([0.5, 1.0], [200.0, 400.0])
     assert (list(p99.y), list(p50.y), list(in_flight.y), list(limit.y)) == ([28.0] * 2, [4.0] * 2, [8] * 2, [8] * 2)
-    assert "300 started at 400 starts/s, p99 28 ms" in form.figure.layout.title.text
+    assert "300 started at 400 starts/s, p99 28 ms" in form.figure.plotly.layout.title.text
 
 
 def test_a_long_run_does_not_grow_the_figure() -> None:

@@ -84,7 +84,7 @@ def ended(panel: Measure) -> Calibration:
 
 def traces(panel: Measure) -> dict[str, list[Any]]:
     """The first panel's traces by name, as (x, y) pairs."""
-    return {trace.name: list(zip(trace.x, trace.y, strict=True)) for trace in panel.figure.data[:6]}
+    return {trace.name: list(zip(trace.x, trace.y, strict=True)) for trace in panel.figure.plotly.data[:6]}
 
 
 def test_points_appear_as_they_come_and_then_the_curve(shipped: Measurements, plan: str) -> None:
@@ -107,7 +107,7 @@ def test_points_appear_as_they_come_and_then_the_curve(shipped: Measurements, pl
     expected = predict(calibration, [int(each) for each in at], draws=0).throughput.value
     assert list(value) == pytest.approx(list(expected))
     lower = [pair[1] for pair in traces(panel)["90 % of fitted"]]
-    upper = list(panel.figure.data[0].y)
+    upper = list(panel.figure.plotly.data[0].y)
     assert all(low <= middle <= high for low, middle, high in zip(lower, value, upper, strict=True))
 
 
@@ -116,7 +116,7 @@ def test_the_p99_panel_has_the_same_points_in_milliseconds(shipped: Measurements
     panel = Measure(plan, sweep=Replay(shipped))
     panel.start.click()
     ended(panel)
-    below = next(trace for trace in panel.figure.data[6:] if trace.name == "measured")
+    below = next(trace for trace in panel.figure.plotly.data[6:] if trace.name == "measured")
     assert list(below.y) == pytest.approx([point.p99 * 1e3 for point in shipped.points])
 
 
@@ -133,7 +133,7 @@ def test_it_ends_in_words_with_fit_score_and_points(shipped: Measurements, plan:
     assert panel.score is not None
     assert html.escape(panel.score.summary()) in panel.scored.value
     assert panel.taken.value.count("<tr>") == many + 1
-    assert "starts/s at" in panel.figure.layout.title.text
+    assert "starts/s at" in panel.figure.plotly.layout.title.text
 
 
 def test_points_out_of_the_fit_are_told_apart(shipped: Measurements, plan: str) -> None:
@@ -147,7 +147,7 @@ def test_points_out_of_the_fit_are_told_apart(shipped: Measurements, plan: str) 
     named = traces(panel)
     assert named["measured, left out: flagged"] == [(points[1].parallelism, points[1].throughput)]
     assert named["measured, kept from the fit"] == [(points[2].parallelism, points[2].throughput)]
-    symbols = {trace.marker.symbol for trace in panel.figure.data[:6] if trace.mode == "markers"}
+    symbols = {trace.marker.symbol for trace in panel.figure.plotly.data[:6] if trace.mode == "markers"}
     assert len(symbols) == 3
     assert "throttled" in panel.taken.value
     assert "kept from the fit" in panel.taken.value
