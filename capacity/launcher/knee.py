@@ -1,8 +1,8 @@
 """The controller that finds the knee of whatever it talks to, and follows it.
 
 Invariants: a limit is judged by what it gave over what the limit in force gave just before and after it, for a shared
-machine's throughput wanders by more than any limit is worth; a higher limit is taken up when it gains for sure, a lower
-one as soon as it is not seen to lose. So in doubt few are in flight: too few cost little throughput, too many latency.
+machine's throughput wanders by more than any limit is worth; another limit is taken up only when the probes bear it out
+beyond their own doubt, so that luck, which comes both ways, does not walk the limit down step by step.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ GAINED = math.log(1 + (1 / KNEE_SHARE - 1) * 0.8)
 SPARED = math.log(0.975)
 """Log of the loss for which a lower limit is taken up: above the knee's, for a few starts too many in flight cost a
 little latency, one too few costs throughput on every start."""
+CALM = 5.0
+"""Seconds without a shift after which one is taken for another cluster, of which what was compared says nothing; more
+often it is noise, the same for both sides of a comparison."""
+STORES_WAKE_UP = 4
+"""Limit below which a doubling without gain is no end of the ramp: PostgreSQL gives 1, 2 and 3 in flight about the same
+and half as much again from 4 on, when commits begin to share their flushes."""
 DOUBT = 0.05
 """Least standard error of one comparison: windows that agree by chance are not certain."""
 
@@ -66,6 +72,11 @@ class _Level:
         variance = sum((rate - mean) ** 2 for rate, _ in self.rates) / (count - 1)
         return math.sqrt(variance / count) / mean
 
+    def spread(self) -> float:
+        """Return the relative standard deviation of the windows; 0 below two."""
+        error = self.error()
+        return error * math.sqrt(len(self.rates)) if math.isfinite(error) else 0.0
+
     def doubt(self) -> float:
         """Return the error, or what so few answers allow to say where it is not known."""
         error = self.error()
@@ -78,10 +89,11 @@ class _Comparison:
 
     logs: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=16))
 
-    def add(self, probed: _Level, beside: _Level) -> None:
-        """Add a probe and the windows just before and after it."""
+    def add(self, probed: _Level, beside: _Level, spread: float) -> None:
+        """Add a probe and the windows just before and after it; `spread` is that of one window in the long run."""
         log = math.log(probed.mean / beside.mean)
-        doubt = max(math.hypot(probed.doubt(), beside.doubt()), DOUBT)
+        long_run = spread * math.sqrt(1 / len(probed.rates) + 1 / len(beside.rates))  # a few may agree by chance
+        doubt = max(math.hypot(probed.doubt(), beside.doubt()), long_run, DOUBT)
         if self.logs and abs(log - self.mean) > max(0.2, 3 * math.hypot(self.error(), doubt)):
             self.logs.clear()  # the earlier probes met another cluster
         self.logs.append((log, doubt))
@@ -132,12 +144,14 @@ class Auto:
     _ramp_steps: list[tuple[int, float]] = field(default_factory=list)
     _visit: _Level = field(default_factory=_Level)
     _here: _Level = field(default_factory=_Level)
+    _long: _Level = field(default_factory=_Level)
     _before: _Level = field(default_factory=_Level)
     _since: _Level = field(default_factory=_Level)
     _probed: int | None = None
     _up: _Comparison = field(default_factory=_Comparison)
     _down: _Comparison = field(default_factory=_Comparison)
     _next_probe: float = 0.0
+    _shifted: float = 0.0
     _upward: bool = True
 
     def step(self, window: Window | None, now: float) -> Setting:
@@ -177,10 +191,10 @@ class Auto:
         latency = self.limit / max(throughput, 1e-9)
         best = max(rate for _, rate in self._ramp_steps)
         bandwidth_delay = best / max(self._ramp_steps[0][1], 1e-9)  # R X, with R = 1 / throughput at one in flight
-        flat = throughput < 1.05 * before and self.limit >= 1.5 * bandwidth_delay
+        flat = throughput < 1.05 * before and self.limit >= max(1.5 * bandwidth_delay, STORES_WAKE_UP)
         if flat or self.limit >= 3 * bandwidth_delay or self.limit >= self.maximum:
             knee = self._knee_of_ramp(KNEE_SHARE * best)
-            above = max(knee + round(0.25 * knee + 0.01), 2)  # 2, 3, 4, 5, ... 10 for a knee of 8
+            above = max(knee + round(0.5 * knee + 0.01), 2)  # 2, 3, 5, 6, ... 12 for a knee of 8
             self._base = min(above, self.maximum)
             self._steady_from(now, latency)
         else:
@@ -212,9 +226,15 @@ class Auto:
 
     def _steady(self, window: Window, now: float) -> None:
         self._here.add(window)
+        self._long.add(window)
         self._since.add(window)
-        if self._shifted():  # what was compared stays: a shift is the same for both sides, and may be noise
+        if (shift := self._shift()) != 0:
+            self._since = self._here.split(5)[1]
             self._here, self._next_probe = _Level(), min(self._next_probe, now + self.dwell)
+            self._upward = shift > 0
+            if now - self._shifted >= CALM:
+                self._up, self._down, self._long = _Comparison(), _Comparison(), _Level()
+            self._shifted = now
         if self._probed is not None:
             if self._since.seconds >= 0.25 and (self._since.answers >= 10 or self._since.seconds >= 2):
                 self._judge(self._probed, now)
@@ -231,10 +251,11 @@ class Auto:
     def _below(self) -> int:
         return max(1, min(self._base - 1, round(self._base / 1.5)))
 
-    def _shifted(self) -> bool:
-        """Tell whether the last windows are of another kind than those before them."""
+    def _shift(self) -> float:
+        """Return by how much the last windows give more than those before them, if they are of another kind; else 0."""
         older, recent = self._here.split(5)
-        return len(older.rates) >= 5 and len(recent.rates) == 5 and recent.differs_from(older)
+        other = len(older.rates) >= 5 and len(recent.rates) == 5 and recent.differs_from(older)
+        return recent.mean - older.mean if other else 0.0
 
     def _probe(self, window: Window, now: float) -> None:
         self._visit.add(window)
@@ -254,9 +275,10 @@ class Auto:
             return
         upward = limit > self._base
         comparison = self._up if upward else self._down
-        comparison.add(probed, beside)
+        comparison.add(probed, beside, self._long.spread())
         gain, doubt, twice = comparison.mean, comparison.error(), len(comparison.logs) >= 2
-        promising = gain - 1.5 * doubt > GAINED if upward else gain > SPARED
+        # Down counts no more doubt than calm has: in a storm it must stay as easy as up is hard.
+        promising = gain - doubt > GAINED if upward else gain - min(doubt, DOUBT) > SPARED
         sure = upward and gain - 3 * doubt > GAINED
         if promising and not (twice or sure):  # what may be luck is tried again at once
             self._upward, self._next_probe = upward, now + self.dwell

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def _plotlys_script() -> bytes:
     """Plotly's script out of its package, which need not be imported for it."""
     found = importlib.util.find_spec("plotly")
-    assert found is not None and found.origin is not None
+    assert found is not None
+    assert found.origin is not None
     return (Path(found.origin).parent / "package_data" / "plotly.min.js").read_bytes()
 
 

@@ -208,5 +208,3 @@ def words(state: str, before: str) -> str:
     if state == "running" and before == LOST:
         return "Running again: the server answers"
     return state.capitalize()
-
-
