@@ -3,7 +3,8 @@
     python benchmarks/fleet.py cost [--pairs 5] [--count 200000] [--in-flight 64] [--together]
     python benchmarks/fleet.py large [--count 750000]      # two processes; the stub counts distinct ids
     python benchmarks/fleet.py killed [--count 20000]      # three fleet workers, one killed every 5 s
-    python benchmarks/fleet.py scale [--count 6000]        # fleets of 1, 2 and 4 against the simulation
+    python benchmarks/fleet.py scale [--count 4000] [--rounds 3]   # fleets of 1, 2 and 4 against the simulation
+    python benchmarks/fleet.py throttled [--rate 200]      # four launchers in auto on a namespace with a limit
 
 `cost`: a launch by one process and one by two on the same stub, in turns; quoted is the median of the pairwise ratios
 of throughput per CPU second, two processes over one, with lowest and highest. Each process has 64 in flight, or, with
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -32,6 +34,7 @@ from capacity.cluster import devserver
 from capacity.cluster.target import Target
 from capacity.fleet import Fleet
 from capacity.launcher.batch import HeightRange
+from capacity.model.fleet_simulation import simulate
 from capacity.observe.run import Run
 from capacity.observe.session import launch
 
@@ -104,24 +107,60 @@ def killed(count: int) -> None:
         )
 
 
-def scale(count: int) -> None:
-    for launchers in (1, 2, 4):
-        with devserver.running(dynamic_config=LIMITS) as server, worker(server.address, launchers) as fleet:
-            fleet.wait_ready(launchers)
-            run = fleet_run(server.address, count, "scale", "8")
-            print(
-                f"{launchers} launchers: {run.scheduled:,} started in {run.duration_seconds:.1f} s, "
-                f"{run.starts_per_second:.0f}/s, sustained {run.sustained_starts_per_second or 0:.0f}/s"
-            )
+def scale(count: int, rounds: int) -> None:
+    """Fleets of 1, 2 and 4 launchers and a launch without one, 8 in flight each, in turns on fresh servers."""
+    kinds = (0, 1, 2, 4)
+    rates: dict[int, list[float]] = {launchers: [] for launchers in kinds}
+    order = random.Random(1)
+    for number in range(rounds):
+        for launchers in order.sample(kinds, len(kinds)):
+            with devserver.running(dynamic_config=LIMITS) as server:
+                if launchers:
+                    with worker(server.address, launchers) as fleet:
+                        fleet.wait_ready(launchers)
+                        run = fleet_run(server.address, count, "scale", "8")
+                else:
+                    batch, target = HeightRange(count, "alone"), Target(server.address)
+                    run = asyncio.run(launch(batch, target, parallelism=8, verify=False))
+            assert run.scheduled == count
+            rates[launchers].append(run.starts_per_second)
+            print(f"round {number + 1}: {launchers or 'no'} fleet launchers: {run.starts_per_second:.0f}/s", flush=True)
+    alone = statistics.median(rates[0])
+    for launchers in kinds[1:]:
+        found = simulate(lambda _: alone, count=count, processes=launchers, parallelism=8)
+        ratios = [many / one for many, one in zip(rates[launchers], rates[0], strict=True)]
+        print(
+            f"{launchers} launchers over a launch without a fleet: {statistics.median(ratios):.2f} ({min(ratios):.2f} "
+            f"to {max(ratios):.2f}) measured, {found.starts_per_second / alone:.2f} simulated"
+        )
+
+
+def throttled(rate: int) -> None:
+    """Four launchers in auto on a namespace with a limit: how near to it, and how many attempts are refused."""
+    limits = LIMITS | {"frontend.namespaceRPS": str(rate), "frontend.globalNamespaceRPS": "0"}
+    with devserver.running(dynamic_config=limits) as server, worker(server.address, 4) as fleet:
+        fleet.wait_ready(4)
+        run = fleet_run(server.address, 40 * rate, "throttled", "auto")
+        late = [sample for sample in run.series if 10 <= sample.at <= 35]
+        seconds = late[-1].at - late[0].at
+        refused = f"{run.throttled_attempts:,} of {run.attempts:,} attempts refused"
+        print(
+            f"{run.scheduled:,} started in {run.duration_seconds:.1f} s, limit {rate}/s: sustained "
+            f"{run.sustained_starts_per_second or 0:.1f}/s, seconds 10 to 35 "
+            f"{sum(sample.starts for sample in late[1:]) / seconds:.1f}/s; {refused} "
+            f"({run.throttled_attempts / run.attempts:.1%})"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["cost", "large", "killed", "scale"])
+    parser.add_argument("what", choices=["cost", "large", "killed", "scale", "throttled"])
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--count", type=int)
     parser.add_argument("--in-flight", type=int, default=64)
     parser.add_argument("--together", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rate", type=int, default=200)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as state:
         os.environ["CAPACITY_STATE_DIR"] = state
@@ -131,8 +170,10 @@ def main() -> None:
             large(chosen.count or 750_000)
         elif chosen.what == "killed":
             killed(chosen.count or 20_000)
+        elif chosen.what == "scale":
+            scale(chosen.count or 4_000, chosen.rounds)
         else:
-            scale(chosen.count or 6_000)
+            throttled(chosen.rate)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,24 @@ from capacity.observe.process import CpuMeter, listener, rss_bytes
 from capacity.observe.vitals import FIRST_READING, NotMeasuredError, ServerVitals, SqlPool
 from capacity.observe.watcher import Reading
 
+_HISTOGRAMS: Final = {
+    "start": ("service_latency", "StartWorkflowExecution"),
+    "shard_wait": ("semaphore_latency", "ShardInfo"),
+    "create": ("persistence_latency", "CreateWorkflowExecution"),
+}
+_SINGLE: Final = (
+    *("service_requests", "service_errors_resource_exhausted", "host_rps_limit", "namespace_host_rps_limit"),
+    *("num_goroutines", "memory_allocated", "persistence_sql_max_open_conn", "persistence_sql_open_conn"),
+    *("persistence_sql_idle_conn", "persistence_sql_in_use"),
+)
+_FAMILIES: Final = {name.encode() for name in (*_SINGLE, *(family for family, _ in _HISTOGRAMS.values()))}
+"""Whose lines are searched; those of the others, most of a page, are passed over by the line with their type."""
+_TYPE: Final = b"\n# TYPE "
 # Each alternative begins with the same literal byte: the search skips from line to line, which "^" makes 20 x slower.
 _WANTED: Final = re.compile(
-    rb"\n((?:service_requests|service_errors_resource_exhausted|host_rps_limit|namespace_host_rps_limit|num_goroutines"
-    rb"|memory_allocated|persistence_sql_(?:max_open_conn|open_conn|idle_conn|in_use))(?:_total)?[{ ][^\n]*"
-    rb"|(?:service_latency|persistence_latency|semaphore_latency)(?:_seconds)?_(?:bucket|sum|count)\{[^\n]*"
-    rb'operation="(?:StartWorkflowExecution|CreateWorkflowExecution|ShardInfo)"[^\n]*)',
+    rf"\n((?:{'|'.join(_SINGLE)})(?:_total)?[{{ ][^\n]*"
+    rf"|(?:{'|'.join(family for family, _ in _HISTOGRAMS.values())})(?:_seconds)?_(?:bucket|sum|count)\{{[^\n]*"
+    rf'operation="(?:{"|".join(operation for _, operation in _HISTOGRAMS.values())})"[^\n]*)'.encode()
 )
 _NAME: Final = re.compile(rb"(\w+)(?:\{(.*)\})?$")
 _LABEL: Final = re.compile(rb'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -40,11 +52,6 @@ LARGEST: Final = 1e18
 MOST_SERIES: Final = 20_000
 """Series whose labels are remembered."""
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-_HISTOGRAMS: Final = {
-    "start": ("service_latency", "StartWorkflowExecution"),
-    "shard_wait": ("semaphore_latency", "ShardInfo"),
-    "create": ("persistence_latency", "CreateWorkflowExecution"),
-}
 
 
 @dataclass
@@ -136,15 +143,25 @@ class Parser:
     def parse(self, text: bytes | bytearray, size: int | None = None) -> Page:
         """Return the wanted numbers of the first `size` bytes of a text."""
         size = len(text) if size is None else size
-        page, begin = Page(), max(0, text.find(b"\n", 0, size))
+        page, begin, wanted = Page(), max(0, text.find(b"\n", 0, size)), True
         self._scan(page, b"\n" + text[:begin], 0, begin + 1)
         while begin < size:
-            # In parts: a search holds the interpreter, and with it a launch's event loop, until its end.
-            end = text.rfind(b"\n", begin + 1, begin + PART) if begin + PART < size else size
-            end = end if end > begin else size
+            family = text.find(_TYPE, begin + 1, size)
+            until = size if family < 0 else family
+            if wanted:
+                self._search(page, text, begin, until)
+            name = text[until + len(_TYPE) : text.find(b" ", until + len(_TYPE), size)]
+            wanted = bytes(name).removesuffix(b"_total").removesuffix(b"_seconds") in _FAMILIES
+            begin = until
+        return page
+
+    def _search(self, page: Page, text: bytes | bytearray, begin: int, until: int) -> None:
+        """Scan in parts: a search holds the interpreter, and with it a launch's event loop, until its end."""
+        while begin < until:
+            end = text.rfind(b"\n", begin + 1, begin + PART) if begin + PART < until else until
+            end = end if end > begin else until
             self._scan(page, text, begin, end)
             begin = end
-        return page
 
     def _scan(self, page: Page, text: bytes | bytearray, begin: int, end: int) -> None:
         for line in _WANTED.findall(text, begin, end):
