@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from capacity.cli.connection import (
-    NO_OPTIONS,
-    AllowTarget,
-    Connection,
-    ExistingAddress,
-    Namespace,
-    connects,
-)
-from capacity.cli.options import (
-    AnyParallelism,
-    ClusterCores,
-    Cpus,
-    Form,
-    Format,
-    MaxConns,
-    Out,
-    OwnStore,
-    Seconds,
-    Seed,
-    Shards,
-    Store,
-)
+from capacity.cli.connection import grouped
+from capacity.cli.measuring import HERE, Where, interruptible, print_left_behind, say, write
+from capacity.cli.options import AnyParallelism, Cpus, Form, Format, Out, Seconds, Seed
 from capacity.cli.printing import columns, wrapped
 
 if TYPE_CHECKING:
-    import threading
-
     from capacity.experiment.blocks import Block
     from capacity.experiment.wanted import Wanted
     from capacity.verdict.comparison import Comparison
@@ -45,7 +21,7 @@ NAME = 28
 """Characters of a setting's name that a line has room for."""
 
 
-@connects
+@grouped
 def compare(
     baseline: Annotated[
         str,
@@ -57,14 +33,7 @@ def compare(
     seconds: Seconds = 5.0,
     parallelism: AnyParallelism = "4x",
     seed: Seed = 0,
-    store: OwnStore = None,
-    shards: Shards = None,
-    max_conns: MaxConns = None,
-    address: ExistingAddress = None,
-    cluster_cores: ClusterCores = None,
-    namespace: Namespace = None,
-    connection: Connection = NO_OPTIONS,
-    allow_target: AllowTarget = None,
+    where: Where = HERE,
     out: Out = None,
     form: Form = Format.TEXT,
 ) -> None:
@@ -87,10 +56,7 @@ def compare(
     if cpus is not None:
         positive("--cpus", cpus)
     sides = setting_of(baseline, cpus=cpus, beside=parallelism), setting_of(candidate, cpus=cpus, beside=parallelism)
-    wanted = wanted_of(
-        store, address, namespace, connection, allow_target, cluster_cores=cluster_cores, shards=shards,
-        max_conns=max_conns, seconds=seconds, seed=seed,
-    )  # fmt: skip
+    wanted = where.wanted(seconds, seed)
     lines = _Lines(blocks)
     with interruptible("stopping: whole blocks are kept; once more to stop at once") as stop:
         comparing = Comparing(wanted, *sides, blocks, on_block=lines.show, say=say, stop=stop.is_set)
@@ -109,101 +75,6 @@ def compare(
         raise RunFailedError(f"the comparison ended after {done}: {found.error}")
     if found.stopped:
         raise InterruptedRunError(f"interrupted after {done}")
-
-
-def wanted_of(
-    store: Store | None,
-    address: str | None,
-    namespace: str | None,
-    connection: Connection,
-    allow_target: list[str] | None,
-    *,
-    cluster_cores: int | None = None,
-    shards: int | None = None,
-    max_conns: int | None = None,
-    seconds: float = 5.0,
-    seed: int = 0,
-) -> Wanted:
-    """Return the cluster that the options name: one of its own, or an existing one."""
-    from capacity.errors import UsageError
-    from capacity.experiment.wanted import Wanted
-
-    existing = address is not None or connection.profile is not None
-    if existing and store is not None:
-        option = "--address" if address is not None else "--profile"
-        raise UsageError(f"--store {store.value} and {option} exclude each other", next_step="pass one of them")
-    given = {"namespace": namespace, **vars(connection), "allow_target": allow_target, "cluster_cores": cluster_cores}
-    if not existing and (useless := [name for name, value in given.items() if value is not None]):
-        option = "--" + useless[0].replace("_", "-")
-        raise UsageError(f"{option} is given, but no existing cluster", next_step="add --address HOST:PORT")
-    target = connection.target(address, namespace) if existing else None
-    return Wanted(
-        parallelisms=(1,),
-        seconds=seconds,
-        repeats=1,
-        seed=seed,
-        store=None if existing else (store or Store.SQLITE).value,
-        target=target,
-        allowed=allow_target or (),
-        shards=shards,
-        max_conns=max_conns,
-        cluster_cores=cluster_cores,
-        extras=False,
-    )
-
-
-@contextmanager
-def interruptible(words: str) -> Iterator[threading.Event]:
-    """Yield an event that the first interrupt sets; the second raises KeyboardInterrupt, later ones do nothing."""
-    import signal
-    import threading
-
-    stop, at_once = threading.Event(), threading.Event()
-
-    def interrupt(number: int, frame: object) -> None:
-        if at_once.is_set():
-            return  # what cleans up is not to be cut short
-        if stop.is_set():
-            at_once.set()
-            raise KeyboardInterrupt
-        stop.set()
-        say(words)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def say(sentence: str) -> None:
-    """Tell on standard error."""
-    import sys
-
-    print(sentence, file=sys.stderr, flush=True)
-
-
-def write(path: Path | None, text: str) -> None:
-    """Write a result that was printed to a file, if one is named, whole or not at all."""
-    from capacity.errors import CapacityError
-
-    if path is None:
-        return
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise CapacityError(f"out {path}: {error.strerror}", next_step="the result stands above") from error
-
-
-def print_left_behind(left: int, wanted: Wanted, prefix: str) -> None:
-    """Print how to end the workflows that stay on an existing cluster."""
-    from capacity.launcher.cleaning import left_behind
-
-    if left and wanted.target is not None:
-        print("\n" + "\n".join(left_behind(left, wanted.target, prefix)))
 
 
 def report(judged: Comparison) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -93,7 +93,7 @@ FleetNamespace = Annotated[
 
 @dataclass(frozen=True)
 class Connection:
-    """What the options say of a connection beside address and namespace; a command takes it under `connects`."""
+    """What the options say of a connection beside address and namespace; a command takes it under `grouped`."""
 
     profile: Profile = None
     api_key: ApiKey = field(default=None, repr=False)
@@ -113,22 +113,37 @@ class Connection:
 NO_OPTIONS = Connection()
 
 
-def connects(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of its parameter `connection`, in the place of that."""
-    hints = get_type_hints(Connection, include_extras=True)
-    options = [
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=hint)
-        for name, hint in hints.items()
-    ]
-    parameters: list[inspect.Parameter] = []
-    for one in inspect.signature(command, eval_str=True).parameters.values():
-        parameters += options if one.annotation is Connection else [one]
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of those of its parameters that are groups of options, in their place.
+
+    A group is a dataclass whose fields are options, or groups; `Connection` is one.
+    """
+    groups = {one.name: one.annotation for one in _signature(command) if is_dataclass(one.annotation)}
+    parameters = [each for one in _signature(command) for each in _options(one)]
 
     @functools.wraps(command)
     def called(**given: Any) -> None:
-        connection = Connection(**{name: given.pop(name) for name in hints})
-        command(**given, connection=connection)
+        command(**{name: _taken(group, given) for name, group in groups.items()}, **given)
 
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in parameters}
     return called
+
+
+def _signature(command: Callable[..., None]) -> list[inspect.Parameter]:
+    return list(inspect.signature(command, eval_str=True).parameters.values())
+
+
+def _options(one: inspect.Parameter) -> list[inspect.Parameter]:
+    """Return the options of a parameter: itself, or those of the group that it is."""
+    if not is_dataclass(one.annotation):
+        return [one]
+    hints, kind = get_type_hints(one.annotation, include_extras=True), inspect.Parameter.POSITIONAL_OR_KEYWORD
+    fields = [inspect.Parameter(name, kind, default=None, annotation=hint) for name, hint in hints.items()]
+    return [each for field in fields for each in _options(field)]
+
+
+def _taken(group: Any, given: dict[str, Any]) -> Any:
+    """Return a group filled with its options, which are taken out of what is given."""
+    hints = get_type_hints(group, include_extras=True)
+    return group(**{n: _taken(hint, given) if is_dataclass(hint) else given.pop(n) for n, hint in hints.items()})

@@ -15,7 +15,7 @@ from capacity.cli.connection import (
     FleetNamespace,
     FleetQueue,
     Namespace,
-    connects,
+    grouped,
 )
 from capacity.cli.options import Form, Format
 from capacity.fleet import TASK_QUEUE, Fleet
@@ -58,7 +58,7 @@ Running = Annotated[
 
 
 @app.command("worker")
-@connects
+@grouped
 def worker(
     processes: Annotated[int, typer.Option(metavar="K", help="Launcher processes on this machine.")] = 1,
     fleet_queue: FleetQueue = TASK_QUEUE,
@@ -106,7 +106,7 @@ def worker(
 
 
 @app.command("status")
-@connects
+@grouped
 def status(
     batch: Batch = None,
     fleet_queue: FleetQueue = TASK_QUEUE,
@@ -214,7 +214,7 @@ async def _result(handle: WorkflowHandle[LaunchBatch, BatchDone]) -> Report | No
 def _steering(name: str, signal: str, said: str, help: str) -> None:
     """Make a command that sends a batch a signal."""
 
-    @connects
+    @grouped
     def steer(
         batch: Running = None,
         fleet_namespace: FleetNamespace = None,

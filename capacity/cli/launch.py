@@ -15,7 +15,7 @@ from capacity.cli.connection import (
     FleetNamespace,
     FleetQueue,
     Namespace,
-    connects,
+    grouped,
 )
 from capacity.cli.options import FLAG, HOW, Format, parallelisms, refuse
 from capacity.cli.watch import PostgresDsn, PrometheusUrl, ServerMetrics
@@ -26,7 +26,7 @@ ON_EXISTING = ("skip", "rerun-failed", "rerun", "fail")
 """As in `capacity.launcher.batch`, which imports what the help and the completion do without."""
 
 
-@connects
+@grouped
 def launch(
     count: Annotated[
         int | None,

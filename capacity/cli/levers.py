@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capacity.cli import compare as shared
-from capacity.cli.connection import NO_OPTIONS, Address, AllowTarget
+from capacity.cli.connection import Address, AllowTarget
+from capacity.cli.measuring import Where, interruptible, print_left_behind, say
 from capacity.cli.options import (
     CLUSTER,
     FLAG,
@@ -100,14 +100,13 @@ def levers(
             allowed="a stack that 'capacity cluster up --store postgres' started",
             next_step="or pass --store postgres for a fresh one",
         )
-    wanted = shared.wanted_of(
-        store, address, None, NO_OPTIONS, allow_target, shards=shards, max_conns=max_conns, seconds=seconds
-    )
+    where = Where(store=store, shards=shards, max_conns=max_conns, address=address, allow_target=allow_target)
+    wanted = where.wanted(seconds)
     told = f"a load of {flight} in flight" if load else "reading the load that runs"
-    shared.say("\n".join(wrapped(f"{told}, {seconds:g} s, {wanted.where}")))
+    say("\n".join(wrapped(f"{told}, {seconds:g} s, {wanted.where}")))
     with (
-        shared.interruptible("stopping; once more to stop at once") as stop,
-        subject(wanted, shared.say) as (target, cluster),
+        interruptible("stopping; once more to stop at once") as stop,
+        subject(wanted, say) as (target, cluster),
     ):
         pressure, prefix, left = press(
             target, cluster, flight if load else None, seconds, allowed=wanted.allowed, stop=stop.is_set
@@ -121,7 +120,7 @@ def levers(
         print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
         return
     print("\n".join(report(found, store)))
-    shared.print_left_behind(left, wanted, prefix)
+    print_left_behind(left, wanted, prefix)
 
 
 def cluster_of(cluster: LocalCluster) -> Cluster:

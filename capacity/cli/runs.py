@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from capacity.cli.connection import NO_OPTIONS, AllowTarget, Connection, connects
+from capacity.cli.connection import NO_OPTIONS, AllowTarget, Connection, grouped
 from capacity.cli.options import FLAG, Form, Format, RunName
 
 app = typer.Typer(
@@ -57,7 +57,7 @@ def failed(
 
 
 @app.command()
-@connects
+@grouped
 def clean(
     run: RunName,
     delete: Annotated[

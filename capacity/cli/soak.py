@@ -7,16 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capacity.cli import compare as shared
-from capacity.cli.connection import (
-    NO_OPTIONS,
-    AllowTarget,
-    Connection,
-    ExistingAddress,
-    Namespace,
-    connects,
-)
-from capacity.cli.options import AnyParallelism, ClusterCores, Form, Format, MaxConns, Out, OwnStore, Shards
+from capacity.cli.connection import grouped
+from capacity.cli.measuring import HERE, Where, interruptible, print_left_behind, say, write
+from capacity.cli.options import AnyParallelism, Form, Format, Out
 from capacity.cli.printing import columns, wrapped
 
 if TYPE_CHECKING:
@@ -24,7 +17,7 @@ if TYPE_CHECKING:
     from capacity.verdict.soak import Soak
 
 
-@connects
+@grouped
 def soak(
     minutes: Annotated[float, typer.Option(metavar="MINUTES", help="How long.")] = 5.0,
     concurrent: Annotated[int, typer.Option(metavar="N", help="Batches at once, after one alone.")] = 8,
@@ -34,14 +27,7 @@ def soak(
     count_limit: Annotated[
         float, typer.Option(metavar="N", help="Of tasks, threads and descriptors, per hour.")
     ] = 60.0,
-    store: OwnStore = None,
-    shards: Shards = None,
-    max_conns: MaxConns = None,
-    address: ExistingAddress = None,
-    cluster_cores: ClusterCores = None,
-    namespace: Namespace = None,
-    connection: Connection = NO_OPTIONS,
-    allow_target: AllowTarget = None,
+    where: Where = HERE,
     out: Out = None,
     form: Form = Format.TEXT,
 ) -> None:
@@ -65,28 +51,19 @@ def soak(
         if not 0 <= limit < 1e9:
             raise UsageError(f"{name} is {limit:g}", allowed="0 or more, per hour")
     plan = Plan(minutes, concurrent, batch, parallelism)
-    wanted = shared.wanted_of(
-        store,
-        address,
-        namespace,
-        connection,
-        allow_target,
-        cluster_cores=cluster_cores,
-        shards=shards,
-        max_conns=max_conns,
-    )
+    wanted = where.wanted()
     text = f"Rounds of one batch alone and {concurrent} at once, {batch:,} starts each, {wanted.where}"
-    shared.say("\n".join(wrapped(f"{text}: {minutes:g} min. Ctrl-C judges what is there.")))
-    with shared.interruptible("stopping: what is there is judged; once more to stop at once") as stop:
-        found = Soaking(wanted, plan, on_reading=_Lines().show, say=shared.say, stop=stop.is_set).run()
+    say("\n".join(wrapped(f"{text}: {minutes:g} min. Ctrl-C judges what is there.")))
+    with interruptible("stopping: what is there is judged; once more to stop at once") as stop:
+        found = Soaking(wanted, plan, on_reading=_Lines().show, say=say, stop=stop.is_set).run()
     judged = judge(
         found.readings, memory_limit=memory_limit, count_limit=count_limit, in_memory=found.store == "sqlite"
     )
     kept = json.dumps(judged.to_dict(), indent=1, allow_nan=False)
     print(kept if form is Format.JSON else "\n".join(report(judged)))
     if form is Format.TEXT:
-        shared.print_left_behind(found.left, wanted, found.prefix)
-    shared.write(out, kept)
+        print_left_behind(found.left, wanted, found.prefix)
+    write(out, kept)
     if found.error is not None:
         raise RunFailedError(f"the soak ended after {len(found.readings)} rounds, which are judged: {found.error}")
     if found.stopped:
@@ -115,10 +92,10 @@ class _Lines:
         if reading.at < self._shown + 5:
             return
         if self._shown < 0:
-            shared.say("  after    starts  memory MiB  tasks  threads  descriptors  server MiB")
+            say("  after    starts  memory MiB  tasks  threads  descriptors  server MiB")
         self._shown = reading.at
         server = f"{reading.server_rss / 2**20:,.0f}" if reading.server_rss is not None else "-"
-        shared.say(
+        say(
             f"{reading.at:>5.0f} s  {reading.starts:>8,}  {reading.rss / 2**20:>10,.1f}  {reading.tasks:>5}"
             f"  {reading.threads:>7}  {reading.descriptors:>11}  {server:>10}"
         )

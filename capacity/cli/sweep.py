@@ -11,27 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capacity.cli import compare as shared
-from capacity.cli.connection import (
-    NO_OPTIONS,
-    AllowTarget,
-    Connection,
-    ExistingAddress,
-    Namespace,
-    connects,
-)
-from capacity.cli.options import (
-    CLUSTER,
-    FLAG,
-    ClusterCores,
-    Form,
-    Format,
-    MaxConns,
-    OwnStore,
-    Seconds,
-    Seed,
-    Shards,
-)
+from capacity.cli.connection import grouped
+from capacity.cli.measuring import HERE, Where, interruptible, print_left_behind, say, write
+from capacity.cli.options import CLUSTER, FLAG, Form, Format, Seconds, Seed
 
 if TYPE_CHECKING:
     from capacity.experiment.sweep import Swept
@@ -46,7 +28,7 @@ class Fresh(StrEnum):
     POINT = "point"
 
 
-@connects
+@grouped
 def sweep(
     parallelism: Annotated[
         str | None,
@@ -64,21 +46,14 @@ def sweep(
     points_only: Annotated[
         bool, typer.Option("--points-only", metavar=FLAG, help="No memory, store times, storage.")
     ] = False,
-    store: OwnStore = None,
+    where: Where = HERE,
     fresh: Annotated[
         Fresh, typer.Option(help="A new one for each round or point.", rich_help_panel=CLUSTER)
     ] = Fresh.ROUND,
-    shards: Shards = None,
-    max_conns: MaxConns = None,
     cluster_cpus: Annotated[
         str | None,
         typer.Option(metavar="N,N,...", help="Hold it to these CPUs.", rich_help_panel=CLUSTER, show_default=False),
     ] = None,
-    address: ExistingAddress = None,
-    cluster_cores: ClusterCores = None,
-    namespace: Namespace = None,
-    connection: Connection = NO_OPTIONS,
-    allow_target: AllowTarget = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the JSON here.", show_default="a new one in the state folder"),
@@ -101,15 +76,11 @@ def sweep(
     else:
         fitted = [number for number in PARALLELISMS if number not in held]
     wanted = replace(
-        shared.wanted_of(store, address, namespace, connection, allow_target, cluster_cores=cluster_cores),
+        where.wanted(seconds, seed),
         parallelisms=fitted,
         holdout=held,
-        seconds=seconds,
         repeats=repeats,
-        seed=seed,
         fresh=fresh.value,
-        shards=shards,
-        max_conns=max_conns,
         cluster_cpus=frozenset(_numbers("--cluster-cpus", cluster_cpus)) if cluster_cpus is not None else None,
         extras=not points_only,
         note=note,
@@ -155,10 +126,10 @@ def _run(wanted: Wanted) -> Swept:
     from capacity.cli import sweep_text
     from capacity.experiment.sweep import Sweep
 
-    shared.say(sweep_text.announcement(wanted))
-    lines: Callable[..., None] = sweep_text.Lines(len(wanted.points), shared.say).show
-    with shared.interruptible("stopping: the points so far are kept; once more to stop at once") as stop:
-        return Sweep(wanted, on_point=lines, say=shared.say, stop=stop.is_set).run()
+    say(sweep_text.announcement(wanted))
+    lines: Callable[..., None] = sweep_text.Lines(len(wanted.points), say).show
+    with interruptible("stopping: the points so far are kept; once more to stop at once") as stop:
+        return Sweep(wanted, on_point=lines, say=say, stop=stop.is_set).run()
 
 
 def _finish(swept: Swept, wanted: Wanted, path: Path, form: Format) -> None:
@@ -170,7 +141,7 @@ def _finish(swept: Swept, wanted: Wanted, path: Path, form: Format) -> None:
 
     if form is Format.TEXT:
         print("\n".join(sweep_text.report(swept)))
-        shared.print_left_behind(swept.left, wanted, swept.prefix)
+        print_left_behind(swept.left, wanted, swept.prefix)
     kept: Calibration | Measurements = swept.measurements
     try:
         kept = fitted = Calibration.of(swept.measurements, path.stem)
@@ -184,7 +155,7 @@ def _finish(swept: Swept, wanted: Wanted, path: Path, form: Format) -> None:
     else:
         print("\n" + title if title else "")
         print_notes(notes)
-    shared.write(path, text)
+    write(path, text)
     if form is Format.TEXT:
         print(f"\nwritten to {path}")
         if title:

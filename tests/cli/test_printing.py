@@ -10,8 +10,8 @@ import pytest
 
 from capacity import __version__
 from capacity.cli import run
-from capacity.cli.compare import write
 from capacity.cli.launching import report
+from capacity.cli.measuring import write
 from capacity.errors import CapacityError, UsageError
 from capacity.observe.history import runs_folder
 from tests.cli.conftest import Command, arguments_of

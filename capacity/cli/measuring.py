@@ -1,0 +1,118 @@
+"""What the commands that measure a cluster share: which one, how they are interrupted, what they leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from capacity.cli.connection import NO_OPTIONS, AllowTarget, Connection, ExistingAddress, Namespace
+from capacity.cli.options import ClusterCores, MaxConns, OwnStore, Shards, Store
+
+if TYPE_CHECKING:
+    import threading
+
+    from capacity.experiment.wanted import Wanted
+
+
+@dataclass(frozen=True)
+class Where:
+    """The cluster that is measured, one of its own or an existing one; a command takes it under `grouped`."""
+
+    store: OwnStore = None
+    shards: Shards = None
+    max_conns: MaxConns = None
+    address: ExistingAddress = None
+    cluster_cores: ClusterCores = None
+    namespace: Namespace = None
+    connection: Connection = NO_OPTIONS
+    allow_target: AllowTarget = None
+
+    def wanted(self, seconds: float = 5.0, seed: int = 0) -> Wanted:
+        """Return one point of a second each on that cluster, to be measured or changed."""
+        from capacity.errors import UsageError
+        from capacity.experiment.wanted import Wanted
+
+        existing = self.address is not None or self.connection.profile is not None
+        if existing and self.store is not None:
+            option = "--address" if self.address is not None else "--profile"
+            raise UsageError(
+                f"--store {self.store.value} and {option} exclude each other", next_step="pass one of them"
+            )
+        given = {"namespace": self.namespace, **vars(self.connection)}
+        given |= {"allow_target": self.allow_target, "cluster_cores": self.cluster_cores}
+        if not existing and (useless := [name for name, value in given.items() if value is not None]):
+            option = "--" + useless[0].replace("_", "-")
+            raise UsageError(f"{option} is given, but no existing cluster", next_step="add --address HOST:PORT")
+        return Wanted(
+            parallelisms=(1,),
+            seconds=seconds,
+            repeats=1,
+            seed=seed,
+            store=None if existing else (self.store or Store.SQLITE).value,
+            target=self.connection.target(self.address, self.namespace) if existing else None,
+            allowed=self.allow_target or (),
+            shards=self.shards,
+            max_conns=self.max_conns,
+            cluster_cores=self.cluster_cores,
+            extras=False,
+        )
+
+
+HERE = Where()
+
+
+@contextmanager
+def interruptible(words: str) -> Iterator[threading.Event]:
+    """Yield an event that the first interrupt sets; the second raises KeyboardInterrupt, later ones do nothing."""
+    import signal
+    import threading
+
+    stop, at_once = threading.Event(), threading.Event()
+
+    def interrupt(number: int, frame: object) -> None:
+        if at_once.is_set():
+            return  # what cleans up is not to be cut short
+        if stop.is_set():
+            at_once.set()
+            raise KeyboardInterrupt
+        stop.set()
+        say(words)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def say(sentence: str) -> None:
+    """Tell on standard error."""
+    import sys
+
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def write(path: Path | None, text: str) -> None:
+    """Write a result that was printed to a file, if one is named, whole or not at all."""
+    from capacity.errors import CapacityError
+
+    if path is None:
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise CapacityError(f"out {path}: {error.strerror}", next_step="the result stands above") from error
+
+
+def print_left_behind(left: int, wanted: Wanted, prefix: str) -> None:
+    """Print how to end the workflows that stay on an existing cluster."""
+    from capacity.launcher.cleaning import left_behind
+
+    if left and wanted.target is not None:
+        print("\n" + "\n".join(left_behind(left, wanted.target, prefix)))
