@@ -32,8 +32,10 @@ _SINGLE: Final = (
     *("num_goroutines", "memory_allocated", "persistence_sql_max_open_conn", "persistence_sql_open_conn"),
     *("persistence_sql_idle_conn", "persistence_sql_in_use"),
 )
-_FAMILIES: Final = {name.encode() for name in (*_SINGLE, *(family for family, _ in _HISTOGRAMS.values()))}
-"""Whose lines are searched; those of the others, most of a page, are passed over by the line with their type."""
+_SINGLE_FAMILIES: Final = {b"", *(name.encode() for name in _SINGLE)}
+_OPERATIONS: Final = {name.encode(): f'operation="{one}"'.encode() for name, one in _HISTOGRAMS.values()}
+"""What is searched: these families, and whatever stands before the first line with a type. The others, most of a page,
+are passed over by that line."""
 _TYPE: Final = b"\n# TYPE "
 # Each alternative begins with the same literal byte: the search skips from line to line, which "^" makes 20 x slower.
 _WANTED: Final = re.compile(
@@ -143,17 +145,27 @@ class Parser:
     def parse(self, text: bytes | bytearray, size: int | None = None) -> Page:
         """Return the wanted numbers of the first `size` bytes of a text."""
         size = len(text) if size is None else size
-        page, begin, wanted = Page(), max(0, text.find(b"\n", 0, size)), True
+        page, begin, family = Page(), max(0, text.find(b"\n", 0, size)), b""
         self._scan(page, b"\n" + text[:begin], 0, begin + 1)
+        looked = begin
         while begin < size:
-            family = text.find(_TYPE, begin + 1, size)
-            until = size if family < 0 else family
-            if wanted:
+            found = text.find(_TYPE, looked, size)
+            until = size if found < 0 else found
+            if family in _OPERATIONS:
+                self._jump(page, text, begin, until, _OPERATIONS[family])
+            elif family in _SINGLE_FAMILIES:
                 self._search(page, text, begin, until)
             name = text[until + len(_TYPE) : text.find(b" ", until + len(_TYPE), size)]
-            wanted = bytes(name).removesuffix(b"_total").removesuffix(b"_seconds") in _FAMILIES
-            begin = until
+            family = bytes(name).removesuffix(b"_total").removesuffix(b"_seconds")
+            begin, looked = until, until + 1
         return page
+
+    def _jump(self, page: Page, text: bytes | bytearray, begin: int, until: int, operation: bytes) -> None:
+        """Scan just the lines with an operation, a few of thousands."""
+        while (found := text.find(operation, begin, until)) >= 0:
+            begin, line = text.find(b"\n", found, until), text.rfind(b"\n", begin, found)
+            begin = begin if begin >= 0 else until
+            self._scan(page, text, line, begin)
 
     def _search(self, page: Page, text: bytes | bytearray, begin: int, until: int) -> None:
         """Scan in parts: a search holds the interpreter, and with it a launch's event loop, until its end."""

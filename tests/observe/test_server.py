@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -88,6 +89,20 @@ def test_parts_of_any_size_read_the_same(size: int, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(server, "PART", size)
     assert parse(text) == parse(text.rstrip()) == whole
     assert parse(text.partition(b"counter\n# TYPE service_requests counter\n")[2]) == whole
+
+
+def test_a_page_with_the_type_of_each_family_reads_the_same() -> None:
+    """A real page names each family before its lines; what stands under another one's name is passed over."""
+    text = page(exhausted=3, pool_in_use=5)
+    typed: list[str] = []
+    before = ""
+    for line in text.decode().splitlines()[2:]:
+        family = re.sub(r"_(bucket|sum|count)$", "", line.partition("{")[0])
+        typed += [f"# HELP {family} what it is", f"# TYPE {family} untyped"] if family != before else []
+        typed.append(line)
+        before = family
+    assert parse("\n".join(typed).encode()) == parse(text)
+    assert parse("\n".join(typed).replace(" untyped", "_other untyped").encode()).lines == 0
 
 
 def test_counters_agree_with_the_parser_of_prometheus() -> None:
