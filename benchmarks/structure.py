@@ -1,7 +1,7 @@
 """One structure calibrated, another predicted and measured, in turns: history shards, or CPUs of the cluster.
 
     python benchmarks/structure.py shards [--rounds 6]     # PostgreSQL: fitted at 64 shards, predicted at 8 and 1
-    python benchmarks/structure.py cpus [--rounds 6]       # dev server: fitted on one CPU, predicted on two
+    python benchmarks/structure.py cpus [--store sqlite]   # fitted on one CPU, predicted on two; PostgreSQL by default
     python benchmarks/structure.py FILE                    # the tables again, of a file written by --out
 
 In each round every structure is measured on a fresh cluster, in random order, so that a machine that gets slower or
@@ -33,7 +33,7 @@ SHARDS = {"64 shards": {"shards": 64}, "8 shards": {"shards": 8}, "1 shard": {"s
 CPUS = {"1 CPU": {"cluster_cpus": frozenset({0})}, "2 CPUs": {"cluster_cpus": frozenset({0, 1})}}
 
 
-def measured(kind: str, rounds: int, seconds: float) -> dict[str, Measurements]:
+def measured(kind: str, rounds: int, seconds: float, store: str) -> dict[str, Measurements]:
     """Measure all structures in turns; the first is the one to be fitted."""
     structures = SHARDS if kind == "shards" else CPUS
     fitted, *_ = structures
@@ -47,7 +47,7 @@ def measured(kind: str, rounds: int, seconds: float) -> dict[str, Measurements]:
                 seconds=seconds,
                 repeats=1,
                 seed=number,
-                store="postgres" if kind == "shards" else "sqlite",
+                store=store,
                 extras=name == fitted and number == 0,
                 **structures[name],
             )
@@ -124,10 +124,12 @@ def main() -> None:
     parser.add_argument("what", help="shards, cpus, or a file")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--store", choices=["postgres", "sqlite"], default="postgres")
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "capacity-structure.json")
     chosen = parser.parse_args()
     if chosen.what in ("shards", "cpus"):
-        sweeps = measured(chosen.what, chosen.rounds, chosen.seconds)
+        store = chosen.store if chosen.what == "cpus" else "postgres"
+        sweeps = measured(chosen.what, chosen.rounds, chosen.seconds, store)
         text = json.dumps({name: found.model_dump(mode="json") for name, found in sweeps.items()})
         chosen.out.write_text(text)
         print(f"kept in {chosen.out}")

@@ -152,7 +152,8 @@ class Calibration(_Record):
         """Return, in words, what the sweep cannot tell, each with the sweep that would."""
         told = dict(zip(NAMES, self.fit.identified, strict=True))
         conditions, advice = self.measurements.conditions, []
-        lock = "its shard's lock" if conditions.store != "sqlite" else "the store's connection"
+        one_connection = conditions.store == "sqlite"
+        lock = "the store's connection" if one_connection else "its shard's lock"
         if not told["cpu"] and all(p.server_cpu is None for p in self.measurements.points):
             advice.append(
                 "the CPU of a start: it was not measured, and nothing shows whether CPUs or a lock bind; sweep where "
@@ -161,11 +162,14 @@ class Calibration(_Record):
         if not told["background"]:
             advice.append("how much of it follows after the answer; sweep parallelism 1, 2 and 4 with more repeats")
         if not told["lock"]:
-            known = self.measurements.times is not None and self.measurements.times.shard_hold is not None
+            times = self.measurements.times
+            known = times is not None and times.shard_hold is not None and not one_connection
             source = "as the server's own metrics have it" if known else "as typical for the store"
-            advice.append(f"how long a start holds {lock} (taken {source}); sweep with fewer shards: --shards 1")
+            how = "on more CPUs, until the connection binds" if one_connection else "with fewer shards: --shards 1"
+            advice.append(f"how long a start holds {lock} (taken {source}); sweep {how}")
         if not told["lock_waiter"]:
-            advice.append(f"what starts that wait for {lock} cost; sweep with fewer shards at high parallelism")
+            how = "at more parallelisms up to 256" if one_connection else "with fewer shards at high parallelism"
+            advice.append(f"what starts that wait for {lock} cost; sweep {how}")
         if self.peak() is None:
             advice.append(f"where throughput begins to fall: not measured beyond P = {self.measured_to}")
         return advice

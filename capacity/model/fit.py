@@ -42,6 +42,11 @@ LOCK_SHARE_POSTGRES: Final = 0.65
 """Share by which each waiter on a shard lengthens the work, and the lock's hold over the CPU time of a start: from a
 one-shard sweep on PostgreSQL 15, 1 to 128 in flight, where they are what binds."""
 
+LOCK_SHARE_SQLITE: Final = 0.75
+"""The same of SQLite's one connection, which everything a start does to the store holds, also after its answer: 0.77
+and 0.73 in two sweeps of the dev server on 2 CPUs, where it is what binds. The server's own metrics do not tell it: the
+wait for a single connection is part of the latency they have."""
+
 MOST_STEPS: Final = 60
 """Steps of each of the fit's four rounds; a sweep takes 10 or so, points of no cluster would take hundreds."""
 
@@ -262,9 +267,10 @@ def prior(measurements: Measurements) -> Prior:
     cpu = measured_cpu(points)
     centre_cpu, spread_cpu = (math.log(cpu), 0.1) if cpu else (math.log(0.8 * conditions.cluster_cpus / best), 0.7)
     hold = measurements.times.shard_hold if measurements.times else None
-    on_postgres = conditions.store == "postgres"
-    centre_lock, spread_lock = centre_cpu + math.log(LOCK_SHARE_POSTGRES), 0.3 if on_postgres else 1.0
-    if hold and measurements.times and measurements.times.mean:
+    on_postgres, on_sqlite = conditions.store == "postgres", conditions.store == "sqlite"
+    typical = LOCK_SHARE_SQLITE if on_sqlite else LOCK_SHARE_POSTGRES
+    centre_lock, spread_lock = centre_cpu + math.log(typical), 0.3 if on_postgres or on_sqlite else 1.0
+    if hold and measurements.times and measurements.times.mean and not on_sqlite:
         # Held for this share of an answer's time; as contention stretches both alike, the share of its CPU time is it.
         share = min(hold / measurements.times.mean, 1.5)
         centre_lock, spread_lock = centre_cpu + math.log(share * (1 - TYPICAL_BACKGROUND)), 0.3

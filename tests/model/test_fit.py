@@ -13,7 +13,7 @@ import pytest
 from capacity.errors import CapacityError, UsageError
 from capacity.model.calibration import SCHEMA_VERSION, Calibration
 from capacity.model.fit import NAMES, fit, structure_of
-from capacity.model.measurement import Conditions, Flag, Measurements, Point
+from capacity.model.measurement import Conditions, Flag, Measurements, Point, StoreTimes
 from capacity.model.network import Parameters, solve
 from capacity.model.prediction import predict
 
@@ -117,6 +117,33 @@ def test_64_shards_do_not_tell_what_a_lock_costs(calibrations: dict[str, Calibra
     assert not told["lock"]
     assert not told["lock_waiter"]
     assert any("--shards 1" in line for line in calibrations["quiet"].not_identified())
+
+
+def test_one_cpu_does_not_tell_how_sqlite_binds_with_two() -> None:
+    """A dev server held to one CPU is bound by it; with two, SQLite's connection binds, and the interval has what is.
+
+    Points and the 300/s of two CPUs are medians of `benchmarks/structure.py cpus --store sqlite`. The server's own
+    metrics have a hold of 0.36 ms, a tenth of the real one.
+    """
+    rows = ((1, 257, 3.84), (4, 267, 3.72), (8, 276, 3.61), (32, 268, 3.72))
+    points = tuple(
+        Point(
+            parallelism=n, repeat=r, order=4 * r + i, seconds=6, starts=6 * rate, throughput=rate, mean=n / rate,
+            p50=n / rate, p99=3 * n / rate, launcher_cpu=2e-4, server_cpu=cpu / 1e3,
+        )
+        for r in range(3)
+        for i, (n, rate, cpu) in enumerate(rows)
+    )  # fmt: skip
+    conditions = Conditions(store="sqlite", shards=1, cluster_cpus=1, launcher_shares_cpus=False)
+    times = StoreTimes(shard_hold=0.00036, mean=0.0059, starts=1000)
+    calibration = Calibration.of(Measurements(conditions=conditions, points=points, times=times), "one")
+    assert any("store's connection" in line and "on more CPUs" in line for line in calibration.not_identified())
+    two = structure_of(conditions.model_copy(update={"cluster_cpus": 2, "launcher_shares_cpus": True}))
+    found = predict(calibration, (8, 32), structure=two)
+    assert set(found.binding) == {"SQLite's connection"}
+    assert all(found.throughput.low < 300)
+    assert all(found.throughput.high > 300)
+    assert all(found.throughput.value < 1.25 * 300)
 
 
 def test_one_shard_tells_what_waiting_for_it_costs(calibrations: dict[str, Calibration]) -> None:
