@@ -24,7 +24,10 @@ LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.
 PEERS = Path(os.environ.get("PEER_BIN") or Path(__file__).parents[1] / "build" / "peer")
 Require = Callable[[bool, str], None]
 Stub = Callable[..., tuple[str, int]]
-SLOW = ("model/test_coverage", "model/test_simulation", "model/test_sizing", "model/test_fleet", "notebook/")
+SLOW = (
+    *("model/test_coverage", "model/test_simulation", "model/test_sizing", "model/test_fleet", "notebook/", "fuzz/"),
+    *("launcher/test_faults", "verdict/test_alerts", "cli/test_size", "fleet/test_report", "cli/test_printing"),
+)
 """Where a test without a server may take seconds."""
 
 

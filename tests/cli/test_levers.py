@@ -39,10 +39,10 @@ def test_misuse_is_one_line(in_process: Command, words: tuple[str, ...], expecte
     assert done.out == ""
 
 
-def test_a_file_that_is_no_comparison(capacity: Command, tmp_path: Path) -> None:
+def test_a_file_that_is_no_comparison(in_process: Command, tmp_path: Path) -> None:
     """A file of something else is refused by its name."""
     (tmp_path / "c.json").write_text("[]")
-    done = capacity("levers", "--store", "postgres", "--comparison", tmp_path / "c.json")
+    done = in_process("levers", "--store", "postgres", "--comparison", tmp_path / "c.json")
     assert (done.code, "is not the JSON of a comparison" in done.error) == (2, True)
 
 

@@ -77,9 +77,9 @@ def test_misuse_is_one_line(in_process: Command, words: tuple[str, ...], expecte
     assert done.out == ""
 
 
-def test_a_cap_of_no_starts(capacity: Command) -> None:
+def test_a_cap_of_no_starts(in_process: Command) -> None:
     """CAPACITY_MAX_STARTS=0 allows no sweep either."""
-    done = capacity("sweep", "--address", "127.0.0.1:1", "--cluster-cores", "2", CAPACITY_MAX_STARTS="0")
+    done = in_process("sweep", "--address", "127.0.0.1:1", "--cluster-cores", "2", CAPACITY_MAX_STARTS="0")
     assert (done.code, "CAPACITY_MAX_STARTS" in done.error) == (2, True)
 
 

@@ -21,34 +21,34 @@ def nowhere() -> str:
     return f"127.0.0.1:{ports.free(1)[0]}"
 
 
-def test_nothing_known_is_misuse(capacity: Command, nowhere: str) -> None:
+def test_nothing_known_is_misuse(in_process: Command, nowhere: str) -> None:
     """At an address without a known cluster there is one clear line and code 2."""
-    done = capacity("watch", "--once", "--address", nowhere)
+    done = in_process("watch", "--once", "--address", nowhere)
     assert done.code == 2
     assert nowhere in done.error
     assert "--server-metrics" in done.error
 
 
-def test_a_wrong_url_is_misuse(capacity: Command) -> None:
+def test_a_wrong_url_is_misuse(in_process: Command) -> None:
     """A metrics URL that is none is refused with code 2, for a launch before anything is started."""
     for command in (("watch", "--once"), ("launch", "--count", 1)):
-        done = capacity(*command, "--server-metrics", "nonsense")
+        done = in_process(*command, "--server-metrics", "nonsense")
         assert done.code == 2
         assert "--server-metrics is 'nonsense'" in done.error
 
 
-def test_seconds_of_a_single_sample_are_misuse(capacity: Command) -> None:
+def test_seconds_of_a_single_sample_are_misuse(in_process: Command) -> None:
     """An option that would do nothing is refused."""
-    done = capacity("watch", "--once", "--seconds", 3)
+    done = in_process("watch", "--once", "--seconds", 3)
     assert (done.code, "--seconds does not go with --once" in done.error) == (2, True)
 
 
-def test_a_password_is_not_shown(capacity: Command) -> None:
+def test_a_password_is_not_shown(in_process: Command) -> None:
     """Neither a wrong connection string nor a database that is away shows its password."""
     secret = "hunter2-is-secret"
-    wrong = capacity("watch", "--once", "--postgres", f"postgresql://u:{secret}@[h/x")
+    wrong = in_process("watch", "--once", "--postgres", f"postgresql://u:{secret}@[h/x")
     assert wrong.code == 2
-    away = capacity("watch", "--once", "--postgres", f"postgresql://u:{secret}@127.0.0.1:1/x")
+    away = in_process("watch", "--once", "--postgres", f"postgresql://u:{secret}@127.0.0.1:1/x")
     assert away.code == 0
     assert "not measured: no answer: connection refused" in away.out
     assert secret not in wrong.out + wrong.err + away.out + away.err

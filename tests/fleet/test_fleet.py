@@ -129,7 +129,8 @@ def test_whoever_ordered_a_batch_may_die_and_come_back(devserver: DevServer, fle
     """SIGKILL for the launch that ordered it: the fleet goes on, and a resumed launch gets the whole result."""
     name, journal = named(), tmp_path / "j"
     command = [sys.executable, "-m", "capacity", "launch", "--fleet", "--count", "700", "--chain-id", name]
-    command += ["--parallelism", "8", "--address", devserver.address, "--journal", str(journal), "--json"]
+    command += ["--rate", "80", "--max-in-flight", "9", "--address", devserver.address, "--json"]
+    command += ["--journal", str(journal)]
     ordering = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert ordering.stderr is not None
     for line in ordering.stderr:
@@ -197,7 +198,7 @@ def test_launchers_that_are_killed_lose_nothing(devserver: DevServer) -> None:
         killing.start()
         try:
             batch = HeightRange(900, name)
-            run = ordered(batch, devserver.address, fleet=Fleet(queue), on_progress=watch, parallelism=9)
+            run = ordered(batch, devserver.address, fleet=Fleet(queue), on_progress=watch, **AT_80_A_SECOND)
         finally:
             over.set()
             begun.set()
@@ -227,7 +228,9 @@ def test_a_server_that_restarts_in_mid_batch_costs_no_item(devserver: DevServer,
         with worker(server.address, 2) as fleet:
             fleet.wait_ready(2)
             launching = threading.Thread(
-                target=lambda: done.append(ordered(HeightRange(700, name), server.address, on_progress=watch))
+                target=lambda: done.append(
+                    ordered(HeightRange(700, name), server.address, on_progress=watch, **AT_80_A_SECOND)
+                )
             )
             launching.start()
             assert went_on.wait(90)
@@ -260,6 +263,9 @@ def register(address: str, namespace: str) -> None:
 def test_a_throttled_namespace_is_not_asked_for_more_by_a_fleet() -> None:
     """Four launchers in auto against 50/s: nothing is lost, and together they get what is allowed, refused little.
 
+    How near they come is measured at 200/s by `benchmarks/fleet.py throttled`, and simulated in `test_pacing.py`: a
+    quarter of 50/s is few starts a second for a launcher to learn from.
+
     The fleet's own workflows are in a namespace of their own: in the throttled one they would be refused first.
     """
     name = named()
@@ -267,12 +273,14 @@ def test_a_throttled_namespace_is_not_asked_for_more_by_a_fleet() -> None:
         register(server.address, "fleet")
         with worker(server.address, 4, "--fleet-namespace", "fleet") as fleet:
             fleet.wait_ready(4)
-            run = ordered(HeightRange(1600, name), server.address, parallelism="auto", fleet=Fleet(namespace="fleet"))
-    assert (run.scheduled, run.failed, run.not_attempted) == (1600, 0, 0)
+            run = ordered(HeightRange(2200, name), server.address, parallelism="auto", fleet=Fleet(namespace="fleet"))
+    assert (run.scheduled, run.failed, run.not_attempted) == (2200, 0, 0)
     assert (run.throttle_cause, run.throttle_scope) == ("RPS_LIMIT", "NAMESPACE")
     refused = next(sample.at for sample in run.series if sample.throttled)  # from here on the burst is used up
-    steady = [sample for sample in run.series if sample.at > refused + 8][:-5]
+    # Not the end either: launchers without a range have left, and the others hear of their shares seconds later.
+    steady = [sample for sample in run.series if sample.at > refused + 8][:-12]
+    assert len(steady) > 10
     rate = sum(sample.starts for sample in steady) / sum(sample.seconds for sample in steady)
     throttled = sum(sample.throttled for sample in steady)
-    assert 0.85 * 50 <= rate <= 1.05 * 50
+    assert 0.75 * 50 <= rate <= 1.05 * 50
     assert throttled <= 0.2 * sum(sample.starts for sample in steady)
