@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Compiled modules are kept, whatever the environment says: without them each process takes a second more to begin.
+export PYTHONDONTWRITEBYTECODE :=
 FAST := not devserver and not browser and not peer and not stack
 
 .PHONY: setup demo test test-fast lab check bench clean

@@ -27,6 +27,7 @@ Stub = Callable[..., tuple[str, int]]
 SLOW = (
     *("model/test_coverage", "model/test_simulation", "model/test_sizing", "model/test_fleet", "notebook/", "fuzz/"),
     *("launcher/test_faults", "verdict/test_alerts", "cli/test_size", "fleet/test_report", "cli/test_printing"),
+    "observe/test_metrics",
 )
 """Where a test without a server may take seconds."""
 

@@ -170,6 +170,7 @@ def test_a_batch_is_rebuilt_from_its_description() -> None:
     assert list(again.bodies("r", lambda _: False)) == list(batch.bodies("r", lambda _: False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", [None, InputTemplate('{"block": "{height}"}')])
 def test_memory_does_not_grow_with_what_was_written(template: InputTemplate | None) -> None:
     """Writing 300,000 requests leaves the process as small as it was: a reused message must not keep old values."""
