@@ -20,7 +20,8 @@ from capacity.experiment.store import counters_of, rps_limit_of
 from capacity.observe import pages
 from capacity.observe.pages import Site
 from capacity.observe.prometheus import PrometheusSource
-from capacity.observe.server import Parser, ServerSource
+from capacity.observe.server import ServerSource
+from capacity.observe.server_page import Parser
 from capacity.observe.sources import Places
 from capacity.observe.vitals import ServerVitals
 from capacity.verdict.logged import read_log

@@ -9,8 +9,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from capacity.errors import UsageError
-from capacity.observe import server
-from capacity.observe.server import Histogram, Page, Parser, ServerSource
+from capacity.observe import server, server_page
+from capacity.observe.server import ServerSource
+from capacity.observe.server_page import Histogram, Page, Parser
 from capacity.observe.vitals import NotMeasuredError, ServerVitals
 from tests.observe.pages_served import serving
 
@@ -86,7 +87,7 @@ def test_parts_of_any_size_read_the_same(size: int, monkeypatch: pytest.MonkeyPa
     text = page(exhausted=3, pool_in_use=5)
     whole = parse(text)
     assert whole.lines == 23, "as counted by hand above"
-    monkeypatch.setattr(server, "PART", size)
+    monkeypatch.setattr(server_page, "PART", size)
     assert parse(text) == parse(text.rstrip()) == whole
     assert parse(text.partition(b"counter\n# TYPE service_requests counter\n")[2]) == whole
 
