@@ -118,8 +118,9 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
     A group is a dataclass whose fields are options, or groups; `Connection` is one.
     """
-    groups = {one.name: one.annotation for one in _signature(command) if is_dataclass(one.annotation)}
-    parameters = [each for one in _signature(command) for each in _options(one)]
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    groups = {one.name: one.annotation for one in own if is_dataclass(one.annotation)}
+    parameters = [each for one in own for each in _options(one)]
 
     @functools.wraps(command)
     def called(**given: Any) -> None:
@@ -128,10 +129,6 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in parameters}
     return called
-
-
-def _signature(command: Callable[..., None]) -> list[inspect.Parameter]:
-    return list(inspect.signature(command, eval_str=True).parameters.values())
 
 
 def _options(one: inspect.Parameter) -> list[inspect.Parameter]:

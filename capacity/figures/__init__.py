@@ -1,7 +1,8 @@
 """Results as plotly figures: the title states the finding, the subtitle the inputs. No arithmetic, no widgets.
 
 A figure is first a plain dict in plotly's own schema: made in under a millisecond, where building the same through
-plotly's checked objects takes ninety. A widget that follows a slider takes what changed from the dict.
+plotly's checked objects takes ninety. The live figure of a notebook
+draws that dict.
 """
 
 from __future__ import annotations

@@ -228,10 +228,11 @@ class Auto:
         self._here.add(window)
         self._long.add(window)
         self._since.add(window)
-        if (shift := self._shift()) != 0:
-            self._since = self._here.split(5)[1]
+        older, recent = self._here.split(5)
+        if len(older.rates) >= 5 and len(recent.rates) == 5 and recent.differs_from(older):  # of another kind
+            self._since = recent
             self._here, self._next_probe = _Level(), min(self._next_probe, now + self.dwell)
-            self._upward = shift > 0
+            self._upward = recent.mean > older.mean
             if now - self._shifted >= CALM:
                 self._up, self._down, self._long = _Comparison(), _Comparison(), _Level()
             self._shifted = now
@@ -250,12 +251,6 @@ class Auto:
 
     def _below(self) -> int:
         return max(1, min(self._base - 1, round(self._base / 1.5)))
-
-    def _shift(self) -> float:
-        """Return by how much the last windows give more than those before them, if they are of another kind; else 0."""
-        older, recent = self._here.split(5)
-        other = len(older.rates) >= 5 and len(recent.rates) == 5 and recent.differs_from(older)
-        return recent.mean - older.mean if other else 0.0
 
     def _probe(self, window: Window, now: float) -> None:
         self._visit.add(window)
