@@ -188,7 +188,11 @@ class _Proxy:
         assert task is not None
         self.tasks.add(task)
         try:
-            behind, ahead = await asyncio.open_connection("127.0.0.1", self._port)
+            try:
+                behind, ahead = await asyncio.open_connection("127.0.0.1", self._port)
+            except OSError:  # the server behind has stopped, with this connection still waiting to be taken
+                writer.transport.abort()
+                return
             mine = {writer, ahead}
             self._writers |= mine
             await asyncio.gather(self._pass(reader, ahead), self._pass(behind, writer))
