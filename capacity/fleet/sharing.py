@@ -1,7 +1,7 @@
 """One setting for many launchers: who may have how many starts in flight, and how fast.
 
 Invariants: the shares of a limit add up to it, those of a schedule and a pace too; two shares of a limit differ by at
-most one. A launcher whose starts are refused slows down by itself at once, and keeps to that for `TOLD_WITHIN` seconds:
+most one, and how fast goes by how many: who has half as many in flight cannot start as many. A launcher whose starts are refused slows down by itself at once, and keeps to that for `TOLD_WITHIN` seconds:
 by then the whole batch's controller has seen the refusals and sent it a pace. It is not left to itself for longer: the
 few starts that it sees are no measure of what the cluster admits.
 """
@@ -34,14 +34,15 @@ def shares(setting: Setting, launchers: int) -> list[Share]:
     [3, 3, 2, 2]
     >>> shares(Setting(512, schedule=300.0), 2)[0]
     Share(limit=256, schedule=150.0, pace=None)
-    >>> [share.schedule for share in shares(Setting(1, schedule=90.0), 2)]
-    [90.0, 0.0]
+    >>> [share.schedule for share in shares(Setting(3, schedule=90.0), 4)]
+    [30.0, 30.0, 30.0, 0.0]
     """
     each, more = divmod(setting.limit, launchers) if launchers else (0, 0)
     limits = [each + (i < more) for i in range(launchers)]
-    busy = sum(limit > 0 for limit in limits)
-    schedule, pace = (None if whole is None or not busy else whole / busy for whole in (setting.schedule, setting.pace))
-    return [Share(limit, schedule if limit else schedule and 0.0, pace if limit else None) for limit in limits]
+    parts = [limit / max(setting.limit, 1) for limit in limits]
+    schedules = [None if setting.schedule is None else setting.schedule * part for part in parts]
+    paces = [None if setting.pace is None or not part else setting.pace * part for part in parts]
+    return [Share(*share) for share in zip(limits, schedules, paces, strict=True)]
 
 
 @dataclass

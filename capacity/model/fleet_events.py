@@ -201,12 +201,12 @@ class Fleet:
         if not in_flight:
             return
         each = self.at(in_flight) / in_flight
-        due = self.rate / max(sum([process.share > 0 for process in self.members]), 1)
+        due = self.rate / max(sum([process.share for process in self.members]), 1)
         at_work, first = 0, math.inf
         for process in self.running:
             share = process.share
             if share:
-                process.rate = rate = min(each * share, self.fastest, due)
+                process.rate = rate = min(min(each, due) * share, self.fastest)
                 at_work += 1
                 first = min(first, process.left / rate)
             else:
