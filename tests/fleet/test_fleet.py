@@ -273,14 +273,14 @@ def test_a_throttled_namespace_is_not_asked_for_more_by_a_fleet() -> None:
         register(server.address, "fleet")
         with worker(server.address, 4, "--fleet-namespace", "fleet") as fleet:
             fleet.wait_ready(4)
-            run = ordered(HeightRange(2200, name), server.address, parallelism="auto", fleet=Fleet(namespace="fleet"))
-    assert (run.scheduled, run.failed, run.not_attempted) == (2200, 0, 0)
+            run = ordered(HeightRange(3200, name), server.address, parallelism="auto", fleet=Fleet(namespace="fleet"))
+    assert (run.scheduled, run.failed, run.not_attempted) == (3200, 0, 0)
     assert (run.throttle_cause, run.throttle_scope) == ("RPS_LIMIT", "NAMESPACE")
     refused = next(sample.at for sample in run.series if sample.throttled)  # from here on the burst is used up
     # Not the end either: launchers without a range have left, and the others hear of their shares seconds later.
     steady = [sample for sample in run.series if sample.at > refused + 8][:-12]
-    assert len(steady) > 10
+    assert len(steady) > 30  # of fewer, what a burst gives or a pause between two ranges takes is too large a part
     rate = sum(sample.starts for sample in steady) / sum(sample.seconds for sample in steady)
     throttled = sum(sample.throttled for sample in steady)
-    assert 0.75 * 50 <= rate <= 1.05 * 50
-    assert throttled <= 0.2 * sum(sample.starts for sample in steady)
+    assert 0.85 * 50 <= rate <= 1.05 * 50
+    assert throttled <= 0.1 * sum(sample.starts for sample in steady)
