@@ -1,9 +1,10 @@
 """One setting for many launchers: who may have how many starts in flight, and how fast.
 
 Invariants: the shares of a limit add up to it, those of a schedule and a pace too; two shares of a limit differ by at
-most one, and how fast goes by how many: who has half as many in flight cannot start as many. A launcher whose starts are refused slows down by itself at once, and keeps to that for `TOLD_WITHIN` seconds:
-by then the whole batch's controller has seen the refusals and sent it a pace. It is not left to itself for longer: the
-few starts that it sees are no measure of what the cluster admits.
+most one, and how fast goes by how many: who has half as many in flight cannot start as many. A launcher whose starts
+are refused slows down by itself at once, and keeps to that for `TOLD_WITHIN` seconds: by then the whole batch's
+controller has seen the refusals and sent it a pace. It is not left to itself for longer: the few starts that it sees
+are no measure of what the cluster admits.
 """
 
 from __future__ import annotations
