@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Self, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from scipy.interpolate import PchipInterpolator
 
 from capacity import files
 from capacity.errors import CapacityError, UsageError
@@ -37,8 +38,9 @@ class Shape(_Record):
     """Measured over theoretical quantiles of the latency, by parallelism (rising).
 
     Theory serves starts in the order of arrival with exponential times. A real cluster does not, and how far it is from
-    that changes with parallelism. Between measured points the ratio is interpolated on logarithms of both; beyond the
-    highest it follows the last trend, damped.
+    that changes with parallelism. Between measured points the ratio is interpolated on logarithms of both, monotone and
+    smooth (Fritsch & Carlson, SIAM J. Numer. Anal. 17, 1980): with straight lines it would fall as fast just before its
+    lowest point as long before. Beyond the highest it follows the last trend, damped.
 
     Attributes
     ----------
@@ -69,8 +71,9 @@ class Shape(_Record):
         known = np.log(np.array(self.parallelism, dtype=float))
         values = np.log(np.array(self.p50 if q == 0.5 else self.p99))
         wanted = np.log(parallelism)
-        result = np.interp(wanted, known, values)
+        result = np.full_like(wanted, values[0])
         if known.size > 1:
+            result = PchipInterpolator(known, values)(np.clip(wanted, known[0], known[-1]))
             slope = (values[-1] - values[-2]) / (known[-1] - known[-2])
             beyond = np.maximum(wanted - known[-1], 0.0) / math.log(2)
             # The sum of a trend that shrinks by a constant share with every doubling (Gardner's damped trend).

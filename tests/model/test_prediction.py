@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from capacity.model.calibration import Calibration
+from capacity.model.calibration import Calibration, Shape
 from capacity.model.cluster import Cluster
 from capacity.model.fit import structure_of
 from capacity.model.measurement import Measurements
@@ -124,6 +127,27 @@ def test_latency_at_measured_parallelism_is_the_measured_one(
     found = predict(calibrations["quiet"], [point.parallelism for point in points], draws=0)
     assert found.p99.value / found.mean.value == pytest.approx([p.p99 / p.mean for p in points], rel=0.1)
     assert found.p50.value / found.mean.value == pytest.approx([min(p.p50 / p.mean, 1) for p in points], rel=0.1)
+
+
+@given(st.lists(st.tuples(st.integers(1, 512), st.floats(0.01, 10)), min_size=1, max_size=6, unique_by=lambda p: p[0]))
+def test_the_shape_between_two_points_lies_between_theirs(points: list[tuple[int, float]]) -> None:
+    """At a measured parallelism it is the measured one, between two it neither dips nor peaks."""
+    levels, ratios = zip(*sorted(points), strict=True)
+    shape = Shape(parallelism=levels, p50=ratios, p99=(1.0,) * len(levels), p50_spread=0.1, p99_spread=0.1)
+    assert shape.factor(0.5, np.array(levels, float)) == pytest.approx(ratios)
+    assert shape.factor(0.5, np.array([levels[0] / 2])) == pytest.approx(ratios[:1])
+    for (low, a), (high, b) in itertools.pairwise(zip(levels, ratios, strict=True)):
+        between = shape.factor(0.5, np.geomspace(low, high, 20))
+        steps = np.diff(between) * np.sign(b - a)
+        assert steps.min() >= -1e-9 * max(a, b)
+
+
+def test_the_shape_is_level_at_its_lowest_point() -> None:
+    """Ratios that fall to 4 in flight and rise from there: at 3 and 5 they are nearer to it than straight lines are."""
+    shape = Shape(parallelism=(1, 4, 16, 64), p50=(0.5, 0.25, 0.7, 1.0), p99=(1.0,) * 4, p50_spread=0.1, p99_spread=0.1)
+    three, five = shape.factor(0.5, np.array([3.0, 5.0]))
+    assert three < 0.25 * (0.5 / 0.25) ** (np.log(4 / 3) / np.log(4))
+    assert five < 0.9 * 0.25 * (0.7 / 0.25) ** (np.log(5 / 4) / np.log(4))
 
 
 def test_a_point_is_less_sure_than_the_mean_of_many(calibrations: dict[str, Calibration]) -> None:
