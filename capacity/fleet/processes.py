@@ -28,9 +28,9 @@ from capacity.launcher.batch import Batch
 from capacity.launcher.controller import Controller, Setting, Window
 from capacity.launcher.journal import Journal
 from capacity.launcher.latency import Latencies
+from capacity.launcher.pacing import TICK
 from capacity.launcher.progress import AWAY, STOPPED, STOPPED_AT_ONCE, ProcessUse, Progress, Result
 from capacity.launcher.retries import RetryPolicy
-from capacity.launcher.scheduler import TICK
 
 LOST_AT_MOST = 3
 """Processes that may die in a row without anything being started in between."""

@@ -20,13 +20,11 @@ from capacity.launcher.controller import Controller, Setting, Window
 from capacity.launcher.http2 import Refusal
 from capacity.launcher.journal import Notes
 from capacity.launcher.latency import Latencies
+from capacity.launcher.pacing import TICK, Pacing
 from capacity.launcher.progress import AWAY, STOPPED, STOPPED_AT_ONCE, Progress, Result
 from capacity.launcher.retries import Outage, Pending, RetryPolicy, Waiting
 from capacity.launcher.tally import Tally
 from capacity.launcher.transport import Connection, Meaning, read
-
-TICK = 0.1
-"""Seconds between ticks."""
 
 
 class Scheduler:
@@ -85,9 +83,7 @@ class Scheduler:
         self._setting = Setting(0)
         self._ramp_seconds = 0.0
         self._slow = True  # something other than "take the next item" must be looked at before an attempt
-        self._turn = asyncio.Lock()
-        self._pace_next = 0.0
-        self._schedule_next = 0.0
+        self._pacing = Pacing(lambda: bool(self._stopping) or self._empty, self._retrying)
         self._parked: list[asyncio.Future[None]] = []
         self._workers: list[asyncio.Task[None]] = []
         self._stopping = ""
@@ -252,7 +248,7 @@ class Scheduler:
         intended: float | None = None
         while not self._stopping:
             now = clock()
-            if self._exhausted and not self._waiting:
+            if self._empty:
                 break
             full = self._in_flight >= self._setting.limit  # at the end others leave, so a place is not a slot any more
             if (slot >= self._setting.limit and (full or not self._exhausted)) or (
@@ -266,8 +262,8 @@ class Scheduler:
                     self._probe = None
             elif len(self._waiting) >= max(self._setting.limit, 16) and self._waiting.due() > now:
                 await asyncio.sleep(min(self._waiting.due() - now, TICK))
-            elif intended is None and (self._setting.schedule is not None or self._setting.pace is not None):
-                intended = await self._place()
+            elif intended is None and self._pacing.binds:
+                intended = await self._pacing.place()
             else:
                 pending = self._take(now if intended is None else intended, now)
                 if pending is not None:
@@ -279,28 +275,13 @@ class Scheduler:
         self._wake()  # whoever is parked has nothing left to wait for either
         return None
 
-    async def _place(self) -> float | None:
-        """Wait for the next place in the schedule and the pace; return its intended moment, None when it ended.
+    @property
+    def _empty(self) -> bool:
+        """Whether nothing is left to send."""
+        return self._exhausted and not self._waiting
 
-        One worker waits for the place, the others for their turn: a changed setting is seen at once by all.
-        """
-        async with self._turn:
-            while not self._stopping and not (self._exhausted and not self._waiting):
-                now = intended = at = time.perf_counter()
-                schedule, pace = self._setting.schedule, self._setting.pace
-                fresh = not (self._waiting and self._waiting.due() <= now)  # a retry takes no place in the schedule
-                if schedule is not None and fresh:
-                    at = intended = self._schedule_next
-                if pace is not None:
-                    at = max(at, self._pace_next)
-                if at <= now:
-                    if schedule is not None and fresh:
-                        self._schedule_next += 1 / schedule
-                    if pace is not None:
-                        self._pace_next = max(self._pace_next, now - TICK) + 1 / pace  # a late timer may catch up
-                    return intended
-                await asyncio.sleep(min(at - now, TICK))
-        return None
+    def _retrying(self) -> bool:
+        return bool(self._waiting) and self._waiting.due() <= time.perf_counter()
 
     def _take(self, intended: float, now: float) -> Pending | None:
         """Return an item that waits and is due, else the next of the batch; None: look again later."""
@@ -365,9 +346,8 @@ class Scheduler:
 
     def _apply(self, setting: Setting) -> None:
         raised = setting.limit > self._setting.limit
-        if setting.schedule is not None and self._setting.schedule is None:
-            self._schedule_next = time.perf_counter()  # due from the moment it has a schedule, not from before
         self._setting = setting
+        self._pacing.apply(setting)
         if not self._stopping and not self._exhausted:
             for slot in range(len(self._workers), max(setting.limit, 1)):  # with a limit of 0 one waits for another
                 self._workers.append(asyncio.create_task(self._worker(slot)))
@@ -395,8 +375,7 @@ class Scheduler:
                 or self._exhausted
                 or self._waiting
                 or self._outage.active
-                or self._setting.pace is not None
-                or self._setting.schedule is not None
+                or self._pacing.binds
             )
         if self._outage.active and self._probe is None:
             self._wake()  # the worker that probed may be parked itself now

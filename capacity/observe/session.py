@@ -9,26 +9,27 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from capacity.cluster.guard import check_count, check_target
 from capacity.cluster.profile import load_target
 from capacity.cluster.target import Target
-from capacity.errors import CapacityError, JournalError, UsageError
+from capacity.errors import JournalError, UsageError
 from capacity.fleet import Fleet
 from capacity.fleet.processes import Processes, check_processes
 from capacity.launcher import service, worker
 from capacity.launcher.batch import Batch, fingerprint
 from capacity.launcher.journal import Header, Journal
-from capacity.launcher.progress import Counts, Progress, Result
+from capacity.launcher.progress import Progress
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import Scheduler
 from capacity.launcher.settings import controller_for
-from capacity.launcher.transport import Connection, connect
+from capacity.launcher.transport import connect
 from capacity.observe.history import runs_folder
 from capacity.observe.metrics import LaunchMetrics, serving
 from capacity.observe.process import ProcessMeter
-from capacity.observe.run import ControllerState, LatencySummary, Run, RunSample
+from capacity.observe.recording import checked, of_processes, record_of
+from capacity.observe.run import Run
 from capacity.observe.sources import Places, find
 from capacity.observe.vitals import VitalsSample
 from capacity.observe.watcher import LaunchWatch
@@ -214,8 +215,8 @@ async def launch(
         watch = await stack.enter_async_context(LaunchWatch(sources, on_vitals, elsewhere))
         started_at = datetime.datetime.now(datetime.UTC)
         result = await launchers.run(stop, abort)
-        run = _record(journal, target, batch, server_version, started_at, asked, rate, result, meter)
-        run = run.model_copy(update={"vitals": await watch.end(), **_of_processes(run, launchers)})
+        run = record_of(journal, target, batch, server_version, started_at, asked, rate, result, meter)
+        run = run.model_copy(update={"vitals": await watch.end(), **of_processes(run, launchers)})
         record = runs_folder() / f"{run.run_id}.json"
         run.save(record)
         hurry = abort is not None and abort.is_set()
@@ -225,129 +226,10 @@ async def launch(
             def waiting(running: int) -> None:
                 show(replace(launchers.progress(), state=f"waiting for {running:,} workflows to complete"))
 
-            run = await _checked(connection, batch, journal, result, run, waiting if with_worker else None)
+            run = await checked(connection, batch, journal, result, run, waiting if with_worker else None)
             if working is not None and working.process.returncode is not None:
                 words = f"the worker process ended before the batch: {working.last_words}"
                 run = run.model_copy(update={"warnings": [*run.warnings, words]})
             run.save(record)
         show(replace(launchers.progress(), state="ended early" if run.not_attempted else "done"))
     return run
-
-
-def _record(
-    journal: Journal,
-    target: Target,
-    batch: Batch,
-    server_version: str,
-    started_at: datetime.datetime,
-    asked: str,
-    rate: float | None,
-    result: Result,
-    meter: ProcessMeter,
-) -> Run:
-    counts: Counts = result.counts
-    warnings = []
-    if journal.damaged:
-        warnings.append(
-            f"{journal.damaged:,} notes of the journal were damaged or missing: their items were sent again"
-        )
-    return Run(
-        run_id=journal.header.run_id,
-        started_at=started_at.isoformat(timespec="milliseconds"),
-        address=target.address,
-        namespace=target.namespace,
-        server_version=server_version,
-        batch=batch.describe(),
-        count=batch.count,
-        scheduled=counts.started,
-        session_scheduled=result.session_started,
-        already_running=counts.already_running,
-        already_finished=counts.already_finished,
-        failed=counts.failed,
-        not_attempted=counts.not_attempted,
-        duration_seconds=result.seconds,
-        starts_per_second=result.session_started / result.seconds if result.seconds > 0 else 0.0,
-        sustained_starts_per_second=result.series.sustained(result.ramp_seconds),
-        latency_seconds=LatencySummary.of(result.latencies),
-        latency_histogram=result.latencies.encode(),
-        parallelism=result.limit,
-        controller=ControllerState(
-            asked=asked,
-            limit=result.limit,
-            pace=result.pace,
-            reason=result.reason,
-            ramp_seconds=result.ramp_seconds,
-            rate=rate,
-        ),
-        attempts=result.attempts,
-        throttled_attempts=result.throttled,
-        throttle_cause=result.throttle_cause,
-        throttle_scope=result.throttle_scope,
-        retries=result.retries,
-        errors=counts.errors,
-        cpu_seconds=meter.cpu_seconds,
-        rss_bytes_max=meter.rss_bytes_max,
-        journal=str(journal.path) if journal.path else None,
-        stopped=result.stopped,
-        error=str(result.error) if result.error else None,
-        warnings=warnings,
-        series=[
-            RunSample.model_validate({k: None if v != v else v for k, v in vars(sample).items()})
-            for sample in result.series.samples
-        ],
-    )
-
-
-def _of_processes(run: Run, launchers: Scheduler | Processes | FleetBatch) -> dict[str, Any]:
-    """Return what the record of a run says of its launcher processes."""
-    if isinstance(launchers, Scheduler):
-        return {}
-    use = launchers.use
-    update: dict[str, Any] = {
-        "processes": use.processes,
-        "process_rss_bytes_max": list(use.rss_bytes_max),
-        "cpu_seconds": run.cpu_seconds + use.cpu_seconds,
-        "rss_bytes_max": run.rss_bytes_max + sum(sorted(use.rss_bytes_max)[use.lost :]),
-    }
-    if use.lost:
-        words = f"{use.lost} launcher processes died; what they had not noted was sent again by others"
-        update["warnings"] = [*run.warnings, words]
-    return update
-
-
-async def _checked(
-    connection: Connection,
-    batch: Batch,
-    journal: Journal,
-    result: Result,
-    run: Run,
-    on_count: Callable[[int], None] | None,
-) -> Run:
-    """Ask the server how many runs of the batch it holds; with `on_count` also wait for them to complete."""
-    existing = run.already_running + run.already_finished
-    warnings = list(run.warnings)
-    try:
-        since = await _server_time_of_launch(connection, batch, journal, result)
-        query = service.batch_query(batch, since)
-        found = await service.settle(connection, query, run.scheduled) if run.scheduled else 0
-        completed = None
-        if on_count:
-            completed = found - await service.completed(connection, batch, since, on_count=on_count)
-    except (CapacityError, ValueError) as error:  # ValueError: the first item of a file is not there any more
-        return run.model_copy(update={"warnings": [*warnings, f"the server could not be asked for the count: {error}"]})
-    if found > run.scheduled:
-        warnings.append(f"the server holds {found - run.scheduled:,} more runs with such ids, types and task queue")
-    verified = min(found, run.scheduled) + existing
-    return run.model_copy(update={"verified": verified, "completed": completed, "warnings": warnings})
-
-
-async def _server_time_of_launch(connection: Connection, batch: Batch, journal: Journal, result: Result) -> float:
-    """Return when the run began, by the server's clock and rather too early than too late [Unix time, s].
-
-    The server's count is then of runs that are at least as young as this.
-    """
-    began = journal.header.created
-    if result.first_start is None:
-        return began - 5  # nothing was started in this session that would tell the server's clock
-    first, answered = result.first_start
-    return began - await service.clock_offset(connection, batch.workflow_id(first), answered)

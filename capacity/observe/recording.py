@@ -1,0 +1,142 @@
+"""What a launch becomes: its record, and in it how many runs the server itself counts."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from capacity.cluster.target import Target
+from capacity.errors import CapacityError
+from capacity.fleet.processes import Processes
+from capacity.launcher import service
+from capacity.launcher.batch import Batch
+from capacity.launcher.journal import Journal
+from capacity.launcher.progress import Counts, Result
+from capacity.launcher.scheduler import Scheduler
+from capacity.launcher.transport import Connection
+from capacity.observe.process import ProcessMeter
+from capacity.observe.run import ControllerState, LatencySummary, Run, RunSample
+
+if TYPE_CHECKING:
+    from capacity.fleet.client import FleetBatch
+
+
+def record_of(
+    journal: Journal,
+    target: Target,
+    batch: Batch,
+    server_version: str,
+    started_at: datetime.datetime,
+    asked: str,
+    rate: float | None,
+    result: Result,
+    meter: ProcessMeter,
+) -> Run:
+    """Return the record of a launch: what was asked, what became of it and what this process used."""
+    counts: Counts = result.counts
+    warnings = []
+    if journal.damaged:
+        warnings.append(
+            f"{journal.damaged:,} notes of the journal were damaged or missing: their items were sent again"
+        )
+    return Run(
+        run_id=journal.header.run_id,
+        started_at=started_at.isoformat(timespec="milliseconds"),
+        address=target.address,
+        namespace=target.namespace,
+        server_version=server_version,
+        batch=batch.describe(),
+        count=batch.count,
+        scheduled=counts.started,
+        session_scheduled=result.session_started,
+        already_running=counts.already_running,
+        already_finished=counts.already_finished,
+        failed=counts.failed,
+        not_attempted=counts.not_attempted,
+        duration_seconds=result.seconds,
+        starts_per_second=result.session_started / result.seconds if result.seconds > 0 else 0.0,
+        sustained_starts_per_second=result.series.sustained(result.ramp_seconds),
+        latency_seconds=LatencySummary.of(result.latencies),
+        latency_histogram=result.latencies.encode(),
+        parallelism=result.limit,
+        controller=ControllerState(
+            asked=asked,
+            limit=result.limit,
+            pace=result.pace,
+            reason=result.reason,
+            ramp_seconds=result.ramp_seconds,
+            rate=rate,
+        ),
+        attempts=result.attempts,
+        throttled_attempts=result.throttled,
+        throttle_cause=result.throttle_cause,
+        throttle_scope=result.throttle_scope,
+        retries=result.retries,
+        errors=counts.errors,
+        cpu_seconds=meter.cpu_seconds,
+        rss_bytes_max=meter.rss_bytes_max,
+        journal=str(journal.path) if journal.path else None,
+        stopped=result.stopped,
+        error=str(result.error) if result.error else None,
+        warnings=warnings,
+        series=[
+            RunSample.model_validate({k: None if v != v else v for k, v in vars(sample).items()})
+            for sample in result.series.samples
+        ],
+    )
+
+
+def of_processes(run: Run, launchers: Scheduler | Processes | FleetBatch) -> dict[str, Any]:
+    """Return what the record of a run says of its launcher processes."""
+    if isinstance(launchers, Scheduler):
+        return {}
+    use = launchers.use
+    update: dict[str, Any] = {
+        "processes": use.processes,
+        "process_rss_bytes_max": list(use.rss_bytes_max),
+        "cpu_seconds": run.cpu_seconds + use.cpu_seconds,
+        "rss_bytes_max": run.rss_bytes_max + sum(sorted(use.rss_bytes_max)[use.lost :]),
+    }
+    if use.lost:
+        words = f"{use.lost} launcher processes died; what they had not noted was sent again by others"
+        update["warnings"] = [*run.warnings, words]
+    return update
+
+
+async def checked(
+    connection: Connection,
+    batch: Batch,
+    journal: Journal,
+    result: Result,
+    run: Run,
+    on_count: Callable[[int], None] | None,
+) -> Run:
+    """Ask the server how many runs of the batch it holds; with `on_count` also wait for them to complete."""
+    existing = run.already_running + run.already_finished
+    warnings = list(run.warnings)
+    try:
+        since = await _began_by_its_clock(connection, batch, journal, result)
+        query = service.batch_query(batch, since)
+        found = await service.settle(connection, query, run.scheduled) if run.scheduled else 0
+        completed = None
+        if on_count:
+            completed = found - await service.completed(connection, batch, since, on_count=on_count)
+    except (CapacityError, ValueError) as error:  # ValueError: the first item of a file is not there any more
+        return run.model_copy(update={"warnings": [*warnings, f"the server could not be asked for the count: {error}"]})
+    if found > run.scheduled:
+        warnings.append(f"the server holds {found - run.scheduled:,} more runs with such ids, types and task queue")
+    verified = min(found, run.scheduled) + existing
+    return run.model_copy(update={"verified": verified, "completed": completed, "warnings": warnings})
+
+
+async def _began_by_its_clock(connection: Connection, batch: Batch, journal: Journal, result: Result) -> float:
+    """Return when the run began, by the server's clock and rather too early than too late [Unix time, s].
+
+    The server's count is then of runs that are at least as young as this.
+    """
+    began = journal.header.created
+    if result.first_start is None:
+        return began - 5  # nothing was started in this session that would tell the server's clock
+    first, answered = result.first_start
+    return began - await service.clock_offset(connection, batch.workflow_id(first), answered)
