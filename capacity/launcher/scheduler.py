@@ -371,11 +371,7 @@ class Scheduler:
                 self._ramp_seconds = now - self._began
             self._apply(setting)
             self._slow = bool(
-                self._stopping
-                or self._exhausted
-                or self._waiting
-                or self._outage.active
-                or self._pacing.binds
+                self._stopping or self._exhausted or self._waiting or self._outage.active or self._pacing.binds
             )
         if self._outage.active and self._probe is None:
             self._wake()  # the worker that probed may be parked itself now

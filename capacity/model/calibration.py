@@ -242,7 +242,7 @@ class Calibration(_Record):
             ("CPU per start", time("cpu", demands.cpu)),
             ("after the answer", f"{demands.background:.0%} of it"),
             ("lock held per start", time("lock", demands.lock)),
-            ("noise of a point", f"{self.fit.noise:.1%}"),
+            ("noise of a point", f"{self.fit.of_a_point:.1%}"),
         ]
         storage = self.measurements.storage
         if storage:

@@ -72,7 +72,10 @@ class Fit(BaseModel):
         Of `NAMES`: logarithms, but the logit of background, and roots of the waiters' shares (below 0: none).
     covariance : tuple of tuples of float
     noise : float
-        Standard deviation of a point's log throughput, drift between rounds taken out.
+        Standard deviation of a point's log throughput, drift between rounds and slow moments taken out.
+    scatter : float
+        The same with both left in: how far a point lies from the curve, whenever it is measured; 0 in files that do not
+        have it.
     freedom : float
         Degrees of freedom of the noise.
     identified : tuple of bool
@@ -87,6 +90,7 @@ class Fit(BaseModel):
     values: tuple[Annotated[float, Field(ge=-50, le=50)], ...]
     covariance: tuple[tuple[Annotated[float, Field(ge=-1e6, le=1e6)], ...], ...]
     noise: float = Field(ge=0, le=10)
+    scatter: float = Field(ge=0, le=10, default=0.0)
     freedom: float = Field(ge=1, le=1e9)
     identified: tuple[bool, ...]
     database: float = Field(ge=0, le=1)
@@ -112,6 +116,11 @@ class Fit(BaseModel):
     def demands(self, values: Sequence[float] | Floats | None = None) -> Parameters:
         """Return the demands of the fit, or of other values of its parameters."""
         return demands_of(self.values if values is None else values, self)
+
+    @property
+    def of_a_point(self) -> float:
+        """Standard deviation of one more point's log throughput around the curve."""
+        return max(self.noise, self.scatter)
 
     def draws(self, count: int, seed: int = 0) -> Floats:
         """Return parameter vectors as the fit leaves them possible, shape (count, parameters): multivariate t."""
@@ -191,6 +200,7 @@ def fit(measurements: Measurements) -> Fit:
         problem.start = solution.x
         data = solution.fun[: len(points)] * noise
         jacobian = np.asarray(solution.jac, dtype=float)
+        around = problem.around(solution.x[: len(NAMES)])
         normal = np.linalg.inv(jacobian.T @ jacobian)
         used = float(np.trace(jacobian[: len(points)] @ normal @ jacobian[: len(points)].T))
         freedom = max(len(points) - used, 1.0)
@@ -202,6 +212,7 @@ def fit(measurements: Measurements) -> Fit:
         values=tuple(solution.x[:size]),
         covariance=tuple(tuple(row[:size]) for row in normal[:size]),
         noise=noise,
+        scatter=math.sqrt(float(around @ around) / freedom),
         freedom=freedom + 1,
         identified=tuple(bool(s < 0.6 * p) for s, p in zip(spread, problem.prior.spread, strict=True)),
         database=problem.fixed.database,
@@ -225,14 +236,17 @@ class _Problem:
         self.start = np.concatenate([self.prior.centre, np.zeros(len(rounds) + 1)])
         self.scale = np.concatenate([self.prior.spread, np.full(len(rounds), _DRIFT), [_SLOWNESS]])
 
+    def around(self, values: Floats) -> Floats:
+        """Return predicted over measured throughput of each point, as a logarithm."""
+        population = int(self.parallelism.max())
+        predicted = solve(self.structure, demands_of(values, self.fixed), population).throughput[self.parallelism - 1]
+        return np.asarray(np.log(predicted) - self.log_throughput, dtype=float)
+
     def residuals(self, values: Floats, noise: float) -> Floats:
         size = len(NAMES)
-        demands = demands_of(values[:size], self.fixed)
-        population = int(self.parallelism.max())
-        predicted = solve(self.structure, demands, population).throughput[self.parallelism - 1]
         drifts, cost = values[size:-1], values[-1]
         machine = (drifts - drifts.mean())[self.round] - cost * self.slowness
-        data = (np.log(predicted) + machine - self.log_throughput) / noise
+        data = (self.around(values[:size]) + machine) / noise
         held = (values[:size] - self.prior.centre) / self.prior.spread
         return np.concatenate([data, held, drifts / _DRIFT, [cost / _SLOWNESS]])
 

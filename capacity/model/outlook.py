@@ -130,7 +130,7 @@ class Outlook:
         levels = sorted({p.parallelism for p in calibration.measurements.points if p.flag is None})
         words = [
             f"calibration {calibration.name}: measured on {conditions.cluster_cpus} CPUs at {levels[0]} to "
-            f"{levels[-1]} in flight, a point's noise {calibration.fit.noise:.0%}"
+            f"{levels[-1]} in flight, a point's noise {calibration.fit.of_a_point:.0%}"
         ]
         cpus = structure_for(self.cluster).all_cpus
         if cpus != conditions.cluster_cpus:

@@ -171,7 +171,7 @@ def predict(
     draws : int
         Parameter vectors for the intervals; 0 gives intervals of no width, in a few milliseconds.
     of_a_point : bool
-        Intervals of one more measurement, its noise included, in place of the mean of many.
+        Intervals of one more measurement, its noise and the machine's included, in place of the mean of many.
 
     Returns
     -------
@@ -308,7 +308,7 @@ def _range(
     logs = np.log([solve(structure, fitted.demands(v), at_most).throughput[asked - 1] for v in vectors])
     if of_a_point:
         random = np.random.default_rng(1)
-        logs = logs + fitted.noise * random.standard_t(fitted.freedom, logs.shape)
+        logs = logs + fitted.of_a_point * random.standard_t(fitted.freedom, logs.shape)
     low, high = np.exp(np.quantile(logs, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0))
     return low, high
 

@@ -33,6 +33,15 @@ def test_every_second_parallelism_is_kept_from_the_fit(calibrations: dict[str, C
     assert found.fitted == (1, 16, 128, 256)
 
 
+def test_intervals_of_a_point_hold_it_in_a_fast_and_a_slow_round(measurements: Sweeps) -> None:
+    """Rounds on a machine 15 % faster and slower than usual: all points are held; without drift they are narrower."""
+    drifting = Calibration.of(with_rates(measurements("quiet"), lambda _, i: (0.85, 1.0, 1.15)[i], 3), "drifting")
+    calm = Calibration.of(with_rates(measurements("quiet"), lambda _, i: 1.0, 3), "calm")
+    for row, narrow in zip(score(drifting).held, score(calm).held, strict=True):
+        assert row.within == row.points == 3
+        assert row.high / row.low > 1.2 * narrow.high / narrow.low
+
+
 def test_points_marked_as_holdout_are_those_predicted(measurements: Sweeps) -> None:
     """Marks of the sweep itself win: what it held out is predicted, all else fitted."""
     sweep = measurements("quiet")
