@@ -24,10 +24,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" CAPACITY_STATE_DIR="$(CURDIR)/$(VENV)/demo" sh benchmarks/demo
 
-# The tests that need no server share the cores; the others have the machine to themselves, one at a time.
+# Tests share the cores, those with servers mostly wait; what compares speeds has the machine to itself, one at a time.
 test: setup
 	$(BIN)/python -m pytest -n 2 -m "$(FAST)"
-	$(BIN)/python -m pytest -m "not ($(FAST))"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ($(FAST)) and not alone"
+	$(BIN)/python -m pytest -m "not ($(FAST)) and alone"
 
 test-fast: setup
 	$(BIN)/python -m pytest -n auto -m "$(FAST) and not slow"

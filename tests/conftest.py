@@ -30,13 +30,21 @@ SLOW = (
     "observe/test_metrics",
 )
 """Where a test without a server may take seconds."""
+ALONE = (
+    *("experiment/test_known_truth", "launcher/test_controller_live", "observe/test_vitals_faults"),
+    *("test_the_p99_of_64x_on_postgres", "test_auto_and_a_rate_on_an_existing_server"),
+    *("test_a_fresh_stack_before_and_after_its_indexes", "test_a_throttled_namespace_is_not_asked_for_more_by_a_fleet"),
+)
+"""Where a test with a server compares speeds, or has a cause found in them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what starts a process of the command line, or computes for seconds."""
+    """Mark as slow what starts a process of the command line or computes for seconds, as alone what compares speeds."""
     for item in items:
         if "capacity" in getattr(item, "fixturenames", ()) or any(part in item.nodeid for part in SLOW):
             item.add_marker("slow")
+        if any(part in item.nodeid for part in ALONE):
+            item.add_marker("alone")
 
 
 def require_component(component_present: bool, what: str) -> None:

@@ -174,23 +174,26 @@ def test_without_a_worker_the_launch_says_so_and_goes_on_when_one_comes(devserve
 def test_launchers_that_are_killed_lose_nothing(devserver: DevServer) -> None:
     """A launcher is killed every few seconds and its worker starts another: every id has exactly one run.
 
-    No range waits for longer than the heartbeat timeout and 5 s until another launcher has it.
+    No range waits for longer than the heartbeat timeout and 5 s until another launcher has it. The next launcher is
+    spared until something was done, for on a slow machine nothing may have been in those few seconds.
     """
     name, queue, over = named(), f"q-{uuid.uuid4().hex[:8]}", threading.Event()
-    begun = threading.Event()
+    done = 0
     killed: list[int] = []
 
     def watch(progress: Progress) -> None:
-        if progress.done > 100:
-            begun.set()
+        nonlocal done
+        done = progress.done
 
     def kill(fleet: Worker) -> None:
-        begun.wait(120)
-        while not over.wait(4.0 if killed else 0.0):
+        since = 0
+        while not over.wait(4.0 if killed else 0.1):
             with contextlib.suppress(IndexError):
-                victim = fleet.launchers()[0]
-                victim.kill()
-                killed.append(victim.pid)
+                if done > since + 100:
+                    victim = fleet.launchers()[0]
+                    victim.kill()
+                    killed.append(victim.pid)
+                    since = done
 
     with worker(devserver.address, 3, "--fleet-queue", queue) as fleet, Waits(devserver.address, Fleet(queue)) as waits:
         fleet.wait_ready(3)
@@ -201,10 +204,9 @@ def test_launchers_that_are_killed_lose_nothing(devserver: DevServer) -> None:
             run = ordered(batch, devserver.address, fleet=Fleet(queue), on_progress=watch, **AT_80_A_SECOND)
         finally:
             over.set()
-            begun.set()
             killing.join()
         wait_for(lambda: len(fleet.launchers()) == 3, 60)
-    assert killed
+    assert len(killed) >= 2
     assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (900, 0, 0, 900)
     assert run.processes >= 3
     assert waits.looks > 0
