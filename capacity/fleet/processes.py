@@ -301,6 +301,8 @@ class Processes:
 
     async def _abort_when(self, abort: asyncio.Event) -> None:
         await abort.wait()
+        if self._stopping == STOPPED:
+            self._stopping = ""
         self._give_up(STOPPED_AT_ONCE)
         for launcher in self._launchers:
             launcher.kill()

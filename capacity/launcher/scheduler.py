@@ -323,6 +323,8 @@ class Scheduler:
 
     async def _abort_when(self, abort: asyncio.Event) -> None:
         await abort.wait()
+        if self._stopping == STOPPED:
+            self._stopping = ""  # the user has thought better of it: what is in flight is not waited for
         self._give_up(None, STOPPED_AT_ONCE)
         for worker in self._workers:
             worker.cancel()

@@ -385,12 +385,16 @@ def test_draining_leaves_the_rest_to_do() -> None:
     assert Counter(seen.codes)[outcome.STARTED] == counts.started
 
 
-def test_stopping_at_once_waits_for_no_answer() -> None:
+@pytest.mark.parametrize("drained_first", [False, True])
+def test_stopping_at_once_waits_for_no_answer(drained_first: bool) -> None:
     """The second interrupt leaves attempts that hang, notes what was answered, and is done long before the deadline."""
 
     async def interrupt(frontend: FakeFrontend, drain: asyncio.Event, abort: asyncio.Event) -> None:
         while frontend.in_flight < 4:
             await asyncio.sleep(0.01)
+        if drained_first:
+            drain.set()
+            await asyncio.sleep(0.3)
         abort.set()
 
     script = {item: ["ok"] if item < 10 else ["hang"] for item in range(100)}
