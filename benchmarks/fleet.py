@@ -4,7 +4,7 @@
     python benchmarks/fleet.py large [--count 750000]      # two processes; the stub counts distinct ids
     python benchmarks/fleet.py killed [--count 20000]      # three fleet workers, one killed every 5 s
     python benchmarks/fleet.py scale [--count 4000] [--rounds 3]   # fleets of 1, 2 and 4 against the simulation
-    python benchmarks/fleet.py throttled [--rate 200]      # four launchers in auto on a namespace with a limit
+    python benchmarks/fleet.py throttled [--rate 200] [--same-namespace]   # four in auto on a namespace with a limit
 
 `cost`: a launch by one process and one by two on the same stub, in turns; quoted is the median of the pairwise ratios
 of throughput per CPU second, two processes over one, with lowest and highest. Each process has 64 in flight, or, with
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
 import statistics
@@ -27,7 +28,7 @@ from launcher import ours, stub
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fleet"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "launcher"))
-from fleet_server import Waits, worker
+from fleet_server import Waits, register, worker
 from real_server import runs_by_id
 
 from capacity.cluster import devserver
@@ -70,10 +71,9 @@ def large(count: int) -> None:
         print(f"peak RSS of each {rss} MiB; stub: {said[0]}")
 
 
-def fleet_run(address: str, count: int, name: str, parallelism: str) -> Run:
-    return asyncio.run(
-        launch(HeightRange(count, name), Target(address), parallelism=parallelism, fleet=Fleet(), verify=False)
-    )
+def fleet_run(address: str, count: int, name: str, parallelism: str, fleet: Fleet | None = None) -> Run:
+    batch, target = HeightRange(count, name), Target(address)
+    return asyncio.run(launch(batch, target, parallelism=parallelism, fleet=fleet or Fleet(), verify=False))
 
 
 def killed(count: int) -> None:
@@ -135,12 +135,16 @@ def scale(count: int, rounds: int) -> None:
         )
 
 
-def throttled(rate: int) -> None:
+def throttled(rate: int, same_namespace: bool) -> None:
     """Four launchers in auto on a namespace with a limit: how near to it, and how many attempts are refused."""
     limits = LIMITS | {"frontend.namespaceRPS": str(rate), "frontend.globalNamespaceRPS": "0"}
-    with devserver.running(dynamic_config=limits) as server, worker(server.address, 4) as fleet:
-        fleet.wait_ready(4)
-        run = fleet_run(server.address, 40 * rate, "throttled", "auto")
+    with devserver.running(dynamic_config=limits) as server, contextlib.ExitStack() as stack:
+        if not same_namespace:
+            register(server.address, "fleet")
+        fleet = Fleet() if same_namespace else Fleet(namespace="fleet")
+        options = [] if same_namespace else ["--fleet-namespace", "fleet"]
+        stack.enter_context(worker(server.address, 4, *options)).wait_ready(4)
+        run = fleet_run(server.address, 40 * rate, "throttled", "auto", fleet)
         late = [sample for sample in run.series if 10 <= sample.at <= 35]
         seconds = late[-1].at - late[0].at
         refused = f"{run.throttled_attempts:,} of {run.attempts:,} attempts refused"
@@ -161,6 +165,7 @@ def main() -> None:
     parser.add_argument("--together", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate", type=int, default=200)
+    parser.add_argument("--same-namespace", action="store_true")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as state:
         os.environ["CAPACITY_STATE_DIR"] = state
@@ -173,7 +178,7 @@ def main() -> None:
         elif chosen.what == "scale":
             scale(chosen.count or 4_000, chosen.rounds)
         else:
-            throttled(chosen.rate)
+            throttled(chosen.rate, chosen.same_namespace)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError
+from capacity.fleet import Fleet
 from capacity.fleet.processes import Processes
 from capacity.launcher import service
 from capacity.launcher.batch import Batch
@@ -87,11 +88,11 @@ def record_of(
     )
 
 
-def of_processes(run: Run, launchers: Scheduler | Processes | FleetBatch) -> dict[str, Any]:
+def of_processes(run: Run, launchers: Scheduler | Processes | FleetBatch, fleet: Fleet | None) -> dict[str, Any]:
     """Return what the record of a run says of its launcher processes."""
     if isinstance(launchers, Scheduler):
         return {}
-    use = launchers.use
+    use, warnings = launchers.use, list(run.warnings)
     update: dict[str, Any] = {
         "processes": use.processes,
         "process_rss_bytes_max": list(use.rss_bytes_max),
@@ -99,9 +100,13 @@ def of_processes(run: Run, launchers: Scheduler | Processes | FleetBatch) -> dic
         "rss_bytes_max": run.rss_bytes_max + sum(sorted(use.rss_bytes_max)[use.lost :]),
     }
     if use.lost:
-        words = f"{use.lost} launcher processes died; what they had not noted was sent again by others"
-        update["warnings"] = [*run.warnings, words]
-    return update
+        warnings.append(f"{use.lost} launcher processes died; what they had not noted was sent again by others")
+    if fleet and run.throttle_scope == "NAMESPACE" and fleet.namespace in (None, "", run.namespace):
+        warnings.append(
+            "the fleet's own calls share the limit of the starts' namespace and are refused before these: launchers "
+            "hear late of their shares; start them and order with a --fleet-namespace of their own"
+        )
+    return update | {"warnings": warnings}
 
 
 async def checked(

@@ -216,7 +216,7 @@ async def launch(
         started_at = datetime.datetime.now(datetime.UTC)
         result = await launchers.run(stop, abort)
         run = record_of(journal, target, batch, server_version, started_at, asked, rate, result, meter)
-        run = run.model_copy(update={"vitals": await watch.end(), **of_processes(run, launchers)})
+        run = run.model_copy(update={"vitals": await watch.end(), **of_processes(run, launchers, fleet)})
         record = runs_folder() / f"{run.run_id}.json"
         run.save(record)
         hurry = abort is not None and abort.is_set()

@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import psutil
+from google.protobuf.duration_pb2 import Duration
+from real_server import wait_for
 from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 
 from capacity.cluster.target import Target
 from capacity.errors import UsageError
@@ -115,3 +118,22 @@ class Waits:
                         signs = (one.last_heartbeat_time, one.last_started_time)
                         self.longest = max(self.longest, now - max(sign.ToMicroseconds() / 1e6 for sign in signs))
                         self.looks += 1
+
+
+def capacity(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "capacity", *words], capture_output=True, text=True)
+
+
+def register(address: str, namespace: str) -> None:
+    """Make a namespace; the server takes some seconds to know it everywhere."""
+
+    async def make() -> None:
+        client = await connected(Target(address), Fleet())
+        day = Duration(seconds=86400)
+        request = RegisterNamespaceRequest(namespace=namespace, workflow_execution_retention_period=day)
+        await client.workflow_service.register_namespace(request)
+
+    asyncio.run(make())
+    wait_for(
+        lambda: capacity("fleet", "status", "--address", address, "--fleet-namespace", namespace).returncode == 2, 90
+    )

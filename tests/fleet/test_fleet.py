@@ -14,16 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet_server import Waits, Worker, worker
-from google.protobuf.duration_pb2 import Duration
+from fleet_server import Waits, Worker, capacity, register, worker
 from real_server import HASTY, runs_by_id, wait_for
-from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 
 from capacity.cluster import devserver as embedded
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
 from capacity.fleet import Fleet
-from capacity.fleet.looking import connected
 from capacity.fleet.workflow import HEARTBEAT_TIMEOUT
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
@@ -55,10 +52,6 @@ def ordered(batch: HeightRange, address: str, journal: Path | None = None, **opt
     resume = bool(options.pop("resume", False))
     given = {"parallelism": 8, "policy": HASTY, "fleet": Fleet(), "journaling": Journaling(journal, resume)} | options
     return asyncio.run(asyncio.wait_for(launch(batch, Target(address), **given), 240))  # type: ignore[arg-type]
-
-
-def capacity(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "capacity", *words], capture_output=True, text=True)
 
 
 def exactly(address: str, name: str, count: int) -> None:
@@ -245,21 +238,6 @@ def test_a_server_that_restarts_in_mid_batch_costs_no_item(devserver: DevServer,
         assert done, f"stands at {at[0]}"
         assert (done[0].scheduled, done[0].failed, done[0].not_attempted) == (700, 0, 0)
         exactly(again.address, name, 700)
-
-
-def register(address: str, namespace: str) -> None:
-    """Make a namespace; the server takes some seconds to know it everywhere."""
-
-    async def make() -> None:
-        client = await connected(Target(address), Fleet())
-        day = Duration(seconds=86400)
-        request = RegisterNamespaceRequest(namespace=namespace, workflow_execution_retention_period=day)
-        await client.workflow_service.register_namespace(request)
-
-    asyncio.run(make())
-    wait_for(
-        lambda: capacity("fleet", "status", "--address", address, "--fleet-namespace", namespace).returncode == 2, 90
-    )
 
 
 def test_a_throttled_namespace_is_not_asked_for_more_by_a_fleet() -> None:

@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 
 from capacity.cli.launching import exit_code
+from capacity.cluster.target import Target
 from capacity.errors import CapacityError, InterruptedRunError, RunFailedError, UsageError
+from capacity.fleet import Fleet
+from capacity.fleet.client import FleetBatch
+from capacity.launcher.batch import HeightRange
+from capacity.launcher.journal import Header, Journal
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import STOPPED
+from capacity.observe.recording import of_processes
 from capacity.observe.run import ControllerState, LatencySummary, Run, RunSample, throttling
 
 
@@ -137,3 +143,24 @@ def test_throttling_names_the_key() -> None:
 def test_html_escapes_what_a_server_said() -> None:
     """Text from elsewhere cannot become markup in a notebook."""
     assert "<script>" not in run_of(warnings=["<script>"])._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("fleet", "scope", "warned"),
+    [
+        (Fleet(), "NAMESPACE", True),
+        (Fleet(namespace="default"), "NAMESPACE", True),
+        (Fleet(namespace="fleet"), "NAMESPACE", False),
+        (Fleet(), "SYSTEM", False),
+        (Fleet(), None, False),
+        (None, "NAMESPACE", False),
+    ],
+)
+def test_a_fleet_in_a_namespace_at_its_limit_is_told_to_leave_it(
+    fleet: Fleet | None, scope: str | None, warned: bool
+) -> None:
+    """Its own calls are refused before starts are; launcher processes of this machine make none."""
+    with Journal.in_memory(Header("", "run", 10)) as journal:
+        launchers = FleetBatch(HeightRange(10), Target("127.0.0.1:1"), journal, {}, fleet=fleet or Fleet())
+        warnings = of_processes(run_of(throttle_scope=scope), launchers, fleet)["warnings"]
+    assert any("--fleet-namespace" in words for words in warnings) is warned
