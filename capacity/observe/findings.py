@@ -238,7 +238,7 @@ def _shard_lock(sample: VitalsSample) -> _Hit | None:
         return None
     return (
         f"starts waited for their shard's lock: {wait * 1e3:,.0f} ms of {server.start_mean * 1e3:,.0f} ms on average; "
-        "more shards, or history.shardIOConcurrency",
+        "more shards, or history.shardIOConcurrency; neither helps on SQLite, whose one connection is behind it",
         wait,
         server.start_mean,
     )
