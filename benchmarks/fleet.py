@@ -71,9 +71,9 @@ def large(count: int) -> None:
         print(f"peak RSS of each {rss} MiB; stub: {said[0]}")
 
 
-def fleet_run(address: str, count: int, name: str, parallelism: str, fleet: Fleet | None = None) -> Run:
+def fleet_run(address: str, count: int, name: str, parallelism: str, fleet: Fleet = Fleet()) -> Run:  # noqa: B008 - it is frozen
     batch, target = HeightRange(count, name), Target(address)
-    return asyncio.run(launch(batch, target, parallelism=parallelism, fleet=fleet or Fleet(), verify=False))
+    return asyncio.run(launch(batch, target, parallelism=parallelism, fleet=fleet, verify=False))
 
 
 def killed(count: int) -> None:
@@ -139,12 +139,12 @@ def throttled(rate: int, same_namespace: bool) -> None:
     """Four launchers in auto on a namespace with a limit: how near to it, and how many attempts are refused."""
     limits = LIMITS | {"frontend.namespaceRPS": str(rate), "frontend.globalNamespaceRPS": "0"}
     with devserver.running(dynamic_config=limits) as server, contextlib.ExitStack() as stack:
+        namespace, options = None, []
         if not same_namespace:
-            register(server.address, "fleet")
-        fleet = Fleet() if same_namespace else Fleet(namespace="fleet")
-        options = [] if same_namespace else ["--fleet-namespace", "fleet"]
+            namespace, options = "fleet", ["--fleet-namespace", "fleet"]
+            register(server.address, namespace)
         stack.enter_context(worker(server.address, 4, *options)).wait_ready(4)
-        run = fleet_run(server.address, 40 * rate, "throttled", "auto", fleet)
+        run = fleet_run(server.address, 40 * rate, "throttled", "auto", Fleet(namespace=namespace))
         late = [sample for sample in run.series if 10 <= sample.at <= 35]
         seconds = late[-1].at - late[0].at
         refused = f"{run.throttled_attempts:,} of {run.attempts:,} attempts refused"

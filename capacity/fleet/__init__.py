@@ -20,3 +20,7 @@ class Fleet:
 
     task_queue: str = TASK_QUEUE
     namespace: str | None = None
+
+    def namespace_for(self, batch: str) -> str:
+        """Return the namespace of its own workflows, given that of a batch's starts."""
+        return self.namespace or batch

@@ -132,7 +132,7 @@ async def find(client: Client, wanted: str | None, *, to_steer: bool = False) ->
 async def connected(target: Target, fleet: Fleet) -> Client:
     """Return the SDK's client for a fleet on a target, or say in one line why there is none."""
     try:
-        return await worker.sdk_client(replace(target, namespace=fleet.namespace or target.namespace))
+        return await worker.sdk_client(replace(target, namespace=fleet.namespace_for(target.namespace)))
     except (RPCError, RuntimeError) as error:
         raise ClusterError(
             f"{target.address} does not answer the fleet: {_reason(error)}",

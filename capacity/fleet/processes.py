@@ -29,7 +29,15 @@ from capacity.launcher.controller import Controller, Setting, Window
 from capacity.launcher.journal import Journal
 from capacity.launcher.latency import Latencies
 from capacity.launcher.pacing import TICK
-from capacity.launcher.progress import AWAY, STOPPED, STOPPED_AT_ONCE, ProcessUse, Progress, Result
+from capacity.launcher.progress import (
+    AWAY,
+    STOPPED,
+    STOPPED_AT_ONCE,
+    ProcessUse,
+    Progress,
+    Result,
+    reason_to_stop,
+)
 from capacity.launcher.retries import RetryPolicy
 
 LOST_AT_MOST = 3
@@ -292,7 +300,7 @@ class Processes:
 
     def _give_up(self, why: str, error: CapacityError | None = None) -> None:
         self._error = self._error or error
-        self._stopping = self._stopping or why
+        self._stopping = reason_to_stop(self._stopping, why)
         self._changed.set()
 
     async def _drain_when(self, drain: asyncio.Event) -> None:
@@ -301,8 +309,6 @@ class Processes:
 
     async def _abort_when(self, abort: asyncio.Event) -> None:
         await abort.wait()
-        if self._stopping == STOPPED:
-            self._stopping = ""
         self._give_up(STOPPED_AT_ONCE)
         for launcher in self._launchers:
             launcher.kill()

@@ -19,6 +19,15 @@ STOPPED, STOPPED_AT_ONCE = "stopped by the user", "stopped at once by the user"
 """`Result.stopped` after the first and the second interrupt."""
 
 
+def reason_to_stop(given: str, why: str) -> str:
+    """Return why a launch ends: the first reason given, but a second interrupt takes the place of the first.
+
+    >>> reason_to_stop("", STOPPED), reason_to_stop(STOPPED, STOPPED_AT_ONCE), reason_to_stop(STOPPED, "a full disk")
+    ('stopped by the user', 'stopped at once by the user', 'stopped by the user')
+    """
+    return why if not given or (given, why) == (STOPPED, STOPPED_AT_ONCE) else given
+
+
 @dataclass
 class Counts:
     """Items by outcome; they add up to `count`, always."""

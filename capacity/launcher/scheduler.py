@@ -21,7 +21,7 @@ from capacity.launcher.http2 import Refusal
 from capacity.launcher.journal import Notes
 from capacity.launcher.latency import Latencies
 from capacity.launcher.pacing import TICK, Pacing
-from capacity.launcher.progress import AWAY, STOPPED, STOPPED_AT_ONCE, Progress, Result
+from capacity.launcher.progress import AWAY, STOPPED, STOPPED_AT_ONCE, Progress, Result, reason_to_stop
 from capacity.launcher.retries import Outage, Pending, RetryPolicy, Waiting
 from capacity.launcher.tally import Tally
 from capacity.launcher.transport import Connection, Meaning, read
@@ -313,7 +313,7 @@ class Scheduler:
     def _give_up(self, error: CapacityError | None, why: str) -> None:
         if error is not None and self._fatal is None:
             self._fatal = error
-        self._stopping = self._stopping or why
+        self._stopping = reason_to_stop(self._stopping, why)
         self._slow = True
         self._wake()
 
@@ -323,8 +323,6 @@ class Scheduler:
 
     async def _abort_when(self, abort: asyncio.Event) -> None:
         await abort.wait()
-        if self._stopping == STOPPED:
-            self._stopping = ""  # the user has thought better of it: what is in flight is not waited for
         self._give_up(None, STOPPED_AT_ONCE)
         for worker in self._workers:
             worker.cancel()

@@ -200,13 +200,13 @@ def fit(measurements: Measurements) -> Fit:
         problem.start = solution.x
         data = solution.fun[: len(points)] * noise
         jacobian = np.asarray(solution.jac, dtype=float)
-        around = problem.around(solution.x[: len(NAMES)])
         normal = np.linalg.inv(jacobian.T @ jacobian)
         used = float(np.trace(jacobian[: len(points)] @ normal @ jacobian[: len(points)].T))
         freedom = max(len(points) - used, 1.0)
         # One pseudo-observation of usual noise keeps a lucky sweep of few points from claiming to have none.
         noise = max(math.sqrt((float(data @ data) + 0.03**2) / (freedom + 1)), _LEAST_NOISE)
     size = len(NAMES)
+    around = problem.around(solution.x[:size])
     spread = np.sqrt(np.diag(normal))[:size]
     return Fit(
         values=tuple(solution.x[:size]),

@@ -101,7 +101,7 @@ def of_processes(run: Run, launchers: Scheduler | Processes | FleetBatch, fleet:
     }
     if use.lost:
         warnings.append(f"{use.lost} launcher processes died; what they had not noted was sent again by others")
-    if fleet and run.throttle_scope == "NAMESPACE" and fleet.namespace in (None, "", run.namespace):
+    if fleet and run.throttle_scope == "NAMESPACE" and fleet.namespace_for(run.namespace) == run.namespace:
         warnings.append(
             "the fleet's own calls share the limit of the starts' namespace and are refused before these: launchers "
             "hear late of their shares; start them and order with a --fleet-namespace of their own"
