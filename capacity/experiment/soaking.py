@@ -203,15 +203,17 @@ class Soaking:
         await self._launch(f"{self._prefix}-{number}-0", target, folder, drain)
         if drain.is_set():
             return
+        first: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for place in range(1, self._plan.concurrent + 1):
                     group.create_task(self._launch(f"{self._prefix}-{number}-{place}", target, folder, drain))
         except* CapacityError as failed:
-            first: BaseException = failed
+            first = failed
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
-            raise first from None  # one line, whatever the number of batches that ended so
+        if first is not None:  # one, whatever the number of batches; raised above, Python 3.11.2 makes it a group again
+            raise first from None
 
     async def _launch(self, chain: str, target: Target, folder: Path, drain: asyncio.Event) -> None:
         batch = HeightRange(self._plan.batch, chain, options=StartOptions(task_queue=TASK_QUEUE))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from fleet_server import worker
+from real_server import wait_for
 
 from capacity.cluster import devserver as embedded
 
@@ -66,7 +67,9 @@ def server_on(host: str, database: Path) -> Iterator[str]:
     for key in ("frontend.rps", "frontend.namespaceRPS", "history.rps"):
         command += ["--dynamic-config-value", f"{key}=100000"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    listens = [*inside(host), "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/7233"]
     try:
+        wait_for(lambda: subprocess.run(listens, capture_output=True).returncode == 0, 60)
         yield "10.77.0.1:7233"
     finally:
         process.terminate()
