@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from capacity.model import needs
 from capacity.model.calibration import Calibration
-from capacity.model.fit import NAMES, usable
+from capacity.model.fit import NAMES
 from capacity.model.limits import Ceiling
+from capacity.model.measurement import usable
 from capacity.model.needs import MOST_GROWTH, Outcome, Stations, Wish, cpu_needs, response_without_load
 from capacity.model.network import MAXIMUM_PARALLELISM
 from capacity.model.words import each_of, milliseconds, number

@@ -14,8 +14,8 @@ from scipy.interpolate import PchipInterpolator
 from capacity import files
 from capacity.errors import CapacityError, UsageError
 from capacity.model import shipped
-from capacity.model.fit import NAMES, Fit, fit, structure_of, usable
-from capacity.model.measurement import Measurements, Point
+from capacity.model.fit import NAMES, Fit, fit, structure_of
+from capacity.model.measurement import Measurements, Point, usable
 from capacity.model.network import Parameters, solve
 from capacity.model.queueing import Floats
 

@@ -3,8 +3,7 @@
 The parameters are free on the whole line (logarithms of times, logit of a share, roots of what waiters cost), so
 intervals follow from one covariance. Roots, because a cost too small to be seen is 0 for all purposes: a logarithm has
 no 0, so that what is not seen could as well be ten times larger, and intervals came out twice as wide and lopsided.
-Each has a prior, wide but for what was measured directly (CPU per start, the lock's hold by the server's own metrics):
-a parameter whose spread stays that of its prior is *not identified* by the sweep, and said to be so.
+A parameter whose spread stays that of its prior (`prior`) is *not identified* by the sweep, and said to be so.
 Points differ by a common factor from round to round (a machine drifts), and with how much CPU the same start took at
 that moment (a machine shared with others): both are fitted and taken out.
 """
@@ -19,33 +18,17 @@ from typing import Annotated, Final, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.optimize import least_squares
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from capacity.errors import UsageError
 from capacity.model.demands import LAUNCHER_CPU
-from capacity.model.measurement import Conditions, Measurements, Point
+from capacity.model.measurement import Conditions, Measurements, Point, usable
 from capacity.model.network import Parameters, Structure, solve
+from capacity.model.prior import prior
 from capacity.model.queueing import Floats
 
 NAMES: Final = ("cpu", "background", "lock", "other", "cpu_waiter", "lock_waiter")
 """Fitted parameters, in this order; `Parameters` says what each is."""
-
-CPU_WAITER: Final = 3e-4
-"""Share by which each start that waits for a CPU lengthens the work of all, before a sweep says more: the 64-shard
-sweep on PostgreSQL 15 has about that, and the dev server's as much for each that waits for its connection."""
-
-TYPICAL_BACKGROUND: Final = 0.25
-"""Share of a start's CPU time that follows its answer, before a sweep says more: transfer and visibility tasks."""
-
-LOCK_WAITER_POSTGRES: Final = 0.0055
-LOCK_SHARE_POSTGRES: Final = 0.65
-"""Share by which each waiter on a shard lengthens the work, and the lock's hold over the CPU time of a start: from a
-one-shard sweep on PostgreSQL 15, 1 to 128 in flight, where they are what binds."""
-
-LOCK_SHARE_SQLITE: Final = 0.75
-"""The same of SQLite's one connection, which everything a start does to the store holds, also after its answer: 0.77
-and 0.73 in two sweeps of the dev server on 2 CPUs, where it is what binds. The server's own metrics do not tell it: the
-wait for a single connection is part of the latency they have."""
 
 MOST_STEPS: Final = 60
 """Steps of each of the fit's four rounds; a sweep takes 10 or so, points of no cluster would take hundreds."""
@@ -53,14 +36,6 @@ MOST_STEPS: Final = 60
 _DRIFT: Final = 0.2
 _SLOWNESS: Final = 1.0
 _LEAST_NOISE: Final = 0.01
-
-
-@dataclass(frozen=True)
-class Prior:
-    """What is thought of a parameter before the sweep: centre and standard deviation, in the fit's own scale."""
-
-    centre: Floats
-    spread: Floats
 
 
 class Fit(BaseModel):
@@ -168,11 +143,6 @@ def structure_of(conditions: Conditions) -> Structure:
     )
 
 
-def usable(points: Sequence[Point]) -> list[Point]:
-    """Return the points that are fitted: those that say something of the cluster and are not kept to be predicted."""
-    return [point for point in points if point.flag is None and not point.holdout]
-
-
 def fit(measurements: Measurements) -> Fit:
     """Fit the demands of a start to the points of a sweep.
 
@@ -271,31 +241,3 @@ def _fixed(points: list[Point]) -> _Fixed:
     launchers = [point.launcher_cpu for point in points if point.launcher_cpu]
     idle = float(np.median(launchers)) if launchers else 0.0
     return _Fixed(float(np.median(shares)) if shares else 0.0, min(LAUNCHER_CPU, idle or LAUNCHER_CPU), idle)
-
-
-def prior(measurements: Measurements) -> Prior:
-    """Return what is thought of the parameters before the fit, from what was measured beside throughput."""
-    points, conditions = usable(measurements.points), measurements.conditions
-    best = max(point.throughput for point in points)
-    lone = max(point.mean for point in points if point.parallelism == min(p.parallelism for p in points))
-    cpu = measured_cpu(points)
-    centre_cpu, spread_cpu = (math.log(cpu), 0.1) if cpu else (math.log(0.8 * conditions.cluster_cpus / best), 0.7)
-    hold = measurements.times.shard_hold if measurements.times else None
-    on_postgres, on_sqlite = conditions.store == "postgres", conditions.store == "sqlite"
-    typical = LOCK_SHARE_SQLITE if on_sqlite else LOCK_SHARE_POSTGRES
-    centre_lock, spread_lock = centre_cpu + math.log(typical), 0.3 if on_postgres or on_sqlite else 1.0
-    if hold and measurements.times and measurements.times.mean and not on_sqlite:
-        # Held for this share of an answer's time; as contention stretches both alike, the share of its CPU time is it.
-        share = min(hold / measurements.times.mean, 1.5)
-        centre_lock, spread_lock = centre_cpu + math.log(share * (1 - TYPICAL_BACKGROUND)), 0.3
-    cpu_waiter, lock_waiter = math.sqrt(CPU_WAITER), math.sqrt(LOCK_WAITER_POSTGRES if on_postgres else CPU_WAITER)
-    centres = [centre_cpu, logit(TYPICAL_BACKGROUND), centre_lock, math.log(0.03 * lone), cpu_waiter, lock_waiter]
-    spread_waiter = 0.35 * lock_waiter if on_postgres else lock_waiter  # in the root: half the spread of the share
-    return Prior(np.array(centres), np.array([spread_cpu, 1.2, spread_lock, 1.0, cpu_waiter, spread_waiter]))
-
-
-def measured_cpu(points: Sequence[Point]) -> float | None:
-    """Return the CPU of server and database per start of a busy cluster [s]; None where it was not measured."""
-    busy = sorted(points, key=lambda point: -point.throughput)[: max(3, len(points) // 2)]
-    totals = [p.server_cpu + (p.database_cpu or 0.0) for p in busy if p.server_cpu]
-    return float(np.median(totals)) if totals else None

@@ -5,6 +5,7 @@ Invariants: what was not measured is None, never 0; a point with a flag other th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -210,3 +211,8 @@ class Measurements(_Record):
     seed: int | None = None
     measured_at: str = ""
     note: str = ""
+
+
+def usable(points: Sequence[Point]) -> list[Point]:
+    """Return the points that are fitted: those that say something of the cluster and are not kept to be predicted."""
+    return [point for point in points if point.flag is None and not point.holdout]

@@ -80,7 +80,6 @@ class FakeFrontend(WorkflowServiceServicer):
         self.api_key = api_key
         self.runs: dict[str, str] = {}
         self.attempts: Counter[int] = Counter()
-        self.in_flight = self.most_in_flight = 0
         self.address = ""
         self.arrived = asyncio.Event()
         self._cut: Callable[[], None] = lambda: None
@@ -107,12 +106,7 @@ class FakeFrontend(WorkflowServiceServicer):
         step = steps[min(self.attempts[item], len(steps) - 1)]
         self.attempts[item] += 1
         self.arrived.set()
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            return await self._answer(step, request, context)
-        finally:
-            self.in_flight -= 1
+        return await self._answer(step, request, context)
 
     async def _answer(
         self, step: str, request: StartWorkflowExecutionRequest, context: Any

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from capacity.errors import UsageError
 from capacity.model.calibration import Calibration
 from capacity.model.cluster import DEFAULTS, Cluster
-from capacity.model.fit import usable
 from capacity.model.limits import ceilings
-from capacity.model.measurement import Measurements, StatementShare, Storage
+from capacity.model.measurement import Measurements, StatementShare, Storage, usable
 from capacity.model.needs import ROUNDING, Stations, Wish, cells_for, load_of, outcome, shape_for, stations_for
 from capacity.model.network import solve
 from capacity.model.prediction import configured_rate, predict, structure_for
