@@ -205,12 +205,19 @@ class _Problem:
         self.prior = prior(measurements)
         self.start = np.concatenate([self.prior.centre, np.zeros(len(rounds) + 1)])
         self.scale = np.concatenate([self.prior.spread, np.full(len(rounds), _DRIFT), [_SLOWNESS]])
+        self._solved: tuple[bytes, Floats] = (b"", np.empty(0))
 
     def around(self, values: Floats) -> Floats:
-        """Return predicted over measured throughput of each point, as a logarithm."""
-        population = int(self.parallelism.max())
-        predicted = solve(self.structure, demands_of(values, self.fixed), population).throughput[self.parallelism - 1]
-        return np.asarray(np.log(predicted) - self.log_throughput, dtype=float)
+        """Return predicted over measured throughput of each point, as a logarithm.
+
+        The last answer is kept: a fit also asks for other drifts of the same demands.
+        """
+        key = values.tobytes()
+        if key != self._solved[0]:
+            population = int(self.parallelism.max())
+            rate = solve(self.structure, demands_of(values, self.fixed), population).throughput[self.parallelism - 1]
+            self._solved = key, np.asarray(np.log(rate) - self.log_throughput, dtype=float)
+        return self._solved[1]
 
     def residuals(self, values: Floats, noise: float) -> Floats:
         size = len(NAMES)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,16 +75,24 @@ class Closed:
     rates : tuple of arrays, each of shape (N,)
     log_weights : tuple of arrays, each of shape (N + 1,)
         Unnormalised log probability of n at a station.
-    log_others : tuple of arrays, each of shape (N + 1,)
-        Log normalisation constants of the network without that station.
+    log_outside : array, shape (N + 1,)
+        The same of the delay outside the stations.
     log_total : array, shape (N + 1,)
+        Log normalisation constants of the network.
     """
 
     throughput: Floats
     rates: tuple[Floats, ...]
     log_weights: tuple[Floats, ...]
-    log_others: tuple[Floats, ...]
+    log_outside: Floats
     log_total: Floats
+
+    @cached_property
+    def log_others(self) -> tuple[Floats, ...]:
+        """Log normalisation constants of the network without each station, shape (N + 1,)."""
+        weights = self.log_weights
+        each = (weights[:station] + weights[station + 1 :] for station in range(len(weights)))
+        return tuple(reduce(_convolve, others, self.log_outside) for others in each)
 
     @property
     def response(self) -> Floats:
@@ -147,19 +156,12 @@ def closed(rates: Sequence[Floats], delay: float = 0.0) -> Closed:
     weights = [np.concatenate(([0.0], -np.cumsum(np.log(each)))) for each in rates]
     with np.errstate(divide="ignore"):
         outside = np.where(n == 0, 0.0, n * np.log(delay) - gammaln(n + 1)) if delay > 0 else _empty(population)
-    others = []
-    for station in range(len(weights)):
-        constant = outside
-        for other, weight in enumerate(weights):
-            if other != station:
-                constant = _convolve(constant, weight)
-        others.append(constant)
-    total = _convolve(others[0], weights[0])
+    total = reduce(_convolve, weights, outside)
     return Closed(
         throughput=np.exp(total[:-1] - total[1:]),
         rates=tuple(rates),
         log_weights=tuple(weights),
-        log_others=tuple(others),
+        log_outside=outside,
         log_total=total,
     )
 
@@ -175,10 +177,8 @@ _SAFE = 600.0
 
 def _convolve(a: Floats, b: Floats) -> Floats:
     """Return the logarithms of the convolution of two sequences given by theirs."""
-    if np.isneginf(a[1:]).all():
+    if a[1] == -np.inf:  # nothing is ever there: `_empty`
         return b
-    if np.isneginf(b[1:]).all():
-        return a
     size = a.size
     n = np.arange(size)
     slope = max(a[-1], b[-1]) / (size - 1)  # tilted, the sequence that dominates stays near 1 at both ends
