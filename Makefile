@@ -24,11 +24,12 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" CAPACITY_STATE_DIR="$(CURDIR)/$(VENV)/demo" sh benchmarks/demo
 
-# Tests share the cores, those with servers mostly wait; what compares speeds has the machine to itself, one at a time.
+# Tests share the cores. What compares speeds comes last: two at a time where little goes on, else one by one.
 test: setup
 	$(BIN)/python -m pytest -n 2 -m "$(FAST)"
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ($(FAST)) and not alone"
-	$(BIN)/python -m pytest -m "not ($(FAST)) and alone"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not ($(FAST)) and not alone and not calm"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m calm
+	$(BIN)/python -m pytest -m alone
 
 test-fast: setup
 	$(BIN)/python -m pytest -n auto -m "$(FAST) and not slow"

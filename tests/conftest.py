@@ -31,20 +31,25 @@ SLOW = (
 )
 """Where a test without a server may take seconds."""
 ALONE = (
-    *("experiment/test_known_truth", "launcher/test_controller_live", "observe/test_vitals_faults"),
     *("test_the_p99_of_64x_on_postgres", "test_auto_and_a_rate_on_an_existing_server"),
-    *("test_a_fresh_stack_before_and_after_its_indexes", "test_a_throttled_namespace_is_not_asked_for_more_by_a_fleet"),
+    *("observe/test_vitals_faults", "test_a_fresh_stack_before_and_after_its_indexes"),
 )
 """Where a test with a server compares speeds, or has a cause found in them."""
+CALM = (
+    *("experiment/test_known_truth", "launcher/test_controller_live"),
+    "test_a_throttled_namespace_is_not_asked_for_more_by_a_fleet",
+)
+"""Where it does so far below what this machine can do: two of these leave each other room."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what starts a process of the command line or computes for seconds, as alone what compares speeds."""
+    """Mark as slow what starts a process or computes for seconds, as alone or calm what compares speeds."""
     for item in items:
         if "capacity" in getattr(item, "fixturenames", ()) or any(part in item.nodeid for part in SLOW):
             item.add_marker("slow")
-        if any(part in item.nodeid for part in ALONE):
-            item.add_marker("alone")
+        for marker, parts in (("alone", ALONE), ("calm", CALM)):
+            if any(part in item.nodeid for part in parts):
+                item.add_marker(marker)
 
 
 def require_component(component_present: bool, what: str) -> None:

@@ -64,8 +64,8 @@ def test_a_running_stack(capacity: Command, stack_programs: None, tmp_path: Path
     up = capacity("cluster", "up", "--store", "postgres", "--port", 0)
     assert up.code == 0, up.err
     try:
-        done = capacity("levers", "--seconds", 3, "--comparison", tmp_path / "c.json")
-        sql = capacity("levers", "--seconds", 3, "--sql")
+        done = capacity("levers", "--seconds", 2, "--comparison", tmp_path / "c.json")
+        sql = capacity("levers", "--seconds", 2, "--sql")
         here = local.found(state.running_address() or "")
         before = indexes(here)
         setting_of("unused-indexes=dropped").prepare(here)

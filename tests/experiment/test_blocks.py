@@ -130,7 +130,7 @@ def test_a_number_of_blocks_out_of_range(count: int) -> None:
 @pytest.mark.stack
 def test_the_p99_of_64x_on_postgres(stack: ClusterState) -> None:
     """With 128 in flight in place of 4 the p99 is surely more than 3 times as long; the interval says so."""
-    wanted = Wanted([1], seconds=2, seed=1, store=None, target=Target(stack.address), cluster_cores=2)
+    wanted = Wanted([1], seconds=1, seed=1, store=None, target=Target(stack.address), cluster_cores=2)
     told: list[Block] = []
     baseline, candidate = setting_of("2x", cpus=2), setting_of("64x", cpus=2)
     found = Comparing(wanted, baseline, candidate, 3, on_block=told.append).run()
@@ -204,7 +204,7 @@ def test_keys_of_the_server_get_a_fresh_cluster_for_each_run(devserver: DevServe
             yield target, cluster
 
     sides = setting_of("4"), setting_of("4,frontend.namespaceRPS=40")
-    found = Comparing(Wanted([1], seconds=2, seed=2), *sides, 2, cluster=watched).run()
+    found = Comparing(Wanted([1], seconds=1, seed=2), *sides, 2, cluster=watched).run()
     judged = compare(found.blocks, sides[0].name, sides[1].name)
     assert len(seen) == 4
     assert sorted(limit for _, limit in seen) == ["1000000", "1000000", "40", "40"]

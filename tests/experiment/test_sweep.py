@@ -14,6 +14,7 @@ from capacity.cluster import devserver as embedded
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError, GuardRefusalError, UsageError
+from capacity.experiment import memory as memory_of_launches
 from capacity.experiment import points, subject
 from capacity.experiment.points import measure
 from capacity.experiment.sweep import Sweep, save
@@ -98,10 +99,10 @@ def test_a_cap_on_starts_ends_a_sweep_with_its_points(devserver: DevServer, monk
 
     def cap(point: Point) -> None:
         if not told:  # more than a point takes with its warm-up, less than all points take
-            monkeypatch.setenv("CAPACITY_MAX_STARTS", str(8 * point.starts))
+            monkeypatch.setenv("CAPACITY_MAX_STARTS", str(5 * point.starts))
         told.append(point)
 
-    swept = Sweep(Wanted([1, 2], seconds=1, repeats=9, store=None, target=target, extras=False), on_point=cap).run()
+    swept = Sweep(Wanted([1, 2], seconds=1, repeats=5, store=None, target=target, extras=False), on_point=cap).run()
     assert isinstance(swept.error, GuardRefusalError)
     assert "CAPACITY_MAX_STARTS" in str(swept.error)
     assert swept.measurements.points == tuple(told)
@@ -109,10 +110,11 @@ def test_a_cap_on_starts_ends_a_sweep_with_its_points(devserver: DevServer, monk
 
 
 @pytest.mark.devserver
-def test_store_times_and_memory_of_an_existing_server(devserver: DevServer) -> None:
+def test_store_times_and_memory_of_an_existing_server(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dev server's page and a launcher's own record give holds, requests per start and memory."""
+    monkeypatch.setattr(memory_of_launches, "SECONDS", 1.5)
     target, said = Target(devserver.address), list[str]()
-    swept = Sweep(Wanted([2], seconds=3, repeats=1, store=None, target=target), say=said.append).run()
+    swept = Sweep(Wanted([2], seconds=2, repeats=1, store=None, target=target), say=said.append).run()
     times, memory = swept.measurements.times, swept.measurements.memory
     assert times is not None
     assert times.shard_hold is not None

@@ -78,7 +78,7 @@ def test_a_fleet_launches_a_batch_and_the_record_is_that_of_one_launcher(
 
 def test_a_fleet_is_paused_goes_on_and_is_cancelled(devserver: DevServer, fleet: Worker, tmp_path: Path) -> None:
     """Paused nothing is started; the status says so; cancelled it ends drained, and resumed it is complete."""
-    name, journal, count = named(), tmp_path / "j", 2000  # enough that a command of seconds finds it unfinished
+    name, journal, count = named(), tmp_path / "j", 1600  # enough that a command of seconds finds it unfinished
     at: list[int] = []
     seen: list[str] = []
     done: list[Run] = []
@@ -253,8 +253,8 @@ def test_a_throttled_namespace_is_not_asked_for_more_by_a_fleet() -> None:
         register(server.address, "fleet")
         with worker(server.address, 4, "--fleet-namespace", "fleet") as fleet:
             fleet.wait_ready(4)
-            run = ordered(HeightRange(3200, name), server.address, parallelism="auto", fleet=Fleet(namespace="fleet"))
-    assert (run.scheduled, run.failed, run.not_attempted) == (3200, 0, 0)
+            run = ordered(HeightRange(2800, name), server.address, parallelism="auto", fleet=Fleet(namespace="fleet"))
+    assert (run.scheduled, run.failed, run.not_attempted) == (2800, 0, 0)
     assert (run.throttle_cause, run.throttle_scope) == ("RPS_LIMIT", "NAMESPACE")
     refused = next(sample.at for sample in run.series if sample.throttled)  # from here on the burst is used up
     # Not the end either: launchers without a range have left, and the others hear of their shares seconds later.

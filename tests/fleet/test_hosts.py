@@ -21,7 +21,7 @@ from capacity.cluster import devserver as embedded
 
 pytestmark = pytest.mark.devserver
 HOSTS = 3
-COUNT = 1800
+COUNT = 1600
 CUT_OFF = 20.0
 
 

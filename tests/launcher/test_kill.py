@@ -18,7 +18,7 @@ from capacity.launcher import outcome
 from capacity.launcher.journal import Journal
 
 pytestmark = pytest.mark.devserver
-COUNT = 2000
+COUNT = 1200
 
 
 def command(address: str, journal: Path, *more: str) -> list[str]:

@@ -292,9 +292,9 @@ def test_a_real_server_goes_on_at_the_ceiling(key: str, require: Any, state_fold
     seen: list[Progress] = []
     with embedded.running(dynamic_config={key: "25"}) as server:
         target = Target(address=server.address, namespace="default")
-        batch = HeightRange(400, "ceiling")
+        batch = HeightRange(300, "ceiling")
         run = asyncio.run(launch(batch, target, parallelism=16, verify=False, vitals=False, on_progress=seen.append))
-    assert run.scheduled == 400
+    assert run.scheduled == 300
     assert seen[-1].throttled > 0
     settled = [progress for progress in seen if progress.done >= 150]
     done, elapsed = settled[-1].done - settled[0].done, settled[-1].elapsed - settled[0].elapsed

@@ -20,7 +20,7 @@ PEERS = Path(os.environ.get("PEER_BIN") or ROOT / "build" / "peer")
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize(("parallelism", "count"), [(8, 10_000), (512, 10_000), (128, 300_000)])
+@pytest.mark.parametrize(("parallelism", "count"), [(8, 10_000), (512, 10_000), (128, 100_000)])
 def test_a_real_launcher_takes_what_is_predicted(
     parallelism: int, count: int, require: Callable[[bool, str], None], state_folder: str
 ) -> None:

@@ -721,24 +721,3 @@ def test_no_way_back_is_said_beside_the_box(panel: Decide, field: str, typed: st
     assert "No way back" in text(panel.back.lines)
     with pytest.raises(UsageError, match="no way back is shown"):
         panel.rollback  # noqa: B018
-
-
-# -- on a real server -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.devserver
-def test_a_real_comparison_and_its_checklist(devserver: Any, state_folder: str) -> None:
-    """1 against 32 in flight on a real server: the p99 surely rises, and both launches are verified by the server."""
-    panel = Decide("1", "32", Target(devserver.address), blocks=2, seconds=1, starts=400)
-    panel.start.click()
-    found = ended(panel)
-    assert len(found.blocks) == 2
-    assert found.p99.value > 1.5
-    assert all(block.candidate.parallelism == 32 for block in found.blocks)
-    assert "workflows stay open on the cluster" in text(panel.said)
-    checklist = checked(panel)
-    states = {each.key: each.state for each in checklist.checks}
-    assert (states["verified"], states["starts_only"], states["failed"]) == ("pass",) * 3
-    assert states["throughput"] in ("fail", "not measured")
-    assert [run.verified for run in panel.checking.runs] == [400, 400]
-    assert panel.checking.runs[1].parallelism == 32

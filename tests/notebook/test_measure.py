@@ -51,7 +51,9 @@ class Replay:
         before: int = 0,
         error: CapacityError | None = None,
         defect: Exception | None = None,
+        left: int = 0,
     ) -> None:
+        self.left = left
         self.measurements, self.gate, self.before, self.error, self.defect = measurements, gate, before, error, defect
         self.waiting = threading.Event()
 
@@ -73,7 +75,9 @@ class Replay:
             if not taken:
                 raise self.error or KeyboardInterrupt
             measured = self.measurements.model_copy(update={"points": tuple(taken)})
-            return SimpleNamespace(measurements=measured, stopped=stop(), error=self.error, left=0, prefix="sweep-x")
+            return SimpleNamespace(
+                measurements=measured, stopped=stop(), error=self.error, left=self.left, prefix="sweep-x"
+            )
 
         return SimpleNamespace(run=run)
 
@@ -369,20 +373,15 @@ def test_a_bar_is_found_by_name() -> None:
     assert '<progress aria-label="Points &lt;1&gt;" value="3" max="8"' in bar.view.value
 
 
-@pytest.mark.devserver
-def test_a_real_sweep_through_the_panel(devserver: Any, state_folder: str) -> None:
-    """On a real server four points are measured, agree with Little's law, and are fitted."""
-    panel = measure("1, 4, 8, 16", Target(devserver.address))
-    panel.controls.seconds.box.value = "1"
+def test_what_stays_on_a_running_cluster_is_said(shipped: Measurements, plan: str) -> None:
+    """The words name how to end what the sweep left there."""
+    panel = Measure(plan, HERE, sweep=Replay(shipped, left=1234))
+    panel.controls.cores.box.value = "2"
     panel.start.click()
-    calibration = ended(panel)
-    assert panel.state == "done"
-    assert sorted(point.parallelism for point in panel.points) == [1, 4, 8, 16]
-    good = [point for point in panel.points if point.flag is None]
-    # What straddles an edge of the span of 1 s counts whole or not at all, each by up to one latency.
-    assert all(abs(point.throughput * point.mean / point.in_flight - 1) < 0.1 + point.mean for point in good)
-    assert calibration.measurements.conditions.store == "sqlite"
-    assert "workflows stay open on the cluster" in panel.said.value
+    ended(panel)
+    said = html.unescape(panel.said.value)
+    assert "1,234 workflows stay open on the cluster" in said
+    assert "STARTS_WITH 'sweep-x'" in said
 
 
 @pytest.mark.devserver

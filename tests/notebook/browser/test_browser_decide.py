@@ -17,12 +17,12 @@ POINTS = f"{ROOT} .js-plotly-plot .scatterlayer .point"
 
 @pytest.fixture(scope="module")
 def page(opened: Any, devserver: Any) -> Any:
-    """A notebook of one's own: 1 against 16 in flight, four short blocks, 300 starts for each launch to check."""
+    """A notebook of one's own: 1 against 16 in flight, three short blocks, 300 starts for each launch to check."""
     page = opened(
         "own-decide.ipynb",
         [
             "import capacity\nfrom capacity.cluster.target import Target\n"
-            f"panel = capacity.Decide('1', '16', Target('{devserver.address}'), blocks=4, seconds=1, starts=300)\npanel"
+            f"panel = capacity.Decide('1', '16', Target('{devserver.address}'), blocks=3, seconds=1, starts=300)\npanel"
         ],
     )
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -71,14 +71,14 @@ def test_two_settings_are_compared_through_a_reload(page: Any, panel: Any, expec
     """By keyboard: blocks appear, a reload in mid-run stops nothing, and the end has figure, verdict and tables."""
     expect(status(panel, 0)).to_have_text("Idle: nothing compared yet")
     button(panel, "Compare").press("Enter")
-    expect(status(panel, 0)).to_contain_text("Comparing: 1 of 4 blocks", timeout=60_000)
+    expect(status(panel, 0)).to_contain_text("Comparing: 1 of 3 blocks", timeout=60_000)
     expect(panel).to_contain_text("So far, 16: throughput")
     reloaded(page, lambda: expect(page.locator(POINTS).nth(1)).to_be_attached(timeout=25_000))
-    expect(status(panel, 0)).to_have_text("Done: 4 of 4 blocks", timeout=90_000)
-    expect(page.locator(POINTS)).to_have_count(8)
+    expect(status(panel, 0)).to_have_text("Done: 3 of 3 blocks", timeout=90_000)
+    expect(page.locator(POINTS)).to_have_count(6)
     expect(panel.locator(".gtitle").first).to_contain_text("16: throughput")
     expect(panel.get_by_role("table", name=re.compile("^Medians"))).to_contain_text("95% interval")
-    expect(panel.get_by_role("table", name=re.compile("^Blocks:")).get_by_role("row")).to_have_count(5)
+    expect(panel.get_by_role("table", name=re.compile("^Blocks:")).get_by_role("row")).to_have_count(4)
     expect(panel.locator("p[role=status]", has_text="16: throughput")).to_contain_text(re.compile("keep|take"))
 
 
@@ -93,7 +93,7 @@ def test_the_candidate_is_checked_and_a_reload_keeps_it(page: Any, panel: Any, e
         expect(panel.locator(".gtitle").first).to_contain_text("16: throughput", timeout=25_000)
 
     reloaded(page, shows)
-    expect(page.locator(POINTS)).to_have_count(8)
+    expect(page.locator(POINTS)).to_have_count(6)
     checklist = panel.get_by_role("table", name=re.compile("^Checklist of run"))
     expect(checklist.get_by_role("row", name=re.compile("^verified by the server ✓ pass"))).to_be_attached()
     expect(panel.get_by_role("table", name=re.compile("^Alerts"))).to_contain_text("CapacityStartP99High")
