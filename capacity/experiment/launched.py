@@ -68,9 +68,8 @@ async def measure(
     CapacityError
         If the launch could not begin or ended with an error.
     """
-    ramp = (
-        RAMP_MOST if setting.is_auto else RAMP + 1.0
-    )  # the first second of several processes is not that of all of them
+    # The first second of several processes is not that of all of them.
+    ramp = RAMP_MOST if setting.is_auto else RAMP + 1.0
     count = int(MOST_RATE * (ramp + seconds)) if most is None else max(1, most)
     batch = HeightRange(count, prefix, options=StartOptions(task_queue=TASK_QUEUE))
     drain = asyncio.Event()

@@ -72,9 +72,9 @@ def soaked(one: Any, address: str) -> Growth:
     told: list[Reading] = []
     soaking = Soaking(
         Wanted([1], store=None, target=Target(address), cluster_cores=1, extras=False),
-        Plan(minutes=5, batch=40),
+        Plan(minutes=5, batch=25),
         on_reading=told.append,
-        stop=lambda: bool(told) and told[-1].starts > 3_000 and told[-1].at >= 29,
+        stop=lambda: len(told) >= 14 and told[-1].at >= 30,
         one=one,
     )
     found = soaking.run()

@@ -188,7 +188,7 @@ def test_a_point_by_a_whole_launch(devserver: DevServer, state_folder: str) -> N
     assert taken.point is not None
     assert (taken.point.parallelism, taken.point.flag) == (4, None)
     assert taken.point.throughput == pytest.approx(taken.point.starts / taken.point.seconds)
-    assert 1 <= taken.point.seconds <= 3
+    assert 0.8 <= taken.point.seconds <= 3  # whole samples of about a second, one or two
     assert not list(runs_folder().glob("*.json"))
 
 
