@@ -34,6 +34,7 @@ from real_server import runs_by_id
 from capacity.cluster import devserver
 from capacity.cluster.target import Target
 from capacity.fleet import Fleet
+from capacity.fleet.looking import connected
 from capacity.launcher.batch import HeightRange
 from capacity.model.fleet_simulation import simulate
 from capacity.observe.run import Run
@@ -107,10 +108,22 @@ def killed(count: int) -> None:
         )
 
 
+async def first_start_after(address: str, chain: str) -> float:
+    """Seconds from the first range that a launcher took to the first start of its batch, by the server's clock."""
+    client = await connected(Target(address), Fleet())
+    started = [each.start_time async for each in client.list_workflows(f"WorkflowId STARTS_WITH '{chain}:'")]
+    (batch,) = [each async for each in client.list_workflows("WorkflowType = 'LaunchBatch'")]
+    async for event in client.get_workflow_handle(batch.id).fetch_history_events():
+        if event.HasField("activity_task_started_event_attributes"):
+            return min(started).timestamp() - event.event_time.ToNanoseconds() / 1e9
+    raise AssertionError("no range was taken")
+
+
 def scale(count: int, rounds: int) -> None:
     """Fleets of 1, 2 and 4 launchers and a launch without one, 8 in flight each, in turns on fresh servers."""
     kinds = (0, 1, 2, 4)
     rates: dict[int, list[float]] = {launchers: [] for launchers in kinds}
+    waits = []
     order = random.Random(1)
     for number in range(rounds):
         for launchers in order.sample(kinds, len(kinds)):
@@ -119,12 +132,14 @@ def scale(count: int, rounds: int) -> None:
                     with worker(server.address, launchers) as fleet:
                         fleet.wait_ready(launchers)
                         run = fleet_run(server.address, count, "scale", "8")
+                        waits.append(asyncio.run(first_start_after(server.address, "scale")))
                 else:
                     batch, target = HeightRange(count, "alone"), Target(server.address)
                     run = asyncio.run(launch(batch, target, parallelism=8, verify=False))
             assert run.scheduled == count
             rates[launchers].append(run.starts_per_second)
             print(f"round {number + 1}: {launchers or 'no'} fleet launchers: {run.starts_per_second:.0f}/s", flush=True)
+    print(f"first start {min(waits):.2f} to {max(waits):.2f} s after the first range was taken")
     alone = statistics.median(rates[0])
     for launchers in kinds[1:]:
         found = simulate(lambda _: alone, count=count, processes=launchers, parallelism=8)

@@ -27,6 +27,10 @@ from capacity.launcher.settings import controller_for
 
 INTERVAL: Final = 1.0
 """Seconds between two looks at the launchers."""
+COMING: Final = 2.0
+"""Seconds at the begin of a batch in which its launchers come: each waits for its share."""
+SOON: Final = 0.25
+"""Seconds between two looks in that time."""
 GONE_AFTER: Final = 1.5
 """Seconds without a range after which a launcher gets no share: between two ranges it keeps its own."""
 MARGIN: Final = 0.04
@@ -150,8 +154,11 @@ def controller_of(control: dict[str, Any]) -> Controller:
 
 async def conduct(client: Client, workflow_id: str, control: dict[str, Any]) -> None:
     """Share out the controller of a batch until its workflow has ended, or was deleted."""
-    conductor = Conductor(controller_of(control), time.monotonic())
+    began = time.monotonic()
+    conductor = Conductor(controller_of(control), began)
+    who_was_told: list[str] | None = None
     while True:
+        coming = time.monotonic() - began < COMING
         found = None
         try:
             found = await described(client, workflow_id)
@@ -164,8 +171,10 @@ async def conduct(client: Client, workflow_id: str, control: dict[str, Any]) -> 
             there = conductor.look([beat for _, beat in beats_of(found)], time.monotonic())
             told = {who: astuple(share) for who, share in there.items()}
             setting = conductor.setting
-            activity.heartbeat({"shares": told, "limit": setting.limit, "reason": setting.reason})
-        await asyncio.sleep(INTERVAL)
+            if not coming or [*told] != who_was_told:
+                activity.heartbeat({"shares": told, "limit": setting.limit, "reason": setting.reason})
+                who_was_told = [*told]
+        await asyncio.sleep(SOON if coming else INTERVAL)
 
 
 async def described(client: Client, workflow_id: str) -> DescribeWorkflowExecutionResponse:

@@ -24,7 +24,7 @@ from temporalio.worker import Worker
 
 from capacity.errors import CapacityError
 from capacity.fleet.child import rss_bytes
-from capacity.fleet.conductor import INTERVAL, MARGIN, Beat, conduct, told_shares
+from capacity.fleet.conductor import MARGIN, SOON, Beat, conduct, told_shares
 from capacity.fleet.notes import RangeNotes
 from capacity.fleet.report import Report, Reporter
 from capacity.fleet.sharing import Told
@@ -141,13 +141,16 @@ class Member:
         return self._batches[key]
 
     async def _follow(self, conductor: str, controller: Told) -> None:
-        """Keep to the share the conductor gives this launcher."""
+        """Keep to the share the conductor gives this launcher; without one look soon, then ever less often."""
+        wait = SOON if controller.share.limit == 0 else ASK
         while True:
             given = await told_shares(self._client, conductor)
             if given is not None and self._who in given:
                 controller.share = given[self._who]
                 self._beat = STANDARD.beat(len(given))
-            await asyncio.sleep(ASK if controller.pace.rate is None else ASK_WHEN_PACED)
+                wait = ASK
+            await asyncio.sleep(wait if controller.pace.rate is None else ASK_WHEN_PACED)
+            wait = min(1.5 * wait, ASK)
 
 
 async def _drain_at_shutdown(drain: asyncio.Event) -> None:
@@ -168,8 +171,8 @@ async def serve() -> None:
             workflows=[LaunchBatch, ConductBatch],
             activities=[member.conduct_batch],
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
-            max_heartbeat_throttle_interval=timedelta(seconds=INTERVAL),
-            default_heartbeat_throttle_interval=timedelta(seconds=INTERVAL),
+            max_heartbeat_throttle_interval=timedelta(seconds=SOON),
+            default_heartbeat_throttle_interval=timedelta(seconds=SOON),
         )
         ranges = Worker(
             client,

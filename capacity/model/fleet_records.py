@@ -23,8 +23,9 @@ class Machinery:
         Between two notes of what is done in a small fleet (see `beat`), after which silence a range is taken from its
         process, and how long after that another may have it [s].
     told_after, gone_after : float
-        Seconds from a process' first range until the controller gives it a share (none in flight before), and without
-        a range after which its share goes to the others.
+        Seconds from a process' first range until the controller gives it a share (none in flight before): 0.3 to 0.7
+        at the begin of a batch, by ``benchmarks/fleet.py scale``. And without a range after which its share goes to the
+        others.
     replaced_after : float
         From the loss of a process to another that asks for work in its place [s].
     joined_within : float
@@ -44,7 +45,7 @@ class Machinery:
     heartbeat: float = 1.0
     heartbeat_timeout: float = 5.0
     retry_after: float = 0.2
-    told_after: float = 2.0
+    told_after: float = 0.5
     gone_after: float = 1.5
     replaced_after: float = 10.0
     joined_within: float = 1.0

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
-from capacity.fleet.conductor import GONE_AFTER, Beat, Conductor, controller_of, window_between
+import pytest
+
+from capacity.fleet import conductor as module
+from capacity.fleet import member as members
+from capacity.fleet.conductor import COMING, GONE_AFTER, INTERVAL, Beat, Conductor, controller_of, window_between
+from capacity.fleet.sharing import Share, Told
 from capacity.launcher.controller import Fixed, OpenLoop
 
 
@@ -24,6 +33,72 @@ def test_a_launcher_that_joins_or_leaves_changes_the_shares_of_all() -> None:
     assert set(still) == {"a", "b"}
     alone = conductor.look([beat("a", 5, share=4)], 3.0 + GONE_AFTER)
     assert {who: share.limit for who, share in alone.items()} == {"a": 8}
+
+
+class Clock:
+    """Time that passes only while somebody sleeps; `stop` after so many seconds."""
+
+    def __init__(self, stop: float) -> None:
+        self.now, self.stop = 0.0, stop
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now > self.stop:
+            raise asyncio.CancelledError
+
+
+def test_who_comes_with_the_batch_is_told_within_the_first_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the begin a launcher is seen and told before a usual look would come; then there is a look a second."""
+    clock, comes = Clock(5.0), {"a": 0.3, "b": 0.6}
+    told: list[tuple[float, set[str]]] = []
+    looks: list[float] = []
+
+    async def described(*_: Any) -> Any:
+        looks.append(clock.now)
+        return SimpleNamespace(workflow_execution_info=SimpleNamespace(status=module.RUNNING))
+
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "asyncio", clock)
+    monkeypatch.setattr(module, "described", described)
+    monkeypatch.setattr(
+        module, "beats_of", lambda _: [("", beat(who, clock.now)) for who, at in comes.items() if clock.now >= at]
+    )
+    monkeypatch.setattr(
+        module, "activity", SimpleNamespace(heartbeat=lambda said: told.append((clock.now, set(said["shares"]))))
+    )
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(module.conduct(None, "w", {"parallelism": 8}))  # type: ignore[arg-type]
+    early = [(at, who) for at, who in told if at < COMING]
+    assert [who for _, who in early] == [set(), {"a"}, {"a", "b"}]
+    assert early[-1][0] < INTERVAL
+    late = [at for at in looks if at >= COMING]
+    assert {after - before for before, after in pairwise(late)} == {INTERVAL}
+    assert [at for at, _ in told if at >= COMING] == late
+
+
+def test_a_launcher_without_a_share_looks_for_it_soon_and_then_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three looks in the first second, one a second from when it has its share, or has waited for long."""
+    clock, at = Clock(12.0), list[float]()
+
+    async def shares(*_: Any) -> dict[str, Share] | None:
+        at.append(clock.now)
+        return {one._who: Share(4)} if clock.now > comes else None
+
+    one = members.Member(None, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(members, "asyncio", clock)
+    monkeypatch.setattr(members, "told_shares", shares)
+    for comes, most in ((0.5, 3), (99.0, 4)):
+        clock.now = 0.0
+        at.clear()
+        told = Told()
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(one._follow("w", told))
+        assert 3 <= sum(look < 1.0 for look in at) <= most
+        assert told.share.limit == (4 if comes < 1 else 0)
+        assert at[-1] - at[-2] == members.ASK
 
 
 def test_a_rate_is_due_once_from_the_whole_fleet() -> None:
