@@ -3,11 +3,14 @@
 Invariants: what comes out is not nested deeper than `DEEPEST`, its whole numbers fit in 64 bits, its texts in UTF-8,
 and of JSON its numbers are finite; nothing of more than `LARGEST` bytes is read. Whatever else there is raises
 `UnreadableError`, whose text is a reason for the one line of whoever asked; what the disk refuses stays an `OSError`.
+And what we write, whole or not at all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -209,3 +212,28 @@ def fields(value: object, kinds: Kinds, optional: Kinds | None = None) -> dict[s
             words = " or ".join(_WORDS.get(each, "a list" if each is list else "null") for each in allowed)
             raise UnreadableError(f"is damaged: {key} is {shown(given)}, not {words}")
     return dict(value)
+
+
+def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write a text file that replaces an older one whole or not at all.
+
+    Parameters
+    ----------
+    mode : int
+        Who may read it, cut by the umask.
+
+    Raises
+    ------
+    OSError
+        What the disk refuses; nothing is left then.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.unlink(missing_ok=True)
+        partial.touch(mode=mode)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise

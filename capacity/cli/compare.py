@@ -69,7 +69,7 @@ def compare(
     print(text if form is Format.JSON else "\n".join(report(judged)))
     if form is Format.TEXT:
         print_left_behind(found.left, wanted, found.prefix)
-    write(out, text)
+    write(out, text, form)
     done = f"{len(found.blocks)} of {blocks} blocks, which are kept"
     if found.error is not None:
         raise RunFailedError(f"the comparison ended after {done}: {found.error}")

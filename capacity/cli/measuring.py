@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capacity.cli.connection import NO_OPTIONS, AllowTarget, Connection, ExistingAddress, Namespace
-from capacity.cli.options import ClusterCores, MaxConns, OwnStore, Shards, Store
+from capacity.cli.options import ClusterCores, Format, MaxConns, OwnStore, Shards, Store
 
 if TYPE_CHECKING:
     import threading
@@ -31,7 +31,7 @@ class Where:
     allow_target: AllowTarget = None
 
     def wanted(self, seconds: float = 5.0, seed: int = 0) -> Wanted:
-        """Return one point of a second each on that cluster, to be measured or changed."""
+        """Return what to measure on that cluster: one in flight for so long [s], or what a command makes of it."""
         from capacity.errors import UsageError
         from capacity.experiment.wanted import Wanted
 
@@ -96,17 +96,18 @@ def say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-def write(path: Path | None, text: str) -> None:
-    """Write a result that was printed to a file, if one is named, whole or not at all."""
+def write(path: Path | None, text: str, form: Format) -> None:
+    """Write a result that was printed to a file, if one is named; where that fails all of it is printed."""
+    from capacity import files
     from capacity.errors import CapacityError
 
     if path is None:
         return
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
+        files.write_whole(path, text + "\n")
     except OSError as error:
+        if form is not Format.JSON:
+            print("\n" + text)
         raise CapacityError(f"out {path}: {error.strerror}", next_step="the result stands above") from error
 
 

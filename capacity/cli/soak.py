@@ -63,7 +63,7 @@ def soak(
     print(kept if form is Format.JSON else "\n".join(report(judged)))
     if form is Format.TEXT:
         print_left_behind(found.left, wanted, found.prefix)
-    write(out, kept)
+    write(out, kept, form)
     if found.error is not None:
         raise RunFailedError(f"the soak ended after {len(found.readings)} rounds, which are judged: {found.error}")
     if found.stopped:

@@ -155,7 +155,7 @@ def _finish(swept: Swept, wanted: Wanted, path: Path, form: Format) -> None:
     else:
         print("\n" + title if title else "")
         print_notes(notes)
-    write(path, text)
+    write(path, text, form)
     if form is Format.TEXT:
         print(f"\nwritten to {path}")
         if title:

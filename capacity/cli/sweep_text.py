@@ -109,7 +109,7 @@ def _row(parallelism: int, points: list[Point]) -> str:
     used = good or points
     rates = [point.throughput for point in used]
     spread = f"({min(rates):,.0f} to {max(rates):,.0f})"
-    cpu = [value for point in used if (value := _cpu(point)) is not None]
+    cpu = [value for point in used if (value := point.cpu) is not None]
     mark = "*" if points[0].holdout else " "
     count = str(len(points)) if len(good) == len(points) else f"{len(good)} of {len(points)}"
     return (
@@ -149,12 +149,6 @@ def _words(measurements: Measurements) -> list[str]:
             f"in flight and {memory.per_item:.1f} bytes for each item."
         )
     return texts
-
-
-def _cpu(point: Point) -> float | None:
-    if point.server_cpu is None:
-        return None
-    return point.server_cpu + (point.database_cpu or 0.0)
 
 
 def _cpu_ms(point: Point) -> str:

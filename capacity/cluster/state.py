@@ -191,15 +191,9 @@ def _component(value: object) -> Component:
 def write(cluster: ClusterState) -> None:
     """Replace the state file."""
     path = made(folder()) / "cluster.json"
-    partial = path.with_suffix(f".{os.getpid()}")
     try:
-        partial.unlink(missing_ok=True)
-        partial.touch(mode=0o600)
-        partial.write_text(json.dumps(dataclasses.asdict(cluster), indent=1), encoding="utf-8")
-        partial.replace(path)
+        files.write_whole(path, json.dumps(dataclasses.asdict(cluster), indent=1), mode=0o600)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise ClusterError(f"cannot write {path}: {error.strerror}", next_step="set CAPACITY_STATE_DIR") from error
 
 

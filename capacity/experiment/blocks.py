@@ -24,7 +24,7 @@ from capacity.experiment import launched, points
 from capacity.experiment.local import ClusterCpu, LocalCluster, Quiet
 from capacity.experiment.plan import START_SECONDS
 from capacity.experiment.setting import Setting
-from capacity.experiment.subject import conditions, subject
+from capacity.experiment.subject import conditions, subject, tell_left
 from capacity.experiment.wanted import Wanted
 from capacity.model.measurement import Conditions, Point
 
@@ -184,6 +184,7 @@ class Comparing:
         except CapacityError as raised:
             error = raised
         if self._conditions is None or not self._blocks:
+            tell_left(self._say, self._started, self._wanted, self._prefix)
             raise error or KeyboardInterrupt
         left = self._started if self._wanted.target is not None else 0
         stopped = stopped or self._stop()

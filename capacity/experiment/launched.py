@@ -1,7 +1,7 @@
 """One point by whole launches, as ``capacity launch`` makes them: with one launcher process or several.
 
-Throughput and in flight are of the measured span, from the run's seconds; latency is of the whole launch, its ramp
-included, since processes of their own tell it as one histogram. A comparison in which one side has several processes
+Throughput and in flight are of the measured span; latency is of the whole launch, its ramp included, since processes of
+their own tell it as one histogram. A comparison in which one side has several processes
 measures both sides so.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from capacity.cluster import state
 from capacity.cluster.target import Target
@@ -23,11 +23,17 @@ from capacity.launcher.batch import HeightRange, StartOptions
 from capacity.launcher.progress import Progress
 from capacity.model.measurement import Flag, Point
 from capacity.observe.history import forget
-from capacity.observe.run import Run, RunSample
+from capacity.observe.run import Run
 from capacity.observe.session import Journaling, launch
 
-EDGE: Final = 0.05
-"""How far a sample may begin before the span [s]: they come once a second, not to the millisecond."""
+
+@dataclass(frozen=True)
+class Span:
+    """What a launch did in the measured part of it: seconds [s], starts and the mean number in flight."""
+
+    seconds: float
+    starts: int
+    in_flight: float
 
 
 async def measure(
@@ -73,20 +79,27 @@ async def measure(
     count = int(MOST_RATE * (ramp + seconds)) if most is None else max(1, most)
     batch = HeightRange(count, prefix, options=StartOptions(task_queue=TASK_QUEUE))
     drain = asyncio.Event()
-    marks: dict[str, float] = {}
+    begin: Progress | None = None
+    span: Span | None = None
+    flight: list[int] = []
     used: list[tuple[float | None, float | None]] = []
 
     def tick(progress: Progress) -> None:
+        nonlocal begin, span
         if stop():
             drain.set()
         if drain.is_set():
             return
-        if "begin" not in marks and progress.elapsed >= ramp and progress.started:
-            marks["begin"] = progress.elapsed
-            if cpu is not None:
-                cpu.read()
-        elif "begin" in marks and progress.elapsed >= marks["begin"] + seconds:
-            marks["end"] = progress.elapsed
+        if begin is None:
+            if progress.elapsed >= ramp and progress.started:
+                begin = progress
+                if cpu is not None:
+                    cpu.read()
+            return
+        flight.append(progress.in_flight)
+        lasted = progress.elapsed - begin.elapsed
+        if lasted >= seconds:
+            span = Span(lasted, progress.started - begin.started, sum(flight) / len(flight))
             used.append(cpu.read() if cpu is not None else (None, None))
             drain.set()
 
@@ -105,20 +118,22 @@ async def measure(
     forget(run)
     if run.error:
         raise CapacityError(f"a launch ended early: {run.error}")
-    if "end" not in marks:
+    if span is None:
         return Taken(None, run.session_scheduled, run.server_version)
-    point = point_of(run, marks["begin"], marks["end"], used[0])
+    parallelism = setting.parallelism or max(1, round(span.in_flight))
+    point = point_of(run, span, parallelism, used[0])
     return Taken(point, run.session_scheduled, run.server_version)
 
 
-def point_of(run: Run, begin: float, end: float, used: tuple[float | None, float | None] = (None, None)) -> Point:
+def point_of(run: Run, span: Span, parallelism: int, used: tuple[float | None, float | None] = (None, None)) -> Point:
     """Return the point of a launch's span.
 
     Parameters
     ----------
     run : Run
-    begin, end : float
-        The span, since the launch began [s].
+    span : Span
+    parallelism : int
+        In flight as was asked, or as was found.
     used : pair of float, optional
         CPUs that server and database used in it.
 
@@ -127,40 +142,38 @@ def point_of(run: Run, begin: float, end: float, used: tuple[float | None, float
     ClusterError
         If no start was answered in it.
     """
-    inside = [s for s in run.series if s.at - s.seconds >= begin - EDGE and s.at <= end + EDGE]
-    seconds, starts = sum(s.seconds for s in inside), sum(s.starts for s in inside)
     latency = run.latency_seconds
-    if not starts or latency.mean is None or latency.p50 is None or latency.p99 is None:
+    if not span.starts or latency.mean is None or latency.p50 is None or latency.p99 is None:
         raise ClusterError(
-            f"no start was answered within {end - begin:.0f} s",
+            f"no start was answered within {span.seconds:.0f} s",
             next_step="measure for longer with --seconds, or look at the server's log",
         )
-    flight = sum(s.in_flight * s.seconds for s in inside) / seconds
+    throughput = span.starts / span.seconds
     return Point(
-        parallelism=max(1, run.parallelism),
-        seconds=seconds,
-        starts=starts,
-        throughput=starts / seconds,
+        parallelism=parallelism,
+        seconds=span.seconds,
+        starts=span.starts,
+        throughput=throughput,
         mean=latency.mean,
         p50=latency.p50,
         p99=latency.p99,
-        in_flight=flight,
+        in_flight=span.in_flight,
         launcher_cpu=run.cpu_seconds / run.session_scheduled,
-        server_cpu=per_start(used[0], starts / seconds),
-        database_cpu=per_start(used[1], starts / seconds),
+        server_cpu=per_start(used[0], throughput),
+        database_cpu=per_start(used[1], throughput),
         throttled=run.throttled_attempts,
         throttle_cause=run.throttle_cause,
         throttle_scope=run.throttle_scope,
-        flag=_flag(run, inside),
+        flag=_flag(run, span.starts),
     )
 
 
-def _flag(run: Run, inside: list[RunSample]) -> Flag | None:
+def _flag(run: Run, starts: int) -> Flag | None:
     if run.failed:
         return Flag.FAILED
     if run.throttled_attempts:
         return Flag.THROTTLED
-    if sum(sample.starts for sample in inside) < FEWEST:
+    if starts < FEWEST:
         return Flag.TOO_SHORT
     if run.cpu_seconds >= BUSY * run.duration_seconds * run.processes:
         return Flag.LAUNCHER_BOUND

@@ -196,7 +196,7 @@ def press(
     if taken is not None:
         store.wait_for_rows(dsn, before.rows + taken.started)
     after, grown = store.read_state(dsn), _sizes(dsn)
-    starts = after.rows - before.rows if taken is None else taken.started
+    starts, lasted = (after.rows - before.rows, after.at - before.at) if taken is None else (taken.started, lasted)
     if starts < FEWEST:
         raise ClusterError(
             f"{starts} starts in {lasted:.0f} s are too few to tell what takes their time",

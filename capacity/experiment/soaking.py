@@ -25,9 +25,10 @@ from capacity.cluster.target import Target
 from capacity.errors import CapacityError, UsageError
 from capacity.experiment.local import LocalCluster
 from capacity.experiment.points import TASK_QUEUE
-from capacity.experiment.subject import subject
+from capacity.experiment.subject import subject, tell_left
 from capacity.experiment.wanted import Wanted
 from capacity.launcher.batch import HeightRange, StartOptions
+from capacity.launcher.progress import Progress
 from capacity.observe.history import forget
 from capacity.observe.process import rss_bytes
 from capacity.observe.run import Run
@@ -153,6 +154,7 @@ class Soaking:
         self._prefix = f"soak-{secrets.token_hex(4)}"
         self._readings: list[Reading] = []
         self._starts = self._failed = 0
+        self._under_way: dict[str, int] = {}
         self._began = 0.0
 
     def run(self) -> Soaked:
@@ -176,9 +178,11 @@ class Soaking:
             stopped = True
         except CapacityError as raised:
             error = raised
+        started = self._starts + sum(self._under_way.values())
         if not self._readings:
+            tell_left(self._say, started, self._wanted, self._prefix)
             raise error or KeyboardInterrupt
-        left = self._starts if self._wanted.target is not None else 0
+        left = started if self._wanted.target is not None else 0
         return Soaked(tuple(self._readings), store, stopped or self._stop(), error, left, self._prefix)
 
     async def _rounds(self, target: Target, cluster: LocalCluster) -> None:
@@ -217,6 +221,10 @@ class Soaking:
 
     async def _launch(self, chain: str, target: Target, folder: Path, drain: asyncio.Event) -> None:
         batch = HeightRange(self._plan.batch, chain, options=StartOptions(task_queue=TASK_QUEUE))
+
+        def under_way(progress: Progress) -> None:
+            self._under_way[chain] = progress.started
+
         run = await self._one(
             batch,
             target,
@@ -226,7 +234,9 @@ class Soaking:
             allowed=self._wanted.allowed,
             vitals=False,
             stop=drain,
+            on_progress=under_way,
         )
+        self._under_way.pop(chain, None)
         self._starts += run.scheduled
         self._failed += run.failed
         (folder / f"{chain}.journal").unlink(missing_ok=True)

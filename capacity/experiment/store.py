@@ -144,18 +144,20 @@ class StoreState:
     rows: int
     indexes: int
     statements: Mapping[tuple[int, int], tuple[str, int, float]]
+    at: float = 0.0
+    """When the rows were counted, on the monotonic clock [s]."""
 
 
 def read_state(dsn: str) -> StoreState:
     """Read the counters after a checkpoint, which writes what is only in memory so far."""
     with connected(dsn, "postgres") as admin, connected(dsn, VISIBILITY) as visibility:
-        rows = _one(visibility, "SELECT count(*) FROM executions_visibility")
+        rows, at = _one(visibility, "SELECT count(*) FROM executions_visibility"), time.monotonic()
         indexes = _one(visibility, "SELECT count(*) FROM pg_indexes WHERE tablename = 'executions_visibility'")
         statements = _statements(admin)
         wal = _one(admin, "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")
         admin.execute("CHECKPOINT")
         sizes = [_one(admin, f"SELECT pg_database_size('{name}')") for name in (MAIN, VISIBILITY)]
-    return StoreState(sizes[0], sizes[1], wal, rows, indexes, statements)
+    return StoreState(sizes[0], sizes[1], wal, rows, indexes, statements, at)
 
 
 def wait_for_rows(dsn: str, rows: int, within: float = 15.0) -> None:

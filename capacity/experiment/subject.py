@@ -25,6 +25,7 @@ from capacity.errors import ClusterError, UsageError
 from capacity.experiment import local
 from capacity.experiment.local import LocalCluster
 from capacity.experiment.wanted import Wanted
+from capacity.launcher.cleaning import left_behind
 from capacity.model.measurement import Conditions
 
 
@@ -63,6 +64,12 @@ def subject(wanted: Wanted, say: Callable[[str], None]) -> Iterator[tuple[Target
         finally:
             with _uninterrupted():
                 running.close()
+
+
+def tell_left(say: Callable[[str], None], left: int, wanted: Wanted, prefix: str) -> None:
+    """Say how to end the workflows that stay on an existing cluster, where nothing else of what made them is told."""
+    if left and wanted.target is not None:
+        say("\n".join(left_behind(left, wanted.target, prefix)))
 
 
 def conditions(wanted: Wanted, target: Target, cluster: LocalCluster, server_version: str) -> Conditions:

@@ -6,15 +6,14 @@ Invariant: whatever ends a sweep early, the points taken so far are kept.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
-import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from capacity import files
 from capacity.cluster.guard import starts_left
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, ClusterError, UsageError
@@ -23,7 +22,7 @@ from capacity.experiment.extras import measure_extras
 from capacity.experiment.local import ClusterCpu, LocalCluster, Quiet
 from capacity.experiment.memory import launcher_memory
 from capacity.experiment.plan import Planned, groups
-from capacity.experiment.subject import conditions, subject
+from capacity.experiment.subject import conditions, subject, tell_left
 from capacity.experiment.wanted import Wanted
 from capacity.model.measurement import Conditions, Measurements, Point
 from capacity.observe.vitals import NotMeasuredError
@@ -104,6 +103,7 @@ class Sweep:
         except CapacityError as raised:
             error = raised
         if self._conditions is None or not self._points:
+            tell_left(self._say, self._started, self._wanted, self._prefix)
             raise error or KeyboardInterrupt
         measurements = Measurements(
             conditions=self._conditions,
@@ -205,14 +205,10 @@ def save(measurements: Measurements, path: Path) -> None:
     UsageError
         If the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(measurements.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        files.write_whole(path, measurements.model_dump_json(indent=1) + "\n")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise UsageError(
             f"out {path}: {error.strerror}", next_step="pass a file you may write to with --out"
         ) from error

@@ -8,8 +8,8 @@ from math import log10
 from typing import Any
 
 # Okabe-Ito; each is used with a dash or mark of its own, so that nothing rests on colour alone.
-BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#4d4d4d"
+BLUE, GREEN, VERMILION = "#0072B2", "#009E73", "#D55E00"
+PURPLE, GREY = "#CC79A7", "#4d4d4d"
 DARK_VERMILION, DARK_PURPLE = "#a34700", "#7a3f62"  # for text, where the plain ones are too pale on white
 FONT = "DejaVu Sans, Liberation Sans, Arial, sans-serif"
 PAPER = "rgba(255,255,255,.88)"

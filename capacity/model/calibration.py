@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from scipy.interpolate import PchipInterpolator
 
 from capacity import files
@@ -57,6 +57,13 @@ class Shape(_Record):
     p99: tuple[_Ratio, ...]
     p50_spread: _Spread
     p99_spread: _Spread
+    _more: float = PrivateAttr(default=1.0)
+
+    def on(self, more: float) -> Shape:
+        """Return the shape where so many times the sweep's CPUs serve: it follows the starts in flight per CPU."""
+        scaled = self.model_copy()
+        scaled._more = more
+        return scaled
 
     @model_validator(mode="after")
     def _even(self) -> Self:
@@ -70,7 +77,7 @@ class Shape(_Record):
         """Return measured over theoretical quantile, for q 0.5 or 0.99."""
         known = np.log(np.array(self.parallelism, dtype=float))
         values = np.log(np.array(self.p50 if q == 0.5 else self.p99))
-        wanted = np.log(parallelism)
+        wanted = np.log(parallelism / self._more)
         result = np.full_like(wanted, values[0])
         if known.size > 1:
             result = PchipInterpolator(known, values)(np.clip(wanted, known[0], known[-1]))
@@ -181,9 +188,7 @@ class Calibration(_Record):
         """Write the file; it replaces an older one whole or not at all."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            partial.replace(path)
+            files.write_whole(path, self.model_dump_json(indent=1) + "\n")
         except OSError as error:
             raise CapacityError(
                 f"cannot write calibration {path}: {error.strerror}", next_step="pass another path with --out"

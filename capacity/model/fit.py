@@ -234,7 +234,7 @@ def _slowness(points: list[Point]) -> Floats:
     The same start takes more CPU time where somebody else uses the same cores' caches and threads: a covariate that
     tells a point on a slow moment of the machine from one at a slow place of the curve.
     """
-    cpu = [p.server_cpu + (p.database_cpu or 0.0) if p.server_cpu else math.nan for p in points]
+    cpu = [p.cpu or math.nan for p in points]
     logs = np.log(np.array(cpu))
     if np.isnan(logs).any():
         return np.zeros(len(points))

@@ -45,8 +45,9 @@ class Process:
     busy: bool = False
     """Whether it runs a range or hands over."""
     told: bool = False
-    asking: bool = False
     """Whether it has its share."""
+    asking: bool = False
+    """Whether it waits for one."""
     idle_since: float | None = None
 
 

@@ -75,12 +75,13 @@ def simulate(
 
     Examples
     --------
-    2 s until it is told its share, four ranges of 2 s, three hand-overs; then two whose loops take 10 ms a start.
+    Half a second until it is told its share, four ranges of 2 s, three hand-overs; then two whose loops take 10 ms
+    a start.
 
     >>> round(simulate([50.0], count=400, processes=1, parallelism=8, size=100).seconds, 2)
-    10.15
+    8.65
     >>> round(simulate([1000.0], count=400, processes=2, parallelism=8, size=100, launcher_cpu=0.01).seconds, 2)
-    4.05
+    2.55
     """
     check(count, processes, parallelism, rate, lose_every)
     fleet = Fleet(

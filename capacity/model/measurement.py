@@ -86,6 +86,11 @@ class Point(_Record):
     flag: Flag | None = None
     holdout: bool = False
 
+    @property
+    def cpu(self) -> float | None:
+        """CPU of server and database per start [s]; None: not measured."""
+        return None if self.server_cpu is None else self.server_cpu + (self.database_cpu or 0.0)
+
 
 class Conditions(_Record):
     """Where a sweep was made.

@@ -269,11 +269,8 @@ def shape_for(calibration: Calibration, cpus: float) -> Shape:
     The sweeps of PostgreSQL on one and on two CPUs agree so up to 8 in flight per CPU, where a sized cluster works:
     measured over theoretical p99 is 0.65, 1.26 and 1.33 at 1, 4 and 8 per CPU on one, 0.68, 1.23 and 1.40 on two.
     """
-    shape, more = calibration.shape, cpus / calibration.measurements.conditions.cluster_cpus
-    if more == 1 or math.isinf(more):
-        return shape
-    levels = tuple(max(round(level * more), i + 1) for i, level in enumerate(shape.parallelism))
-    return shape.model_copy(update={"parallelism": levels})
+    more = cpus / calibration.measurements.conditions.cluster_cpus
+    return calibration.shape if math.isinf(more) else calibration.shape.on(more)
 
 
 _STATIONS: Final = frozenset(

@@ -67,5 +67,5 @@ def prior(measurements: Measurements) -> Prior:
 def measured_cpu(points: Sequence[Point]) -> float | None:
     """Return the CPU of server and database per start of a busy cluster [s]; None where it was not measured."""
     busy = sorted(points, key=lambda point: -point.throughput)[: max(3, len(points) // 2)]
-    totals = [p.server_cpu + (p.database_cpu or 0.0) for p in busy if p.server_cpu]
+    totals = [p.cpu for p in busy if p.cpu]
     return float(np.median(totals)) if totals else None

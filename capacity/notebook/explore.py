@@ -149,7 +149,7 @@ class Explorer:
             (self.notes, self._notes, lambda: _sentences(self.outlook)),
             (self.numbers, self._numbers, lambda: numbers_html(*self._with_band())),
         )
-        contents = [(widget, make()) for fold, widget, make in made if fold.open]
+        contents = [(widget, _or_why_not(make)) for fold, widget, make in made if fold.open]
         with self._lock:
             if found is not self.scene:  # a control moved meanwhile, and will come back here
                 return
@@ -166,7 +166,7 @@ class Explorer:
             ("CSV", "table", self._save_csv),
             ("PNG", "image", lambda _: self.page.save_image("capacity.png", "png")),
             ("SVG", "image", lambda _: self.page.save_image("capacity.svg", "svg")),
-            ("HTML report", "file-text-o", lambda _: self.page.save_text("capacity.html", self.report(), "text/html")),
+            ("HTML report", "file-text-o", self._save_report),
         ]
         buttons = []
         for name, icon, act in files:
@@ -215,6 +215,12 @@ class Explorer:
 
     def _save_csv(self, _: object) -> None:
         self.page.save_text("capacity.csv", self.csv(), "text/csv")
+
+    def _save_report(self, _: object) -> None:
+        try:
+            self.page.save_text("capacity.html", self.report(), "text/html")
+        except CapacityError as error:
+            self.warning.value = _alert(str(error))
 
     def _with_band(self) -> tuple[Scene, Prediction]:
         """The scene, and its prediction with intervals at every parallelism it shows."""
@@ -279,6 +285,14 @@ def explore(
         p99=p99,
         memory=memory,
     )
+
+
+def _or_why_not(make: Callable[[], str]) -> str:
+    """Return what a fold shows: a cluster whose stations are not known has no such figures, and says so."""
+    try:
+        return make()
+    except CapacityError as error:
+        return _alert(str(error))
 
 
 def _key(choice: Choice) -> str:

@@ -56,7 +56,6 @@ def points_table(points: Sequence[Point]) -> str:
     """Return the points in the order they were taken."""
     rows = [("in flight", "starts/s", "p50", "p99", "CPU of server and database a start", "")]
     for point in points:
-        cpu = None if point.server_cpu is None else point.server_cpu + (point.database_cpu or 0.0)
         note = point.flag.value if point.flag is not None else "kept from the fit" if point.holdout else ""
         rows.append(
             (
@@ -64,7 +63,7 @@ def points_table(points: Sequence[Point]) -> str:
                 f"{point.throughput:,.0f}",
                 f"{point.p50 * 1e3:,.1f} ms",
                 f"{point.p99 * 1e3:,.1f} ms",
-                "not measured" if cpu is None else f"{cpu * 1e3:.2f} ms",
+                "not measured" if point.cpu is None else f"{point.cpu * 1e3:.2f} ms",
                 note,
             )
         )

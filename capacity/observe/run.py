@@ -167,9 +167,7 @@ class Run(BaseModel):
         """Write the record; it replaces an older one whole or not at all."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text(self.model_dump_json(indent=1) + "\n")
-            partial.replace(path)
+            files.write_whole(path, self.model_dump_json(indent=1) + "\n")
         except OSError as error:
             raise CapacityError(
                 f"cannot write record {path}: {error.strerror}", next_step="pass another path"

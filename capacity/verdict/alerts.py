@@ -271,11 +271,14 @@ def _literal(text: str) -> str:
 def prometheus(limits: Sequence[Threshold], predicted: float | None = None) -> str:
     """Return the rules as a file for Prometheus' ``rule_files``."""
     found = rules(limits, predicted)
-    without = [threshold.key for threshold in limits if threshold.key not in {rule.threshold for rule in found}]
+    without = [threshold for threshold in limits if threshold.key not in {rule.threshold for rule in found}]
+    foretold = [threshold.key for threshold in without if threshold.relative_to == "prediction" and predicted is None]
+    unseen = [threshold.key for threshold in without if threshold.key not in foretold]
     lines = [
         "# Alerting rules by 'capacity alerts'; check them with 'promtool check rules FILE'.",
         f"# Scrape node_exporter of PostgreSQL's hosts as job {POSTGRES_NODES}, a Go scheduler as job {SCHEDULER}.",
-        f"# No rule, since no live metric has it ('capacity check' reads it from a run): {', '.join(without)}.",
+        f"# No rule, since no live metric has it ('capacity check' reads it from a run): {', '.join(unseen)}.",
+        *(f"# No rule without a prediction, for which --cluster names the cluster: {key}." for key in foretold),
         "groups:",
     ]
     for group in dict.fromkeys(rule.group for rule in found):

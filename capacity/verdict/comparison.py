@@ -15,7 +15,7 @@ import numpy as np
 from capacity.experiment.blocks import Block
 from capacity.model.measurement import Flag, Point
 from capacity.model.words import number, span
-from capacity.verdict.ratio import LEVEL, MARGIN, Ratio, blocks_needed, cpu_of, ratio
+from capacity.verdict.ratio import LEVEL, MARGIN, Ratio, blocks_needed, ratio
 
 WORTHLESS: Final = (Flag.FAILED, Flag.TOO_SHORT)
 """A block with a run of these says nothing."""
@@ -177,7 +177,7 @@ def compare(blocks: Sequence[Block], baseline: str, candidate: str, notes: Seque
         candidate=_side(candidate, [block.candidate for block in used or blocks]),
         throughput=throughput,
         p99=p99,
-        cpu=ratio(used, "cpu") if used and all(cpu_of(p) for b in used for p in (b.baseline, b.candidate)) else None,
+        cpu=ratio(used, "cpu") if used and all(p.cpu for b in used for p in (b.baseline, b.candidate)) else None,
         blocks=tuple(blocks),
         left_out=left_out,
         more_blocks=more,
@@ -223,7 +223,7 @@ def _notes(blocks: Sequence[Block], baseline: str, candidate: str) -> list[str]:
 
 
 def _side(name: str, runs: Sequence[Point]) -> Side:
-    cpu = [each for run in runs if (each := cpu_of(run)) is not None]
+    cpu = [each for run in runs if (each := run.cpu) is not None]
     rates, tails = [run.throughput for run in runs], [run.p99 for run in runs]
     return Side(name, float(np.median(rates)), float(np.median(tails)), float(np.median(cpu)) if cpu else None)
 

@@ -77,7 +77,7 @@ def ratio(blocks: Sequence[Block], figure: str) -> Ratio:
     """Return candidate over baseline of ``throughput``, ``p99`` or ``cpu``, what drifts taken out."""
 
     def of(point: Point) -> float:
-        return cpu_of(point) or math.nan if figure == "cpu" else float(getattr(point, figure))
+        return point.cpu or math.nan if figure == "cpu" else float(getattr(point, figure))
 
     pairs = [(of(block.candidate), of(block.baseline)) for block in blocks]
     logs = np.log([over / under for over, under in pairs])
@@ -134,8 +134,3 @@ def blocks_needed(found: Ratio, done: int) -> int:
         if count == before:
             break
     return MOST_BLOCKS if count >= MOST_BLOCKS else max(2, count - done)
-
-
-def cpu_of(point: Point) -> float | None:
-    """Return the CPU of server and database per start [s]."""
-    return None if point.server_cpu is None else point.server_cpu + (point.database_cpu or 0.0)

@@ -11,6 +11,7 @@ from typing import Final
 
 from capacity.model.cluster import Cluster
 from capacity.model.description import DEFAULTS
+from capacity.model.prediction import configured_rate
 from capacity.observe.run import Run
 
 SHORTEST: Final = 3.0
@@ -86,11 +87,10 @@ def _burst(run: Run, cluster: Cluster | None) -> Question:
 
 
 def _limit(run: Run, cluster: Cluster | None) -> tuple[float, float, str]:
-    """Return the lowest request limit of a frontend [1/s], its burst [starts] and where it is from."""
-    if cluster is not None:
-        found = min((cluster.limits[key] * cluster.frontends, key) for key in ("frontend.rps", "frontend.namespaceRPS"))
-        ratio = cluster.limits["frontend.namespaceBurstRatio"] if "namespace" in found[1] else 2.0
-        return found[0], found[0] * ratio, f"{found[1]} of {cluster.name}"
+    """Return the lowest limit of the rate [1/s], its burst [starts] and where it is from."""
+    cap = configured_rate(cluster) if cluster is not None else None
+    if cluster is not None and cap is not None:
+        return cap.rate, cap.burst or 0.0, f"{cap.key} of {cluster.name}"
     served = [
         limit
         for sample in run.vitals

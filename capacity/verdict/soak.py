@@ -131,7 +131,7 @@ class Soak:
     def summary(self) -> str:
         """Return it in a sentence."""
         unsure = [growth.name for growth in self.growths if growth.verdict == SHORT]
-        over = f"{self.starts:,} starts in {round(self.hours * 60, 1):g} min"
+        over = f"{self.starts:,} starts in {round(self.readings[-1].at / 60, 1):g} min"
         if self.leaks:
             return f"Leak: {', '.join(self.leaks)} ({over})."
         if unsure:

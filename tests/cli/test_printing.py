@@ -12,6 +12,7 @@ from capacity import __version__
 from capacity.cli import run
 from capacity.cli.launching import report
 from capacity.cli.measuring import write
+from capacity.cli.options import Format
 from capacity.errors import CapacityError, UsageError
 from capacity.observe.history import runs_folder
 from tests.cli.conftest import Command, arguments_of
@@ -63,7 +64,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 def test_a_result_that_cannot_be_written_is_no_misuse(tmp_path: Path) -> None:
     """After hours of measuring exit code 2 would be wrong: the result was printed, and that is said."""
     with pytest.raises(CapacityError, match="the result stands above") as raised:
-        write(tmp_path / "gone" / "c.json", "{}")
+        write(tmp_path / "gone" / "c.json", "{}", Format.JSON)
     assert not isinstance(raised.value, UsageError)
 
 

@@ -26,7 +26,7 @@ from capacity.observe.history import runs_folder
 from capacity.observe.run import Run
 from capacity.observe.session import launch
 from capacity.verdict.comparison import compare
-from tests.verdict.recorded import recorded, sample
+from tests.verdict.recorded import recorded
 
 
 @pytest.fixture(autouse=True)
@@ -159,17 +159,16 @@ def test_auto_and_a_rate_on_an_existing_server(devserver: DevServer) -> None:
 
 
 def test_a_launchs_span() -> None:
-    """Of a whole launch the seconds inside the span count for throughput, all its starts for latency."""
-    rates = [10, *[300] * 5, 20]
-    run = recorded(7, 300, p99=0.02, series=[sample(at + 1, rate) for at, rate in enumerate(rates)])
-    point = launched.point_of(run, 1.0, 6.0, (0.9, 0.6))
+    """Of a whole launch the starts of its span count for throughput, all its starts for latency."""
+    run, span = recorded(7, 300, p99=0.02), launched.Span(5.0, 1500, 6.8)
+    point = launched.point_of(run, span, 7, (0.9, 0.6))
     assert (point.seconds, point.starts, point.throughput, point.p99) == (5, 1500, 300, 0.02)
     assert (point.server_cpu, point.database_cpu, point.flag) == (0.003, 0.002, None)
     busy = run.model_copy(update={"cpu_seconds": 13.0})
-    assert launched.point_of(busy, 1.0, 6.0).flag is Flag.LAUNCHER_BOUND
-    assert launched.point_of(busy.model_copy(update={"processes": 3}), 1.0, 6.0).flag is None
+    assert launched.point_of(busy, span, 7).flag is Flag.LAUNCHER_BOUND
+    assert launched.point_of(busy.model_copy(update={"processes": 3}), span, 7).flag is None
     with pytest.raises(ClusterError, match="no start was answered"):
-        launched.point_of(run, 8.0, 9.0)
+        launched.point_of(run, launched.Span(1.0, 0, 0.0), 7)
 
 
 @pytest.mark.devserver
@@ -188,7 +187,7 @@ def test_a_point_by_a_whole_launch(devserver: DevServer, state_folder: str) -> N
     assert taken.point is not None
     assert (taken.point.parallelism, taken.point.flag) == (4, None)
     assert taken.point.throughput == pytest.approx(taken.point.starts / taken.point.seconds)
-    assert 0.8 <= taken.point.seconds <= 3  # whole samples of about a second, one or two
+    assert taken.point.seconds >= 2
     assert not list(runs_folder().glob("*.json"))
 
 

@@ -142,6 +142,14 @@ def test_the_shape_between_two_points_lies_between_theirs(points: list[tuple[int
         assert steps.min() >= -1e-9 * max(a, b)
 
 
+@pytest.mark.parametrize("more", [0.25, 0.5, 2, 7.5])
+def test_the_shape_follows_the_starts_in_flight_per_cpu(more: float) -> None:
+    """On other CPUs the ratio is that of the sweep at as many per CPU, also between levels that lie close together."""
+    shape = Shape(parallelism=(4, 5, 6, 8), p50=(0.9, 0.8, 0.7, 0.6), p99=(1, 2, 3, 4), p50_spread=0, p99_spread=0)
+    at = np.array([4.0, 5.5, 8.0, 20.0])
+    np.testing.assert_allclose(shape.on(more).factor(0.99, at * more), shape.factor(0.99, at))
+
+
 def test_the_shape_is_level_at_its_lowest_point() -> None:
     """Ratios that fall to 4 in flight and rise from there: at 3 and 5 they are nearer to it than straight lines are."""
     shape = Shape(parallelism=(1, 4, 16, 64), p50=(0.5, 0.25, 0.7, 1.0), p99=(1.0,) * 4, p50_spread=0.1, p99_spread=0.1)

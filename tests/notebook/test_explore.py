@@ -255,6 +255,20 @@ def test_a_cluster_brings_its_calibration(explorer: Explorer) -> None:
     assert "SQLite's connection" in {ceiling.name for ceiling in explorer.scene.ceilings}
 
 
+def test_what_cannot_be_told_of_temporal_cloud_is_said(explorer: Explorer) -> None:
+    """Its stations are not known: the folds say so in place of another cluster's numbers, and Save report warns."""
+    explorer.claim.button.value = explorer.notes.button.value = True
+    explorer.settle()
+    before = explorer._claim.value, explorer._notes.value
+    explorer.controls.cluster.list.value = "temporal-cloud"
+    explorer.settle()
+    for shown, old in zip((explorer._claim.value, explorer._notes.value), before, strict=True):
+        assert shown != old
+        assert "its CPUs are not known" in shown
+    explorer.save["html"].click()
+    assert "its CPUs are not known" in explorer.warning.value
+
+
 def test_temporal_cloud_is_capped_by_its_actions(explorer: Explorer) -> None:
     """500 actions a second cap the curve; raised to 1,000 they cap it there, and no core has a control."""
     explorer.controls.cluster.list.value = "temporal-cloud"

@@ -343,6 +343,14 @@ def test_the_clusters_own_limit_tells_the_burst() -> None:
     assert (found.state, "frontend.namespaceRPS of small" in found.explanation) == ("fail", True)
 
 
+@pytest.mark.parametrize("key", ["frontend.globalNamespaceRPS", "frontend.globalRPS", "history.rps"])
+def test_any_configured_rate_may_be_what_a_burst_passed(key: str) -> None:
+    """600/s for 5 s all fit into the burst of a limit of 500/s, whichever key sets it."""
+    described = Cluster(name="global", cores=2, frontends=2, limits={key: 500})
+    found = one(checked(recorded(5, 600), cluster=described), "longer_than_burst")
+    assert (found.state, f"{key} of global" in found.explanation) == ("fail", True)
+
+
 def test_above_every_known_limit_and_never_refused_cannot_be_told() -> None:
     """A rate above the limit that outlasts the burst, and was not refused, means the limit is another."""
     run = recorded(30, 10_000, vitals=[])
