@@ -27,7 +27,7 @@ from capacity.launcher.inputs import InputTemplate
 from capacity.launcher.items import ItemsFile
 from capacity.launcher.progress import Progress
 from capacity.observe import vitals_text
-from capacity.observe.run import Run, milliseconds
+from capacity.observe.run import STOPPED_WAITING, Run, milliseconds
 from capacity.observe.session import launch
 from capacity.observe.vitals import VitalsSample
 
@@ -238,6 +238,8 @@ def exit_code(run: Run) -> int:
         raise InterruptedRunError(
             f"interrupted: {run.not_attempted:,} of {run.count:,} not attempted", next_step=resume
         )
+    if run.stopped == STOPPED_WAITING:
+        raise InterruptedRunError(run.stopped)
     if run.failed:
         raise RunFailedError(
             f"{run.failed:,} of {run.count:,} failed", next_step=f"see 'capacity runs failed {run.run_id}'"

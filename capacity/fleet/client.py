@@ -12,6 +12,7 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -41,6 +42,9 @@ LOOK: Final = 1.0
 """Seconds between two looks at the fleet."""
 ORDER_WITHIN: Final = 20.0
 """Seconds for which an order is tried again."""
+STOP_WITHIN: Final = timedelta(seconds=5)
+"""Time for a server to take the order to stop."""
+GONE: Final = "ended from outside"
 
 
 class FleetBatch:
@@ -80,6 +84,7 @@ class FleetBatch:
         self._now = 0.0
         self._limit = 0  # the last one that a launcher kept to
         self._stopping = ""
+        self._error: RunFailedError | None = None
         self.launchers_seen: set[str] = set()
         """Host and process of every launcher that took part."""
 
@@ -124,11 +129,17 @@ class FleetBatch:
                     await self._stop(handle)
                 await self._look(client, handle)
                 await asyncio.wait([answer], timeout=LOOK)
+            if not answer.done() and not self._stopping:  # both interrupts came within one look
+                await self._stop(handle)
             done = await answer if answer.done() else None
         finally:
             answer.cancel()
             await asyncio.gather(answer, return_exceptions=True)
         if done is None:
+            if not self._stopping:
+                self._error = RunFailedError(
+                    "the fleet could not be told to stop, and goes on", next_step="run 'capacity fleet cancel'"
+                )
             self._stopping = STOPPED_AT_ONCE
         else:
             self._fetch(done)
@@ -140,16 +151,20 @@ class FleetBatch:
             try:
                 return await handle.result()
             except WorkflowFailureError as error:
-                reason = f"its workflow {handle.id} was ended from outside: {error.cause or error}"
-                return BatchDone({}, [], error=reason)
+                return self._ended(f"its workflow {handle.id} was ended from outside: {error.cause or error}")
             except RPCError as error:
                 if forgotten(error):
-                    return BatchDone({}, [], error=f"the server knows its workflow {handle.id} no more")
+                    return self._ended(f"the server knows its workflow {handle.id} no more")
                 await asyncio.sleep(LOOK)
+
+    def _ended(self, why: str) -> BatchDone:
+        """Return what is left of a batch whose workflow is gone: the journal has nothing of it."""
+        self._stopping = GONE
+        return BatchDone({}, [], error=why)
 
     async def _stop(self, handle: WorkflowHandle[LaunchBatch, BatchDone]) -> None:
         with contextlib.suppress(RPCError):  # the next look tries again
-            await handle.signal(LaunchBatch.stop)
+            await handle.signal(LaunchBatch.stop, rpc_timeout=STOP_WITHIN)
             self._stopping = STOPPED
 
     async def _ordered(self, client: Client) -> WorkflowHandle[LaunchBatch, BatchDone]:
@@ -163,7 +178,7 @@ class FleetBatch:
                 if error.status not in passing or time.monotonic() > until:
                     raise ClusterError(
                         f"{self._target.address} does not take the order: {error.message}",
-                        next_step="see the server's log; nothing was started",
+                        next_step="see the server's log; should it have it after all, --resume takes the batch up",
                     ) from None
                 await asyncio.sleep(LOOK)
 
@@ -223,25 +238,27 @@ class FleetBatch:
         if self._began is None and seen.total.attempts:
             self._began = self._now - max([LOOK, *(beat.at for _, beat in seen.launchers)])
             self._merged.seconds.begin(self._began)
-        self._merged.add(seen.total.since(self._total))
-        self._total = seen.total
+        self._add(seen.total)
         if self._began is not None and self._merged.seconds.lasted(self._now) >= 1.0:
             limit = sum(beat.limit for _, beat in seen.launchers)
             self._merged.seconds.close(self._now, seen.in_flight, limit)
 
-    def _fetch(self, done: BatchDone) -> None:
-        self._now = time.monotonic()
-        total = Report.from_json(done.report) if done.report else Report()
+    def _add(self, total: Report) -> None:
         self._merged.add(total.since(self._total))
         self._total = total
+
+    def _fetch(self, done: BatchDone) -> None:
+        self._now = time.monotonic()
+        if done.report:
+            self._add(Report.from_json(done.report))
         note(self._journal, done)
         self._merged.recount(self._journal.tally(), self._before)
         if done.stopped and not self._stopping:
             self._stopping = "stopped by another"
 
     def _result(self, done: BatchDone | None) -> Result:
-        error = RunFailedError(done.error) if done is not None and done.error else None
-        if error is not None:
+        error = RunFailedError(done.error) if done is not None and done.error else self._error
+        if done is not None and done.error and self._stopping != GONE:
             self._stopping = "no item can succeed"
         # Known to a second or two: begin and end are seen at looks.
         seconds = self._now - self._began if self._began is not None else 0.0

@@ -7,6 +7,7 @@ controller sees what its own setting did; what it says stands in its own heartbe
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import astuple, dataclass, replace
 from typing import Any, Final
@@ -20,13 +21,15 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from capacity import files
-from capacity.fleet.sharing import Share, shares, together
+from capacity.fleet.sharing import Share, shares
 from capacity.launcher.controller import Controller, Fixed, OpenLoop, Pace, Setting, Window
 from capacity.launcher.knee import Auto
 from capacity.launcher.settings import controller_for
 
 INTERVAL: Final = 1.0
 """Seconds between two looks at the launchers."""
+SHORTEST: Final = 0.5
+"""Seconds between two heartbeats of which a window is made: in less there is too little to tell a rate."""
 COMING: Final = 2.0
 """Seconds at the begin of a batch in which its launchers come: each waits for its share."""
 SOON: Final = 0.25
@@ -47,9 +50,9 @@ class Beat:
     who : str
         Its host and process.
     at : float
-        Its own clock [s].
+        Its own clock, 0 when it joined the batch [s].
     answered, throttled : int
-        Since it began its range.
+        Since then, over all its ranges.
     in_flight, limit : int
     away : bool
     share : int
@@ -75,9 +78,9 @@ BEAT: Final[files.Kinds] = {
 
 
 def window_between(before: Beat, after: Beat) -> Window | None:
-    """Return what a launcher did between two of its heartbeats; None when they are not of one range and one share."""
+    """Return what a launcher did between two of its heartbeats; None when they are not of one share, or too close."""
     seconds = after.at - before.at
-    if seconds <= 0 or after.answered < before.answered or before.share != after.share:
+    if seconds < SHORTEST or after.answered < before.answered or before.share != after.share:
         return None
     in_flight = (before.in_flight + after.in_flight) / 2
     return Window(seconds, after.answered - before.answered, in_flight, after.throttled - before.throttled, after.away)
@@ -105,7 +108,9 @@ class Conductor:
         """Take the newest heartbeat of every launcher; return who gets what."""
         for beat in beats:
             before = self._beats.get(beat.who)
-            if before is None or before.at != beat.at:
+            # The first of a range may follow the last of another at once: the next one is held against that.
+            follows = before is not None and before.share == beat.share and 0 <= beat.at - before.at < SHORTEST
+            if not follows:
                 window = window_between(before, beat) if before else None
                 told = self.shares.get(beat.who)
                 if window and told is not None and beat.share == told.limit:
@@ -125,12 +130,13 @@ class Conductor:
         return self.shares
 
     def _step(self, now: float) -> None:
-        per_second = [
-            Window(1.0, round(w.answered / w.seconds), w.in_flight, round(w.throttled / w.seconds), w.away)
-            for w in self._windows.values()
-        ]
+        windows = list(self._windows.values())
         self._windows.clear()
-        self.setting = self._controller.step(together(per_second, 1.0), now)
+        answered = sum(window.answered / window.seconds for window in windows)  # rounded once: one in two seconds is 0
+        throttled = sum(window.throttled / window.seconds for window in windows)
+        in_flight, away = sum(window.in_flight for window in windows), any(window.away for window in windows)
+        second = Window(1.0, round(answered), in_flight, math.ceil(throttled), away)
+        self.setting = self._controller.step(second, now)
         self._share([*self.shares])
 
     def _share(self, there: list[str]) -> None:

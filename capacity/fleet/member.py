@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -50,6 +50,15 @@ ASK_WHEN_PACED = 2.0
 DRAIN_WITHIN = timedelta(seconds=20)
 
 
+@dataclass
+class _Part:
+    """What a launcher did of a batch, over all its ranges: a window between two of its beats may span two of them."""
+
+    began: float
+    answered: int = 0
+    throttled: int = 0
+
+
 class Member:
     """The activities of one launcher process."""
 
@@ -58,6 +67,7 @@ class Member:
         self._who = f"{socket.gethostname()}:{os.getpid()}"
         self._batches: dict[str, Batch] = {}
         self._controllers: dict[str, Told] = {}
+        self._parts: dict[str, _Part] = {}
         self._beat = BEAT
 
     @activity.defn(name="conduct_batch")
@@ -81,8 +91,11 @@ class Member:
         # Nothing is started before it is told how much; then a range goes on with the share and pace of the last.
         controller = self._controllers.get(order.conductor) or Told(pace=Pace(MARGIN))
         self._controllers = {order.conductor: controller}
+        part = self._parts.get(order.conductor) or _Part(time.monotonic())
+        self._parts = {order.conductor: part}
+        before_answered, before_throttled = part.answered - total.answered, part.throttled - total.throttled
         reporter = Reporter(notes.tally(), time.perf_counter())
-        began, beat_at = time.monotonic(), 0.0
+        beat_at = 0.0
         cpu = time.process_time()
 
         def show(_: Progress) -> None:
@@ -91,13 +104,14 @@ class Member:
             report.cpu_seconds, report.rss_bytes = time.process_time() - cpu, rss_bytes()
             cpu = time.process_time()
             total.add(report)
+            part.answered, part.throttled = before_answered + total.answered, before_throttled + total.throttled
             if time.monotonic() - beat_at >= self._beat:
                 beat_at = time.monotonic()
                 beat = Beat(
                     self._who,
-                    beat_at - began,
-                    total.answered,
-                    total.throttled,
+                    beat_at - part.began,
+                    part.answered,
+                    part.throttled,
                     total.in_flight,
                     total.limit,
                     total.away,
@@ -141,14 +155,13 @@ class Member:
         return self._batches[key]
 
     async def _follow(self, conductor: str, controller: Told) -> None:
-        """Keep to the share the conductor gives this launcher; without one look soon, then ever less often."""
+        """Keep to the share the conductor gives this launcher; at first look soon, then ever less often."""
         wait = SOON if controller.share.limit == 0 else ASK
         while True:
             given = await told_shares(self._client, conductor)
             if given is not None and self._who in given:
                 controller.share = given[self._who]
                 self._beat = STANDARD.beat(len(given))
-                wait = ASK
             await asyncio.sleep(wait if controller.pace.rate is None else ASK_WHEN_PACED)
             wait = min(1.5 * wait, ASK)
 

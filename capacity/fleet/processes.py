@@ -240,7 +240,12 @@ class Processes:
         if self._lost_in_a_row > LOST_AT_MOST:
             self._give_up("launcher processes die", RunFailedError(f"launcher processes die: {launcher.last_words}"))
             return
-        fresh = await self._start()
+        try:
+            fresh = await self._start()
+        except (CapacityError, OSError) as error:
+            why = RunFailedError(f"a launcher process died, and no other begins in its place: {error}")
+            self._give_up("launcher processes die", why)
+            return
         self._launchers.append(fresh)
         self._apply(self._setting)
         self._feed(fresh)

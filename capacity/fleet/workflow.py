@@ -187,7 +187,7 @@ class LaunchBatch:
         while not (self._stopped or self._error) and (self._more() or self._running):
             if self._paused or self._long():
                 await self._recall()
-                if self._long():
+                if self._long() and not (self._stopped or self._error):
                     workflow.continue_as_new(self._state())
                 await workflow.wait_condition(lambda: not self._paused or self._stopped)
                 continue

@@ -87,11 +87,12 @@ class Latencies:
 
     def quantile(self, fraction: float) -> float:
         """Return the latency that this fraction of all does not exceed [s], to three digits; nan when empty."""
-        count = self.count
+        counts = np.maximum(self.counts, 0)  # of a fleet's second in which a launcher was lost with what it had told
+        count = int(counts.sum())
         if not count:
             return float("nan")
         rank = max(1, int(np.ceil(fraction * count)))
-        index = int(np.searchsorted(np.cumsum(self.counts), rank))
+        index = int(np.searchsorted(np.cumsum(counts), rank))
         return min(float(_HIGHEST_VALUES[index]), self.maximum)
 
     def at_most(self, seconds: float) -> int:

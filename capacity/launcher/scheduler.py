@@ -129,8 +129,8 @@ class Scheduler:
                 task.cancel()
             await asyncio.gather(*tasks, *self._workers, return_exceptions=True)
             self._workers.clear()
+            self._tick(last=True)  # before the wait for a disk: the batch lasted until now
             writer.shutdown()
-            self._tick(last=True)
         return self.result()
 
     def result(self) -> Result:

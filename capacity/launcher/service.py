@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -27,12 +27,27 @@ TIMEOUT = 10.0
 """Deadline of one such call [s]."""
 
 
-async def ask(connection: Connection, method: Callable[..., Any], request: Any) -> Any:
-    """Make one call; a failure becomes one clear line."""
-    try:
-        return await method(request, timeout=TIMEOUT, metadata=connection.metadata)
-    except grpc.aio.AioRpcError as error:
-        raise explain(error, connection) from None
+PASSING: Final = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.ABORTED,
+)
+"""Failures that a server under load or one that restarts has for a while."""
+AGAIN: Final = 0.5
+"""Seconds until such a call is made again."""
+
+
+async def ask(connection: Connection, method: Callable[..., Any], request: Any, *, patience: float = 0.0) -> Any:
+    """Make one call, again for `patience` seconds where it fails in passing; a failure becomes one clear line."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return await method(request, timeout=TIMEOUT, metadata=connection.metadata)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in PASSING or time.monotonic() >= until:
+                raise explain(error, connection) from None
+        await asyncio.sleep(AGAIN)
 
 
 def explain(error: grpc.aio.AioRpcError, connection: Connection) -> CapacityError:
@@ -107,10 +122,10 @@ async def check(connection: Connection) -> str:
     return str(info.server_version)
 
 
-async def count(connection: Connection, query: str) -> int:
+async def count(connection: Connection, query: str, *, patience: float = 0.0) -> int:
     """Return how many runs match a visibility query."""
     request = CountWorkflowExecutionsRequest(namespace=connection.target.namespace, query=query)
-    response = await ask(connection, connection.service.CountWorkflowExecutions, request)
+    response = await ask(connection, connection.service.CountWorkflowExecutions, request, patience=patience)
     return int(response.count)
 
 
@@ -153,7 +168,7 @@ async def settle(connection: Connection, query: str, expected: int, *, patience:
     """Return the count a query settles at: as soon as it is `expected`, else when it has not moved for `patience` s."""
     last, moved = -1, time.monotonic()
     while True:
-        found = await count(connection, query)
+        found = await count(connection, query, patience=patience)
         if found >= expected:
             return found
         if found != last:
@@ -174,11 +189,11 @@ async def completed(
     queue = f"TaskQueue = {_quoted(batch.options.task_queue)} AND ExecutionStatus = 'Running'"
     last, moved = -1, time.monotonic()
     while True:
-        running = await count(connection, mine)
+        running = await count(connection, mine, patience=patience)
         on_count(running)
         if running == 0:
             return 0
-        waiting = await count(connection, queue)
+        waiting = await count(connection, queue, patience=patience)
         if waiting != last:
             last, moved = waiting, time.monotonic()
         elif time.monotonic() - moved > patience:

@@ -50,8 +50,9 @@ class Seconds:
         """End the second under way: its sample joins the series."""
         seconds = max(self.lasted(now), 1e-9)
         p50, p99 = self._latencies.quantile(0.5), self._latencies.quantile(0.99)
-        self.series.add(Sample(now - self._began, seconds, self._starts, self._throttled, in_flight, limit, p50, p99))
-        self.last = (self._starts / seconds, p50, p99)
+        starts = max(self._starts, 0)  # a fleet's sum falls by what a lost launcher had told last
+        self.series.add(Sample(now - self._began, seconds, starts, self._throttled, in_flight, limit, p50, p99))
+        self.last = (starts / seconds, p50, p99)
         self._latencies = Latencies()
         self._starts = self._throttled = 0
         self._second_began = now

@@ -17,7 +17,7 @@ from capacity.launcher.progress import Counts, Result
 from capacity.launcher.scheduler import Scheduler
 from capacity.launcher.transport import Connection
 from capacity.observe.process import ProcessMeter
-from capacity.observe.run import ControllerState, LatencySummary, Run, RunSample
+from capacity.observe.run import STOPPED_WAITING, ControllerState, LatencySummary, Run, RunSample
 
 if TYPE_CHECKING:
     from capacity.fleet.client import FleetBatch
@@ -109,30 +109,51 @@ def of_processes(run: Run, launchers: Scheduler | Processes | FleetBatch, fleet:
     return update | {"warnings": warnings}
 
 
-async def checked(
-    connection: Connection,
-    batch: Batch,
-    journal: Journal,
-    result: Result,
-    run: Run,
-    on_count: Callable[[int], None] | None,
-) -> Run:
-    """Ask the server how many runs of the batch it holds; with `on_count` also wait for them to complete."""
-    existing = run.already_running + run.already_finished
+async def verified(
+    connection: Connection, batch: Batch, journal: Journal, result: Result, run: Run
+) -> tuple[Run, float | None]:
+    """Ask the server how many runs of the batch it holds.
+
+    Returns
+    -------
+    Run
+        With `verified`, and warnings.
+    float, optional
+        When the batch began by the server's clock, rather too early [Unix time, s]; None where it could not be asked.
+    """
     warnings = list(run.warnings)
     try:
         since = await _began_by_its_clock(connection, batch, journal, result)
-        query = service.batch_query(batch, since)
-        found = await service.settle(connection, query, run.scheduled) if run.scheduled else 0
-        completed = None
-        if on_count:
-            completed = found - await service.completed(connection, batch, since, on_count=on_count)
+        found = 0
+        if run.scheduled:
+            found = await service.settle(connection, service.batch_query(batch, since), run.scheduled)
     except (CapacityError, ValueError) as error:  # ValueError: the first item of a file is not there any more
-        return run.model_copy(update={"warnings": [*warnings, f"the server could not be asked for the count: {error}"]})
+        return _warned(run, f"the server could not be asked for the count: {error}"), None
     if found > run.scheduled:
         warnings.append(f"the server holds {found - run.scheduled:,} more runs with such ids, types and task queue")
-    verified = min(found, run.scheduled) + existing
-    return run.model_copy(update={"verified": verified, "completed": completed, "warnings": warnings})
+    existing = run.already_running + run.already_finished
+    return run.model_copy(update={"verified": min(found, run.scheduled) + existing, "warnings": warnings}), since
+
+
+async def completed(
+    connection: Connection, batch: Batch, run: Run, since: float, on_count: Callable[[int], None]
+) -> Run:
+    """Wait until the batch's workflows have completed, and count them; others with such ids are not waited for."""
+    started = (run.verified or 0) - run.already_running - run.already_finished
+    try:
+        running = await service.completed(connection, batch, since, on_count=on_count)
+    except CapacityError as error:
+        return _warned(run, f"how many workflows completed could not be asked: {error}")
+    return run.model_copy(update={"completed": max(0, started - running)})
+
+
+def unasked(run: Run) -> Run:
+    """Return the record of a run whose count by the server the user did not wait for."""
+    return _warned(run, STOPPED_WAITING).model_copy(update={"stopped": STOPPED_WAITING})
+
+
+def _warned(run: Run, words: str) -> Run:
+    return run.model_copy(update={"warnings": [*run.warnings, words]})
 
 
 async def _began_by_its_clock(connection: Connection, batch: Batch, journal: Journal, result: Result) -> float:

@@ -40,6 +40,10 @@ class LatencySummary(BaseModel):
         return cls(mean=latencies.mean, p50=p50, p90=p90, p99=p99, max=latencies.maximum)
 
 
+STOPPED_WAITING: Final = "interrupted before the server had counted the batch"
+"""In a run's `stopped`: all its items were done by then."""
+
+
 class RunSample(BaseModel):
     """One line of the time series; latencies [s] are None where no start was answered."""
 

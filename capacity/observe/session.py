@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import datetime
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from capacity.cluster.guard import check_count, check_target
 from capacity.cluster.profile import load_target
@@ -20,15 +20,15 @@ from capacity.fleet.processes import Processes, check_processes
 from capacity.launcher import service, worker
 from capacity.launcher.batch import Batch, fingerprint
 from capacity.launcher.journal import Header, Journal
-from capacity.launcher.progress import Progress
+from capacity.launcher.progress import Progress, Result
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import Scheduler
 from capacity.launcher.settings import controller_for
-from capacity.launcher.transport import connect
+from capacity.launcher.transport import Connection, connect
 from capacity.observe.history import runs_folder
 from capacity.observe.metrics import LaunchMetrics, serving
 from capacity.observe.process import ProcessMeter
-from capacity.observe.recording import checked, of_processes, record_of
+from capacity.observe.recording import completed, of_processes, record_of, unasked, verified
 from capacity.observe.run import Run
 from capacity.observe.sources import Places, find
 from capacity.observe.vitals import VitalsSample
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from capacity.fleet.client import FleetBatch
 
 OnProgress = Callable[[Progress], None]
+_Any = TypeVar("_Any")
 
 
 def new_run_id() -> str:
@@ -226,10 +227,43 @@ async def launch(
             def waiting(running: int) -> None:
                 show(replace(launchers.progress(), state=f"waiting for {running:,} workflows to complete"))
 
-            run = await checked(connection, batch, journal, result, run, waiting if with_worker else None)
+            told = waiting if with_worker else None
+            run = await _counted(connection, batch, journal, result, run, told, (stop, abort))
             if working is not None and working.process.returncode is not None:
                 words = f"the worker process ended before the batch: {working.last_words}"
                 run = run.model_copy(update={"warnings": [*run.warnings, words]})
             run.save(record)
         show(replace(launchers.progress(), state="ended early" if run.not_attempted else "done"))
     return run
+
+
+async def _counted(
+    connection: Connection,
+    batch: Batch,
+    journal: Journal,
+    result: Result,
+    run: Run,
+    waiting: Callable[[int], None] | None,
+    interrupts: Sequence[asyncio.Event | None],
+) -> Run:
+    """Have the server count the batch, and with `waiting` wait for its workflows, unless the user interrupts that."""
+    found = await _unless(interrupts, verified(connection, batch, journal, result, run))
+    if found is None:
+        return unasked(run)
+    run, since = found
+    if waiting is None or since is None:
+        return run
+    return await _unless(interrupts, completed(connection, batch, run, since, waiting)) or unasked(run)
+
+
+async def _unless(events: Sequence[asyncio.Event | None], awaited: Coroutine[Any, Any, _Any]) -> _Any | None:
+    """Await; None as soon as an event is set that is not yet: the user does not want to wait."""
+    task = asyncio.create_task(awaited)
+    told = [asyncio.create_task(event.wait()) for event in events if event is not None and not event.is_set()]
+    try:
+        await asyncio.wait([task, *told], return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for each in (task, *told):
+            each.cancel()
+        await asyncio.gather(task, *told, return_exceptions=True)

@@ -14,7 +14,7 @@ from capacity.fleet import conductor as module
 from capacity.fleet import member as members
 from capacity.fleet.conductor import COMING, GONE_AFTER, INTERVAL, Beat, Conductor, controller_of, window_between
 from capacity.fleet.sharing import Share, Told
-from capacity.launcher.controller import Fixed, OpenLoop
+from capacity.launcher.controller import Fixed, OpenLoop, Setting, Window
 
 
 def beat(
@@ -113,8 +113,25 @@ def test_seconds_under_an_older_share_tell_the_controller_nothing() -> None:
     first = beat("a", 1.0, answered=10, share=2)
     assert window_between(first, beat("a", 2.0, answered=40, share=2)).answered == 30  # type: ignore[union-attr]
     assert window_between(first, beat("a", 2.0, answered=40, share=4)) is None
-    assert window_between(first, beat("a", 2.0, answered=3, share=2)) is None, "another range"
+    assert window_between(first, beat("a", 2.0, answered=3, share=2)) is None, "another launcher of that name"
     assert window_between(first, replace(first, at=0.5)) is None
+
+
+def test_the_first_heartbeat_of_a_range_at_the_heels_of_another_makes_no_rate() -> None:
+    """Two answers in 0.6 ms are no 3,300/s: the next window goes back to the heartbeat before."""
+    conductor = Conductor(Fixed(4), 0.0)
+    seen: list[Window] = []
+    step = conductor._controller.step
+
+    def noted(window: Window | None, now: float) -> Setting:
+        if window is not None:
+            seen.append(window)
+        return step(window, now)
+
+    conductor._controller.step = noted  # type: ignore[method-assign]
+    for at, answered in ((1.0, 40), (2.0, 80), (2.0006, 82), (3.0, 120), (3.1, 124), (4.0, 160)):
+        conductor.look([beat("a", at, answered, share=4)], at)
+    assert [window.answered for window in seen] == [40, 40, 40]
 
 
 class FakeCluster:

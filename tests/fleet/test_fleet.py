@@ -118,6 +118,22 @@ def test_a_fleet_is_paused_goes_on_and_is_cancelled(devserver: DevServer, fleet:
     exactly(devserver.address, name, count)
 
 
+def test_two_interrupts_at_once_end_the_batch_on_the_fleet_too(devserver: DevServer, fleet: Worker) -> None:
+    """Both within one look: the launch leaves at once, and the fleet has been told to stop before it does."""
+    stop, abort = asyncio.Event(), asyncio.Event()
+
+    def watch(progress: Progress) -> None:
+        if progress.done > 50:
+            stop.set()
+            abort.set()
+
+    batch = HeightRange(2000, named())
+    run = ordered(batch, devserver.address, on_progress=watch, stop=stop, abort=abort, **AT_80_A_SECOND)
+    assert (run.stopped, run.error) == ("stopped at once by the user", None)
+    wait_for(lambda: "has ended" in capacity("fleet", "pause", "--address", devserver.address).stderr, 60)
+    assert run.not_attempted > 0
+
+
 def test_whoever_ordered_a_batch_may_die_and_come_back(devserver: DevServer, fleet: Worker, tmp_path: Path) -> None:
     """SIGKILL for the launch that ordered it: the fleet goes on, and a resumed launch gets the whole result."""
     name, journal = named(), tmp_path / "j"

@@ -87,6 +87,31 @@ def test_a_killed_process_is_replaced_and_its_items_are_started_once(devserver: 
     assert (len(held), set(held.values())) == (1000, {1})
 
 
+def test_a_process_that_cannot_be_replaced_ends_the_launch_with_its_record(
+    devserver: DevServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no other process begins, what was started stands in the record, with the reason and the rest to do."""
+    start, begun, killed = Processes._start, [], []
+
+    async def no_third(processes: Processes) -> Launcher:
+        begun.append(1)
+        if len(begun) > 2:
+            raise OSError("no memory is left")
+        return await start(processes)
+
+    def watch(progress: Progress) -> None:
+        if progress.done > 100 and not killed:
+            killed.append(launchers(os.getpid())[0])
+            killed[-1].kill()
+
+    monkeypatch.setattr(Processes, "_start", no_third)
+    run = launched(HeightRange(1000, named()), devserver.address, processes=2, on_progress=watch)
+    assert "no other begins in its place: no memory is left" in str(run.error)
+    assert run.stopped == "launcher processes die"
+    assert 100 < run.scheduled < 1000
+    assert run.scheduled + run.not_attempted == 1000
+
+
 def test_an_interrupted_batch_is_drained_and_goes_on_with_another_number(devserver: DevServer, tmp_path: Path) -> None:
     """Stopped with three processes, resumed with one: the journal is the same, nothing is started twice."""
     name = named()

@@ -112,3 +112,12 @@ def test_an_empty_histogram_has_no_quantile() -> None:
         assert math.isnan(empty.quantile(0.99))
         assert math.isnan(empty.mean)
         assert Latencies.decode(empty.encode()).count == 0
+
+
+def test_a_histogram_that_shrank_has_no_quantile_or_that_of_what_is_left() -> None:
+    """A fleet's second in which a lost launcher took back more than the others added is no error."""
+    latencies = Latencies()
+    latencies.counts[100] = -5
+    assert math.isnan(latencies.quantile(0.99))
+    latencies.counts[200], latencies.maximum = 3, 1.0
+    assert latencies.quantile(0.01) == latencies.quantile(0.99) > 0

@@ -13,16 +13,17 @@ from uuid import uuid4
 
 import pytest
 
+from capacity.cli.launching import exit_code
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
-from capacity.errors import ClusterError, GuardRefusalError, JournalError, UsageError
+from capacity.errors import ClusterError, GuardRefusalError, InterruptedRunError, JournalError, UsageError
 from capacity.launcher import service
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.journal import Header
 from capacity.launcher.progress import Progress
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.spawn import Spawned
-from capacity.observe.run import Run
+from capacity.observe.run import STOPPED_WAITING, Run
 from capacity.observe.session import Journaling, launch, runs_folder
 
 pytestmark = pytest.mark.devserver
@@ -114,6 +115,41 @@ def test_the_count_is_the_servers(devserver: DevServer, monkeypatch: pytest.Monk
     again = launched(batch, devserver, journaling=Journaling(resume=True))
     assert again.verification() == "verified 39 of 40"
     assert not again.complete
+
+
+def test_the_wait_for_completion_ends_with_an_interrupt(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workflows that never complete hold nobody: the first interrupt ends the wait, what was counted stays."""
+    stop = asyncio.Event()
+
+    async def never(*_: Any, on_count: Any, **__: Any) -> int:
+        on_count(40)
+        await asyncio.Event().wait()
+        return 40
+
+    def watch(progress: Progress) -> None:
+        if progress.state.startswith("waiting for"):
+            stop.set()
+
+    monkeypatch.setattr(service, "completed", never)
+    run = launched(a_batch(), devserver, with_worker=True, stop=stop, on_progress=watch)
+    assert (run.scheduled, run.verified, run.completed, run.stopped) == (40, 40, None, STOPPED_WAITING)
+    with pytest.raises(InterruptedRunError):
+        exit_code(run)
+
+
+def test_runs_of_another_launch_are_not_counted_as_completed(
+    devserver: DevServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the server holds more with such ids than were started, no more than these have completed."""
+    settle = service.settle
+
+    async def more(*words: Any) -> int:
+        return await settle(*words) + 7
+
+    monkeypatch.setattr(service, "settle", more)
+    run = launched(a_batch(), devserver, with_worker=True)
+    assert (run.verified, run.completed, run.complete) == (40, 40, True)
+    assert any("7 more runs" in warning for warning in run.warnings)
 
 
 def test_unverified_says_so(devserver: DevServer) -> None:
