@@ -16,7 +16,7 @@ from capacity.experiment.soaking import Plan, Reading, Soaking
 from capacity.experiment.wanted import Wanted
 from capacity.observe.run import Run
 from capacity.observe.session import launch
-from capacity.verdict.soak import Growth, judge
+from capacity.verdict.soak import SHORTEST, WARM_UP, Growth, judge
 
 from .conftest import Command
 
@@ -74,7 +74,7 @@ def soaked(one: Any, address: str) -> Growth:
         Wanted([1], store=None, target=Target(address), cluster_cores=1, extras=False),
         Plan(minutes=5, batch=25),
         on_reading=told.append,
-        stop=lambda: len(told) >= 14 and told[-1].at >= 30,
+        stop=lambda: len(told) >= 14 and told[-1].at - told[0].at > SHORTEST / (1 - WARM_UP) + 2,
         one=one,
     )
     found = soaking.run()
