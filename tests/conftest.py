@@ -33,10 +33,11 @@ SLOW = (
 ALONE = (
     *("test_the_p99_of_64x_on_postgres", "test_auto_and_a_rate_on_an_existing_server"),
     *("observe/test_vitals_faults", "test_a_fresh_stack_before_and_after_its_indexes"),
+    "test_a_throttled_namespace_is_used_to_the_full",
 )
 """Where a test with a server compares speeds, or has a cause found in them."""
 CALM = (
-    *("experiment/test_known_truth", "launcher/test_controller_live"),
+    *("experiment/test_known_truth", "test_auto_follows_a_server_that_changes"),
     "test_a_throttled_namespace_is_not_asked_for_more_by_a_fleet",
 )
 """Where it does so far below what this machine can do: two of these leave each other room."""
