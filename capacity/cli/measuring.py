@@ -113,7 +113,6 @@ def write(path: Path | None, text: str, form: Format) -> None:
 
 def print_left_behind(left: int, wanted: Wanted, prefix: str) -> None:
     """Print how to end the workflows that stay on an existing cluster."""
-    from capacity.launcher.cleaning import left_behind
+    from capacity.experiment.subject import tell_left
 
-    if left and wanted.target is not None:
-        print("\n" + "\n".join(left_behind(left, wanted.target, prefix)))
+    tell_left(lambda words: print(f"\n{words}"), left, wanted, prefix)

@@ -1,8 +1,7 @@
 """One point by whole launches, as ``capacity launch`` makes them: with one launcher process or several.
 
 Throughput and in flight are of the measured span; latency is of the whole launch, its ramp included, since processes of
-their own tell it as one histogram. A comparison in which one side has several processes
-measures both sides so.
+their own tell it as one histogram. A comparison in which one side has several processes measures both sides so.
 """
 
 from __future__ import annotations

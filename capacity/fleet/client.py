@@ -143,7 +143,7 @@ class FleetBatch:
             self._stopping = STOPPED_AT_ONCE
         else:
             self._fetch(done)
-        return self._result(done)
+        return self._result()
 
     async def _answer(self, handle: WorkflowHandle[LaunchBatch, BatchDone]) -> BatchDone:
         """Wait for the end of the batch, through restarts of the server."""
@@ -255,16 +255,16 @@ class FleetBatch:
         self._merged.recount(self._journal.tally(), self._before)
         if done.stopped and not self._stopping:
             self._stopping = "stopped by another"
+        if done.error:
+            self._error = RunFailedError(done.error)
+            self._stopping = self._stopping if self._stopping == GONE else "no item can succeed"
 
-    def _result(self, done: BatchDone | None) -> Result:
-        error = RunFailedError(done.error) if done is not None and done.error else self._error
-        if done is not None and done.error and self._stopping != GONE:
-            self._stopping = "no item can succeed"
+    def _result(self) -> Result:
         # Known to a second or two: begin and end are seen at looks.
         seconds = self._now - self._began if self._began is not None else 0.0
         if self._began is not None:
             self._merged.seconds.close(self._now, 0, self._setting().limit)
-        return self._merged.result(seconds, self._setting(), None, 0.0, self._stopping, error)
+        return self._merged.result(seconds, self._setting(), None, 0.0, self._stopping, self._error)
 
 
 def worker_command(target: Target, fleet: Fleet) -> str:

@@ -21,7 +21,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from capacity import files
-from capacity.fleet.sharing import Share, shares
+from capacity.fleet.sharing import Share, shares, together
 from capacity.launcher.controller import Controller, Fixed, OpenLoop, Pace, Setting, Window
 from capacity.launcher.knee import Auto
 from capacity.launcher.settings import controller_for
@@ -134,8 +134,7 @@ class Conductor:
         self._windows.clear()
         answered = sum(window.answered / window.seconds for window in windows)  # rounded once: one in two seconds is 0
         throttled = sum(window.throttled / window.seconds for window in windows)
-        in_flight, away = sum(window.in_flight for window in windows), any(window.away for window in windows)
-        second = Window(1.0, round(answered), in_flight, math.ceil(throttled), away)
+        second = replace(together(windows, 1.0), answered=round(answered), throttled=math.ceil(throttled))
         self.setting = self._controller.step(second, now)
         self._share([*self.shares])
 

@@ -52,9 +52,10 @@ DRAIN_WITHIN = timedelta(seconds=20)
 
 @dataclass
 class _Part:
-    """What a launcher did of a batch, over all its ranges: a window between two of its beats may span two of them."""
+    """What a launcher did of a batch over all its ranges, since two of its beats may be of two of them; its share."""
 
     began: float
+    controller: Told
     answered: int = 0
     throttled: int = 0
 
@@ -66,7 +67,6 @@ class Member:
         self._client, self._connection = client, connection
         self._who = f"{socket.gethostname()}:{os.getpid()}"
         self._batches: dict[str, Batch] = {}
-        self._controllers: dict[str, Told] = {}
         self._parts: dict[str, _Part] = {}
         self._beat = BEAT
 
@@ -89,11 +89,8 @@ class Member:
         except (CapacityError, TypeError) as refused:  # tried again it would be no better
             raise ApplicationError(f"{self._who}: {refused}", non_retryable=True) from None
         # Nothing is started before it is told how much; then a range goes on with the share and pace of the last.
-        controller = self._controllers.get(order.conductor) or Told(pace=Pace(MARGIN))
-        self._controllers = {order.conductor: controller}
-        part = self._parts.get(order.conductor) or _Part(time.monotonic())
-        self._parts = {order.conductor: part}
-        before_answered, before_throttled = part.answered - total.answered, part.throttled - total.throttled
+        part = self._parts.get(order.conductor) or _Part(time.monotonic(), Told(pace=Pace(MARGIN)))
+        self._parts, controller = {order.conductor: part}, part.controller
         reporter = Reporter(notes.tally(), time.perf_counter())
         beat_at = 0.0
         cpu = time.process_time()
@@ -104,7 +101,8 @@ class Member:
             report.cpu_seconds, report.rss_bytes = time.process_time() - cpu, rss_bytes()
             cpu = time.process_time()
             total.add(report)
-            part.answered, part.throttled = before_answered + total.answered, before_throttled + total.throttled
+            part.answered += report.answered
+            part.throttled += report.throttled
             if time.monotonic() - beat_at >= self._beat:
                 beat_at = time.monotonic()
                 beat = Beat(

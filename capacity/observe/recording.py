@@ -128,7 +128,7 @@ async def verified(
         if run.scheduled:
             found = await service.settle(connection, service.batch_query(batch, since), run.scheduled)
     except (CapacityError, ValueError) as error:  # ValueError: the first item of a file is not there any more
-        return _warned(run, f"the server could not be asked for the count: {error}"), None
+        return warned(run, f"the server could not be asked for the count: {error}"), None
     if found > run.scheduled:
         warnings.append(f"the server holds {found - run.scheduled:,} more runs with such ids, types and task queue")
     existing = run.already_running + run.already_finished
@@ -143,16 +143,17 @@ async def completed(
     try:
         running = await service.completed(connection, batch, since, on_count=on_count)
     except CapacityError as error:
-        return _warned(run, f"how many workflows completed could not be asked: {error}")
+        return warned(run, f"how many workflows completed could not be asked: {error}")
     return run.model_copy(update={"completed": max(0, started - running)})
 
 
 def unasked(run: Run) -> Run:
     """Return the record of a run whose count by the server the user did not wait for."""
-    return _warned(run, STOPPED_WAITING).model_copy(update={"stopped": STOPPED_WAITING})
+    return warned(run, STOPPED_WAITING).model_copy(update={"stopped": STOPPED_WAITING})
 
 
-def _warned(run: Run, words: str) -> Run:
+def warned(run: Run, words: str) -> Run:
+    """Return the record of a run with one more warning."""
     return run.model_copy(update={"warnings": [*run.warnings, words]})
 
 

@@ -28,7 +28,7 @@ from capacity.launcher.transport import Connection, connect
 from capacity.observe.history import runs_folder
 from capacity.observe.metrics import LaunchMetrics, serving
 from capacity.observe.process import ProcessMeter
-from capacity.observe.recording import completed, of_processes, record_of, unasked, verified
+from capacity.observe.recording import completed, of_processes, record_of, unasked, verified, warned
 from capacity.observe.run import Run
 from capacity.observe.sources import Places, find
 from capacity.observe.vitals import VitalsSample
@@ -231,7 +231,7 @@ async def launch(
             run = await _counted(connection, batch, journal, result, run, told, (stop, abort))
             if working is not None and working.process.returncode is not None:
                 words = f"the worker process ended before the batch: {working.last_words}"
-                run = run.model_copy(update={"warnings": [*run.warnings, words]})
+                run = warned(run, words)
             run.save(record)
         show(replace(launchers.progress(), state="ended early" if run.not_attempted else "done"))
     return run
