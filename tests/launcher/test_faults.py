@@ -81,14 +81,19 @@ def launched(
     count: int = 12,
     *,
     plain_http2: bool = True,
-    policy: RetryPolicy = QUICK,
+    policy: RetryPolicy | None = None,
     controller: Any = None,
     on_existing: str = "skip",
     on_progress: Callable[[Progress], None] | None = None,
     within: float = 60.0,
     meanwhile: Callable[[FakeFrontend, asyncio.Event, asyncio.Event], Any] | None = None,
 ) -> Seen:
-    """Launch a batch at a frontend with this script; a hang beyond `within` seconds fails the test."""
+    """Launch a batch at a frontend with this script; a hang beyond `within` seconds fails the test.
+
+    By default an attempt that is never answered is given up soon; one on its way has time, also on a busy machine.
+    """
+    hangs = any(step.startswith("hang") for steps in script.values() for step in steps)
+    policy = policy or (QUICK if hangs else replace(QUICK, deadline=20.0))
 
     async def run() -> Seen:
         frontend = FakeFrontend(script)
