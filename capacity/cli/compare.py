@@ -67,8 +67,7 @@ def compare(
     kept = {**judged.to_dict(), "seed": seed, "conditions": found.conditions.model_dump(mode="json")}
     text = json.dumps(kept, indent=1, allow_nan=False)
     print(text if form is Format.JSON else "\n".join(report(judged)))
-    if form is Format.TEXT:
-        print_left_behind(found.left, wanted, found.prefix)
+    print_left_behind(found.left, wanted, found.prefix, form)
     write(out, text, form)
     done = f"{len(found.blocks)} of {blocks} blocks, which are kept"
     if found.error is not None:

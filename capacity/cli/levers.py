@@ -67,7 +67,7 @@ def levers(
     from capacity.cluster import state
     from capacity.experiment.local import found as local_cluster
     from capacity.experiment.pressure import press
-    from capacity.experiment.subject import subject
+    from capacity.experiment.subject import subject, tell_left
     from capacity.model.calibration import Calibration
     from capacity.verdict.confirmation import comparison_of
     from capacity.verdict.levers import levers as judged_levers
@@ -109,18 +109,24 @@ def levers(
         subject(wanted, say) as (target, cluster),
     ):
         pressure, prefix, left = press(
-            target, cluster, flight if load else None, seconds, allowed=wanted.allowed, stop=stop.is_set
+            target,
+            cluster,
+            flight if load else None,
+            seconds,
+            allowed=wanted.allowed,
+            stop=stop.is_set,
+            ended_early=lambda left, prefix: tell_left(say, left, wanted, prefix),
         )
         described = cluster_of(cluster)
     found = judged_levers(pressure, described, measured, compared)
     if sql:
-        print("\n".join(found.statements))
-        return
-    if form is Format.JSON:
-        print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
-        return
-    print("\n".join(report(found, store)))
-    print_left_behind(left, wanted, prefix)
+        text = "\n".join(found.statements)
+    elif form is Format.JSON:
+        text = json.dumps(found.to_dict(), indent=1, allow_nan=False)
+    else:
+        text = "\n".join(report(found, store))
+    print(text)
+    print_left_behind(left, wanted, prefix, Format.JSON if sql else form)
 
 
 def cluster_of(cluster: LocalCluster) -> Cluster:

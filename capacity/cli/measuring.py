@@ -111,8 +111,8 @@ def write(path: Path | None, text: str, form: Format) -> None:
         raise CapacityError(f"out {path}: {error.strerror}", next_step="the result stands above") from error
 
 
-def print_left_behind(left: int, wanted: Wanted, prefix: str) -> None:
-    """Print how to end the workflows that stay on an existing cluster."""
+def print_left_behind(left: int, wanted: Wanted, prefix: str, form: Format) -> None:
+    """Print how to end the workflows that stay on an existing cluster: under the text, or beside what is piped."""
     from capacity.experiment.subject import tell_left
 
-    tell_left(lambda words: print(f"\n{words}"), left, wanted, prefix)
+    tell_left((lambda words: print(f"\n{words}")) if form is Format.TEXT else say, left, wanted, prefix)

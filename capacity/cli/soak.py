@@ -61,8 +61,7 @@ def soak(
     )
     kept = json.dumps(judged.to_dict(), indent=1, allow_nan=False)
     print(kept if form is Format.JSON else "\n".join(report(judged)))
-    if form is Format.TEXT:
-        print_left_behind(found.left, wanted, found.prefix)
+    print_left_behind(found.left, wanted, found.prefix, form)
     write(out, kept, form)
     if found.error is not None:
         raise RunFailedError(f"the soak ended after {len(found.readings)} rounds, which are judged: {found.error}")

@@ -141,7 +141,7 @@ def _finish(swept: Swept, wanted: Wanted, path: Path, form: Format) -> None:
 
     if form is Format.TEXT:
         print("\n".join(sweep_text.report(swept)))
-        print_left_behind(swept.left, wanted, swept.prefix)
+    print_left_behind(swept.left, wanted, swept.prefix, form)
     kept: Calibration | Measurements = swept.measurements
     try:
         kept = fitted = Calibration.of(swept.measurements, path.stem)

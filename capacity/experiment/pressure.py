@@ -15,7 +15,7 @@ from typing import Final
 from capacity.cluster.guard import starts_left
 from capacity.cluster.target import Target
 from capacity.cluster.temporal_server import VISIBILITY
-from capacity.errors import ClusterError
+from capacity.errors import CapacityError, ClusterError
 from capacity.experiment import points, store
 from capacity.experiment.local import ClusterCpu, LocalCluster, Quiet
 from capacity.model.measurement import Storage
@@ -127,6 +127,7 @@ def press(
     *,
     allowed: Iterable[str] = (),
     stop: Callable[[], bool] = lambda: False,
+    ended_early: Callable[[int, str], None] = lambda started, prefix: None,
 ) -> tuple[Pressure, str, int]:
     """Return what a short load meets, the prefix of its ids, and how many starts it made.
 
@@ -139,6 +140,8 @@ def press(
         In flight; None makes no load and reads the one that runs.
     seconds : float
         How long [s].
+    ended_early : callable, optional
+        Called with the starts of the load and the prefix of their ids where it was made and nothing is returned.
 
     Raises
     ------
@@ -188,20 +191,25 @@ def press(
         used = cpu.read() if taken is None else (None, None)
     finally:
         watcher.stop()
-    if stop():
-        raise KeyboardInterrupt
-    if taken is not None and taken.point is None:
-        starts_left(taken.started)  # says so if the cap on starts is what ended it
-        raise ClusterError(f"the load with {parallelism} in flight ended before it was measured")
-    if taken is not None:
-        store.wait_for_rows(dsn, before.rows + taken.started)
-    after, grown = store.read_state(dsn), _sizes(dsn)
-    starts, lasted = (after.rows - before.rows, after.at - before.at) if taken is None else (taken.started, lasted)
-    if starts < FEWEST:
-        raise ClusterError(
-            f"{starts} starts in {lasted:.0f} s are too few to tell what takes their time",
-            next_step="read a load of at least 100 starts, or leave --no-load out",
-        )
+    try:
+        if stop():
+            raise KeyboardInterrupt
+        if taken is not None and taken.point is None:
+            starts_left(taken.started)  # says so if the cap on starts is what ended it
+            raise ClusterError(f"the load with {parallelism} in flight ended before it was measured")
+        if taken is not None:
+            store.wait_for_rows(dsn, before.rows + taken.started)
+        after, grown = store.read_state(dsn), _sizes(dsn)
+        starts, lasted = (after.rows - before.rows, after.at - before.at) if taken is None else (taken.started, lasted)
+        if starts < FEWEST:
+            raise ClusterError(
+                f"{starts} starts in {lasted:.0f} s are too few to tell what takes their time",
+                next_step="read a load of at least 100 starts, or leave --no-load out",
+            )
+    except (CapacityError, KeyboardInterrupt):
+        if taken is not None:
+            ended_early(taken.started, prefix)
+        raise
     vitals = joined(watcher.samples) if watcher.samples else VitalsSample(at=0.0)
     point = taken.point if taken is not None else None
     throughput = point.throughput if point is not None else starts / lasted

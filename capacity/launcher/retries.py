@@ -1,10 +1,10 @@
-"""When a failed attempt is tried again: per item with jitter, for the whole batch while no server answers."""
+"""When a failed attempt of an item is tried again, with jitter."""
 
 from __future__ import annotations
 
 import heapq
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from capacity.errors import UsageError
@@ -76,41 +76,3 @@ class Waiting:
     def pop(self, now: float) -> Pending | None:
         """Return one that is due, if any."""
         return heapq.heappop(self._heap) if self._heap and self._heap[0].due <= now else None
-
-
-@dataclass
-class Outage:
-    """Whether a server answers at all: after `threshold` unanswered attempts in a row one probe goes at a time.
-
-    >>> outage = Outage()
-    >>> [outage.failed(now=0.0) for _ in range(4)]
-    [False, False, True, True]
-    >>> outage.succeeded(); outage.active
-    False
-    """
-
-    threshold: int = 3
-    maximum_delay: float = 2.0
-    active: bool = False
-    since: float = 0.0
-    until: float = 0.0
-    _failures: int = 0
-    _probes: int = 0
-    _first: float = field(default=0.0)
-
-    def failed(self, now: float) -> bool:
-        """Note an attempt that no server answered; return whether there is an outage."""
-        if self._failures == 0:
-            self._first = now
-        self._failures += 1
-        if not self.active and self._failures >= self.threshold:
-            self.active, self.since, self._probes, self.until = True, self._first, 0, now
-        if self.active and now >= self.until:
-            self._probes += 1
-            self.until = now + min(0.1 * 2.0 ** (self._probes - 1), self.maximum_delay)
-        return self.active
-
-    def succeeded(self) -> None:
-        """Note that a server answered."""
-        self._failures = 0
-        self.active = False

@@ -20,9 +20,10 @@ from capacity.launcher.controller import Controller, Setting, Window
 from capacity.launcher.http2 import Refusal
 from capacity.launcher.journal import Notes
 from capacity.launcher.latency import Latencies
+from capacity.launcher.outage import Outage
 from capacity.launcher.pacing import TICK, Pacing
 from capacity.launcher.progress import AWAY, STOPPED, STOPPED_AT_ONCE, Progress, Result, reason_to_stop
-from capacity.launcher.retries import Outage, Pending, RetryPolicy, Waiting
+from capacity.launcher.retries import Pending, RetryPolicy, Waiting
 from capacity.launcher.tally import Tally
 from capacity.launcher.transport import Connection, Meaning, read
 
@@ -79,7 +80,6 @@ class Scheduler:
 
         self._waiting = Waiting()
         self._outage = Outage()
-        self._probe: int | None = None  # the item that goes alone during an outage; -1 before it is chosen
         self._setting = Setting(0)
         self._ramp_seconds = 0.0
         self._slow = True  # something other than "take the next item" must be looked at before an attempt
@@ -196,9 +196,7 @@ class Scheduler:
     # -- everything that is not the plain case -----------------------------------------------------------------
 
     def _answered(self) -> None:
-        self._outage.succeeded()
-        if self._probe is not None:
-            self._probe = None
+        if self._outage.succeeded():
             self._wake()
 
     def _refused(self, item: Pending, refusal: Refusal, now: float) -> None:
@@ -221,9 +219,7 @@ class Scheduler:
         self._retries[verdict.kind] += 1
         attempt, tries = item.attempt, item.tries + 1
         if meaning is Meaning.AWAY:
-            away = self._outage.failed(now)
-            if self._probe == item.item:
-                self._probe = None
+            away = self._outage.failed(item.item, now)
             if away and now - self._outage.since > self._policy.patience:
                 error = ClusterError(
                     f"no server started anything for {self._policy.patience:g} s: {refusal.details}",
@@ -251,15 +247,10 @@ class Scheduler:
             if self._empty:
                 break
             full = self._in_flight >= self._setting.limit  # at the end others leave, so a place is not a slot any more
-            if (slot >= self._setting.limit and (full or not self._exhausted)) or (
-                self._outage.active and self._probe is not None
-            ):
+            if self._outage.probing or (slot >= self._setting.limit and (full or not self._exhausted)):
                 await self._park()
             elif self._outage.active and now < self._outage.until:
-                self._probe = -1
-                await asyncio.sleep(min(self._outage.until - now, TICK))
-                if self._probe == -1:
-                    self._probe = None
+                await self._outage.pause(now)
             elif len(self._waiting) >= max(self._setting.limit, 16) and self._waiting.due() > now:
                 await asyncio.sleep(min(self._waiting.due() - now, TICK))
             elif intended is None and self._pacing.binds:
@@ -267,8 +258,7 @@ class Scheduler:
             else:
                 pending = self._take(now if intended is None else intended, now)
                 if pending is not None:
-                    if self._outage.active:
-                        self._probe = pending.item
+                    self._outage.sent(pending.item)
                     return pending
                 until_due = self._waiting.due() - now if self._waiting else 0.0
                 await asyncio.sleep(max(0.0, min(until_due, TICK)))
@@ -373,7 +363,7 @@ class Scheduler:
             self._slow = bool(
                 self._stopping or self._exhausted or self._waiting or self._outage.active or self._pacing.binds
             )
-        if self._outage.active and self._probe is None:
+        if self._outage.active and not self._outage.probing:
             self._wake()  # the worker that probed may be parked itself now
         if self._on_progress:
             self._on_progress(self.progress())

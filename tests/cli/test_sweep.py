@@ -209,6 +209,10 @@ def test_what_stays_on_a_cluster_is_told_with_its_namespace(tmp_path: Path, caps
     wanted = Wanted(parallelisms=(4,), store=None, target=Target("127.0.0.1:7233", "shop"))
     sweep._finish(swept(point(), left=7), wanted, tmp_path / "s.json", Format.TEXT)
     assert "--address 127.0.0.1:7233 --namespace shop" in capsys.readouterr().out
+    sweep._finish(swept(point(), left=7), wanted, tmp_path / "s.json", Format.JSON)
+    piped = capsys.readouterr()
+    assert "--namespace shop" in piped.err  # who pipes the result is told beside it
+    assert piped.out == (tmp_path / "s.json").read_text()
 
 
 @pytest.mark.parametrize("flag", list(Flag))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capacity.errors import UsageError
-from capacity.launcher.retries import Outage, Pending, RetryPolicy, Waiting
+from capacity.launcher.retries import Pending, RetryPolicy, Waiting
 
 
 @given(st.integers(1, 10_000), st.integers())
@@ -59,45 +59,3 @@ def test_items_leave_in_the_order_they_are_due_and_never_before(dues: list[float
         left.append(pending.due)
     assert left == sorted(due for due in dues if due <= now)
     assert len(waiting) == sum(due > now for due in dues)
-
-
-def test_three_unanswered_attempts_in_a_row_are_an_outage() -> None:
-    """One or two lost attempts are none, and an answer in between begins the count anew."""
-    outage = Outage()
-    assert [outage.failed(0.0), outage.failed(0.0)] == [False, False]
-    outage.succeeded()
-    assert [outage.failed(1.0), outage.failed(2.0), outage.failed(3.0)] == [False, False, True]
-    assert outage.since == 1.0
-
-
-def test_probes_of_a_lost_server_grow_rare_but_not_rarer_than_their_maximum() -> None:
-    """While nothing answers the next probe is put off by 0.1 s, 0.2 s, ... up to 2 s."""
-    outage, now, gaps = Outage(), 0.0, []
-    for _ in range(2):
-        outage.failed(now)
-    for _ in range(8):
-        outage.failed(now)
-        gaps.append(outage.until - now)
-        now = outage.until
-    assert gaps == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0])
-
-
-def test_many_attempts_lost_at_once_put_the_probe_off_only_once() -> None:
-    """512 attempts that fail with the same lost connection do not double the backoff 512 times."""
-    outage = Outage()
-    for _ in range(512):
-        outage.failed(5.0)
-    assert outage.until == pytest.approx(5.1)
-
-
-def test_a_new_outage_begins_with_short_gaps_again() -> None:
-    """Once the server has answered, the next outage is probed as soon as the first was."""
-    outage = Outage()
-    for now in range(20):
-        outage.failed(float(now))
-    outage.succeeded()
-    assert not outage.active
-    for _ in range(3):
-        outage.failed(100.0)
-    assert outage.until == pytest.approx(100.1)
-    assert outage.since == 100.0
