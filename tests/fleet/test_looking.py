@@ -20,6 +20,7 @@ from capacity.fleet.looking import find
 from capacity.fleet.workflow import BatchOrder, LaunchBatch, batch_id
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.journal import Header, Journal
+from capacity.launcher.progress import Progress, Result
 
 AWAY = RPCError("connection refused", RPCStatusCode.UNAVAILABLE, b"")
 GONE = RPCError("workflow not found for ID: x", RPCStatusCode.NOT_FOUND, b"")
@@ -57,6 +58,32 @@ def test_what_an_ended_order_did_is_not_given_up_for_a_hiccup() -> None:
 def test_the_controller_of_a_batch_that_was_deleted_ends() -> None:
     """Nothing is left to be shared out: otherwise its workflow would go on for years."""
     asyncio.run(asyncio.wait_for(conduct(refusing(GONE), "capacity-batch:x", {"parallelism": 2}), 10))
+
+
+@pytest.mark.devserver
+def test_a_batch_that_is_terminated_from_outside_says_so(devserver: DevServer) -> None:
+    """Its workflow is gone, so nothing of this order can be fetched: that is the reason given, and all is to do."""
+    run_id = f"ended-{uuid.uuid4().hex[:8]}"
+
+    async def launched(journal: Journal) -> Result:
+        terminating: list[asyncio.Task[None]] = []
+
+        async def terminate() -> None:
+            client = await Client.connect(devserver.address)
+            await client.get_workflow_handle(batch_id(run_id)).terminate(reason="by hand")
+
+        def ordered(_: Progress) -> None:
+            if not terminating:
+                terminating.append(asyncio.create_task(terminate()))
+
+        fleet = Fleet(task_queue=run_id)
+        target = Target(devserver.address)
+        return await FleetBatch(HeightRange(10), target, journal, {}, fleet=fleet, on_progress=ordered).run()
+
+    with Journal.in_memory(Header("", run_id, 10)) as journal:
+        result = asyncio.run(asyncio.wait_for(launched(journal), 60))
+    assert (result.stopped, result.counts.done) == ("ended from outside", 0)
+    assert "was ended from outside: by hand" in str(result.error)
 
 
 @pytest.mark.devserver

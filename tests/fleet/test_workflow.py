@@ -193,3 +193,29 @@ def test_a_batch_is_stopped_with_what_is_in_flight_drained(devserver: DevServer)
     started = result.report["codes"][str(outcome.STARTED)]
     assert 3 <= started <= 32 * 3
     assert started % 3 == 0
+
+
+def test_a_stop_while_a_long_history_is_recalled_is_not_lost(devserver: DevServer) -> None:
+    """A run that is about to be continued as new ends there: the next run would know nothing of the stop."""
+    recalled, told = asyncio.Event(), asyncio.Event()
+
+    async def drains(order: RangeOrder) -> RangeDone:
+        if order.range.first < 100:
+            return done(order)
+        try:
+            while True:
+                activity.heartbeat()
+                await asyncio.sleep(0.1)
+        except asyncio.CancelledError:
+            recalled.set()
+            await told.wait()
+            return done(order, 3)
+
+    async def stop(handle: WorkflowHandle[Any, Any]) -> None:
+        await recalled.wait()
+        await handle.signal(LaunchBatch.stop)
+        told.set()
+
+    result, runs = ran(devserver, batch(1000, 10, events=50), drains, stop)
+    assert (result.stopped, len(runs)) == (True, 1)
+    assert 100 <= result.report["codes"][str(outcome.STARTED)] < 1000
