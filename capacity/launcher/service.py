@@ -166,7 +166,8 @@ def _quoted(text: str) -> str:
 
 async def settle(connection: Connection, query: str, expected: int, *, patience: float = 15.0) -> int:
     """Return the count a query settles at: as soon as it is `expected`, else when it has not moved for `patience` s."""
-    last, moved = -1, time.monotonic()
+    last = -1
+    began = moved = time.monotonic()
     while True:
         found = await count(connection, query, patience=patience)
         if found >= expected:
@@ -175,27 +176,34 @@ async def settle(connection: Connection, query: str, expected: int, *, patience:
             last, moved = found, time.monotonic()
         elif time.monotonic() - moved > patience:
             return found
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(_until_next_count(began))
 
 
 async def completed(
-    connection: Connection, batch: Batch, since: float, *, patience: float = 60.0, on_count: Callable[[int], None]
+    connection: Connection, batch: Batch, since: float, *, patience: float = 60.0, on_count: Callable[[int, int], None]
 ) -> int:
     """Wait until no run of a batch is running; return how many still are once its task queue has stopped moving.
 
-    Runs of other batches may stand before it in the queue, so it is the queue that must move.
+    Runs of other batches may stand before it in the queue, so it is the queue that must move; `on_count` is told how
+    many run of this batch and of others.
     """
     mine = f"{batch_query(batch, since)} AND ExecutionStatus = 'Running'"
     queue = f"TaskQueue = {_quoted(batch.options.task_queue)} AND ExecutionStatus = 'Running'"
-    last, moved = -1, time.monotonic()
+    last = -1
+    began = moved = time.monotonic()
     while True:
         running = await count(connection, mine, patience=patience)
-        on_count(running)
         if running == 0:
             return 0
         waiting = await count(connection, queue, patience=patience)
+        on_count(running, max(0, waiting - running))
         if waiting != last:
             last, moved = waiting, time.monotonic()
         elif time.monotonic() - moved > patience:
             return running
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(_until_next_count(began))
+
+
+def _until_next_count(began: float) -> float:
+    """Return how long to wait [s]: a wait of hours asks the server, and tells the user, every other second."""
+    return min(0.25 + 0.1 * (time.monotonic() - began), 2.0)

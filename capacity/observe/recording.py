@@ -136,7 +136,7 @@ async def verified(
 
 
 async def completed(
-    connection: Connection, batch: Batch, run: Run, since: float, on_count: Callable[[int], None]
+    connection: Connection, batch: Batch, run: Run, since: float, on_count: Callable[[int, int], None]
 ) -> Run:
     """Wait until the batch's workflows have completed, and count them; others with such ids are not waited for."""
     started = (run.verified or 0) - run.already_running - run.already_finished

@@ -224,8 +224,9 @@ async def launch(
         if (verify or with_worker) and not hurry and result.error is None:
             show(replace(launchers.progress(), state="verifying"))
 
-            def waiting(running: int) -> None:
-                show(replace(launchers.progress(), state=f"waiting for {running:,} workflows to complete"))
+            def waiting(running: int, others: int) -> None:
+                behind = f"; {others:,} of others run on the task queue" if others else ""
+                show(replace(launchers.progress(), state=f"waiting for {running:,} workflows to complete{behind}"))
 
             told = waiting if with_worker else None
             run = await _counted(connection, batch, journal, result, run, told, (stop, abort))
@@ -243,7 +244,7 @@ async def _counted(
     journal: Journal,
     result: Result,
     run: Run,
-    waiting: Callable[[int], None] | None,
+    waiting: Callable[[int, int], None] | None,
     interrupts: Sequence[asyncio.Event | None],
 ) -> Run:
     """Have the server count the batch, and with `waiting` wait for its workflows, unless the user interrupts that."""

@@ -12,6 +12,7 @@ import pytest
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError
 from capacity.launcher import service
+from capacity.launcher.batch import HeightRange
 from capacity.launcher.transport import Connection
 
 HERE = Connection(Target("127.0.0.1:7233"), None, None, ())  # type: ignore[arg-type]
@@ -50,3 +51,38 @@ def test_what_does_not_pass_is_said_at_once(code: str, patience: float) -> None:
     with pytest.raises(ClusterError):
         asyncio.run(service.ask(HERE, answers, None, patience=patience))
     assert answers.calls == 1
+
+
+def test_a_wait_for_completion_lasts_as_long_as_its_queue_moves_and_asks_ever_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Behind the runs of others a batch is waited for, these are told, and hours of it cost a count every other second.
+
+    A queue that stands still for as long as it is given ends the wait, with those that still run.
+    """
+    queue = [500 - max(0, 2 * i - 30) for i in range(250)] + [10] * 1000  # others first, stuck at the last ten
+    now, told, pauses = [0.0], [], []
+
+    async def count(_: Connection, query: str, **__: Any) -> int:
+        all_of_them = queue[len(told)]
+        return all_of_them if "WorkflowId" not in query else min(40, all_of_them)
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(service, "count", count)
+    monkeypatch.setattr(service.asyncio, "sleep", sleep)
+    monkeypatch.setattr(service.time, "monotonic", lambda: now[0])
+    batch = HeightRange(40)
+    wait = service.completed(HERE, batch, 0.0, on_count=lambda *numbers: told.append(numbers))
+    with pytest.raises(StopIteration) as ended:
+        wait.send(None)
+    assert ended.value.value == 10
+    assert told[0] == (40, 460)
+    assert told[-1] == (10, 0)
+    assert pauses[0] == 0.25
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 2.0
+    stood = pauses[len(queue) - 1000 :]
+    assert 60 < sum(stood) < 66

@@ -18,7 +18,7 @@ from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError, GuardRefusalError, InterruptedRunError, JournalError, UsageError
 from capacity.launcher import service
-from capacity.launcher.batch import HeightRange
+from capacity.launcher.batch import HeightRange, StartOptions
 from capacity.launcher.journal import Header
 from capacity.launcher.progress import Progress
 from capacity.launcher.retries import RetryPolicy
@@ -37,6 +37,11 @@ def _own_state(state_folder: str) -> None:
 
 def a_batch(count: int = 40) -> HeightRange:
     return HeightRange(count, f"s{uuid4().hex[:8]}")
+
+
+def a_queue() -> StartOptions:
+    """Of the test's own: on that of the others a worker would first have to complete all that they left."""
+    return StartOptions(task_queue=f"q-{uuid4().hex[:8]}")
 
 
 def launched(batch: HeightRange, server: DevServer, **options: Any) -> Run:
@@ -122,7 +127,7 @@ def test_the_wait_for_completion_ends_with_an_interrupt(devserver: DevServer, mo
     stop = asyncio.Event()
 
     async def never(*_: Any, on_count: Any, **__: Any) -> int:
-        on_count(40)
+        on_count(40, 0)
         await asyncio.Event().wait()
         return 40
 
@@ -131,7 +136,7 @@ def test_the_wait_for_completion_ends_with_an_interrupt(devserver: DevServer, mo
             stop.set()
 
     monkeypatch.setattr(service, "completed", never)
-    run = launched(a_batch(), devserver, with_worker=True, stop=stop, on_progress=watch)
+    run = launched(replace(a_batch(), options=a_queue()), devserver, with_worker=True, stop=stop, on_progress=watch)
     assert (run.scheduled, run.verified, run.completed, run.stopped) == (40, 40, None, STOPPED_WAITING)
     with pytest.raises(InterruptedRunError):
         exit_code(run)
@@ -147,7 +152,7 @@ def test_runs_of_another_launch_are_not_counted_as_completed(
         return await settle(*words) + 7
 
     monkeypatch.setattr(service, "settle", more)
-    run = launched(a_batch(), devserver, with_worker=True)
+    run = launched(replace(a_batch(), options=a_queue()), devserver, with_worker=True)
     assert (run.verified, run.completed, run.complete) == (40, 40, True)
     assert any("7 more runs" in warning for warning in run.warnings)
 
@@ -201,7 +206,7 @@ def test_a_launch_that_cannot_begin_leaves_no_journal(devserver: DevServer, stat
         mock.patch.object(Spawned, "start", side_effect=ClusterError("the worker did not start")),
         pytest.raises(ClusterError, match="worker"),
     ):
-        launched(a_batch(), devserver, with_worker=True)
+        launched(replace(a_batch(), options=a_queue()), devserver, with_worker=True)
     assert not list(Path(state_folder).rglob("*.journal"))
 
 
