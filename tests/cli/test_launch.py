@@ -163,10 +163,10 @@ def test_an_interrupt_drains_and_can_be_resumed(
     devserver: DevServer, capacity: Command, state_folder: str, chain: str, number: int
 ) -> None:
     """One interrupt drains what is in flight, says how to go on, and the rest is started by --resume."""
-    words = ("launch", "--count", "1000", "--chain-id", chain, "--address", devserver.address, "--json")
+    words = ("launch", "--count", "400", "--chain-id", chain, "--address", devserver.address, "--json")
     environment = {**os.environ, "CAPACITY_STATE_DIR": state_folder}
     process = subprocess.Popen(
-        arguments_of((*words, "--rate", "100")),
+        arguments_of((*words, "--rate", "40")),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     assert process.stderr is not None
@@ -177,11 +177,11 @@ def test_an_interrupt_drains_and_can_be_resumed(
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert line
-    assert 0 < int(str(interrupted["scheduled"])) < 1000
+    assert 0 < int(str(interrupted["scheduled"])) < 400
     assert int(str(interrupted["not_attempted"])) > 0
     assert f"--resume --journal {interrupted['journal']}" in err
     resumed = record(capacity(*words, "--resume", "--journal", interrupted["journal"]).out)
-    assert (resumed["scheduled"], resumed["verified"], resumed["not_attempted"]) == (1000, 1000, 0)
+    assert (resumed["scheduled"], resumed["verified"], resumed["not_attempted"]) == (400, 400, 0)
     assert resumed["run_id"] == interrupted["run_id"]
 
 
@@ -190,10 +190,10 @@ def test_a_second_interrupt_stops_at_once(
     devserver: DevServer, capacity: Command, state_folder: str, chain: str, processes: str
 ) -> None:
     """Two interrupts do not wait even for a server that stands still; the journal stays usable."""
-    words = ("launch", "--count", "800", "--chain-id", chain, "--address", devserver.address, "--json")
+    words = ("launch", "--count", "320", "--chain-id", chain, "--address", devserver.address, "--json")
     environment = {**os.environ, "CAPACITY_STATE_DIR": state_folder}
     process = subprocess.Popen(
-        arguments_of((*words, "--rate", "80", "--processes", processes)),
+        arguments_of((*words, "--rate", "32", "--processes", processes)),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     assert process.stderr is not None
@@ -212,7 +212,7 @@ def test_a_second_interrupt_stops_at_once(
     assert process.returncode == 130, err
     assert record(out)["stopped"] == STOPPED_AT_ONCE
     resumed = record(capacity(*words, "--resume").out)
-    assert (resumed["scheduled"], resumed["verified"]) == (800, 800)
+    assert (resumed["scheduled"], resumed["verified"]) == (320, 320)
 
 
 def test_an_items_file_and_its_failures(capacity: Command, devserver: DevServer, tmp_path: Path, chain: str) -> None:
@@ -315,16 +315,16 @@ def test_metrics_are_served_while_it_runs(capacity: Command, devserver: DevServe
 
     reader = threading.Thread(target=scrape)
     reader.start()
-    words = ("--rate", 200, "--metrics-port", port, "--json")
-    done = capacity("launch", "--count", 500, "--chain-id", chain, "--address", devserver.address, *words)
+    words = ("--rate", 80, "--metrics-port", port, "--json")
+    done = capacity("launch", "--count", 200, "--chain-id", chain, "--address", devserver.address, *words)
     reader.join()
     run = {"run_id": record(done.out)["run_id"]}
     scrapes = [values(page) for page in pages]
     count = ("capacity_items_total", *labels(outcome="started", **run))
     started = [scrape[count] for scrape in scrapes if count in scrape]  # the first may come before the first tick
-    assert scrapes[-1]["capacity_items_planned", *labels(**run)] == 500
+    assert scrapes[-1]["capacity_items_planned", *labels(**run)] == 200
     assert started == sorted(started)
-    assert 0 < started[-1] <= 500
+    assert 0 < started[-1] <= 200
     assert scrapes[-1]["capacity_start_latency_seconds_count", *labels(**run)] == started[-1]
     assert ("capacity_start_latency_seconds_bucket", *labels(le="0.001", **run)) in scrapes[-1]
 

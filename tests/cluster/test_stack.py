@@ -40,22 +40,21 @@ def test_it_serves_and_takes_starts(stack: ClusterState) -> None:
     assert asyncio.run(first_start())
 
 
-@pytest.mark.timeout(900)  # a busy machine makes 40 starts a second where a quiet one makes 300
-def test_a_launch_of_2000_is_whole(stack: ClusterState, state_folder: str) -> None:
+def test_a_launch_is_whole(stack: ClusterState, state_folder: str) -> None:
     """Every start of a batch is made once, and the server and its database count the same."""
     from capacity.cluster.target import Target
     from capacity.launcher.batch import HeightRange
     from capacity.observe.session import launch
 
-    batch = HeightRange(count=2000, chain_id="stack")
+    batch = HeightRange(count=600, chain_id="stack")
     run = asyncio.run(launch(batch, Target(stack.address), parallelism=16))
-    assert (run.scheduled, run.not_attempted, run.failed, run.verified) == (2000, 0, 0, 2000)
+    assert (run.scheduled, run.not_attempted, run.failed, run.verified) == (600, 0, 0, 600)
     assert stack.postgres is not None
     with postgres.connected(stack.postgres.replace("dbname=postgres", "dbname=temporal")) as connection:
         stored = connection.execute(
             "SELECT count(*) FROM executions WHERE starts_with(workflow_id, %s)", [batch.id_prefix]
         ).fetchone()
-    assert stored == (2000,)
+    assert stored == (600,)
 
 
 def test_statement_statistics_are_on(stack: ClusterState) -> None:

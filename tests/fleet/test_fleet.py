@@ -168,7 +168,7 @@ def test_without_a_worker_the_launch_says_so_and_goes_on_when_one_comes(devserve
     done: list[Run] = []
     launching = threading.Thread(
         target=lambda: done.append(
-            ordered(HeightRange(300, name), devserver.address, fleet=Fleet(queue), on_progress=watch)
+            ordered(HeightRange(150, name), devserver.address, fleet=Fleet(queue), on_progress=watch)
         )
     )
     launching.start()
@@ -177,7 +177,7 @@ def test_without_a_worker_the_launch_says_so_and_goes_on_when_one_comes(devserve
     assert any(state.endswith(command) for state in states)
     with worker(devserver.address, 1, "--fleet-queue", queue):
         launching.join(120)
-    assert (done[0].scheduled, done[0].verified) == (300, 300)
+    assert (done[0].scheduled, done[0].verified) == (150, 150)
 
 
 def test_launchers_that_are_killed_lose_nothing(devserver: DevServer) -> None:
