@@ -17,6 +17,8 @@ import pytest
 
 from capacity.cluster import processes, stack, state
 
+from .conftest import Command
+
 pytestmark = pytest.mark.stack
 
 Result = subprocess.CompletedProcess[str]
@@ -187,32 +189,47 @@ def test_a_taken_port_is_refused_before_anything_starts(cluster: Cluster) -> Non
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "match"),
+    ("arguments", "match"),
     [
-        (("--pg-option", "nonsense=1"), 1, 'FATAL:  unrecognized configuration parameter "nonsense"'),
-        (("--pg-option", "nonsense"), 2, "'nonsense' has no value"),
-        (("--dynamic-config", "frontend.rps=many"), 2, "value type is not int"),
-        (("--shards", "0"), 2, "shards is 0"),
-        (("--max-conns", "-1"), 2, "max_conns is -1"),
-        (("--db", "t.db"), 2, "only with the store sqlite"),
+        (("--pg-option", "nonsense"), "'nonsense' has no value"),
+        (("--shards", "0"), "shards is 0"),
+        (("--max-conns", "-1"), "max_conns is -1"),
+        (("--db", "t.db"), "only with the store sqlite"),
     ],
 )
-def test_misuse_is_one_line_and_leaves_nothing(
+def test_misuse_is_one_line_before_anything_starts(
+    arguments: tuple[str, ...], match: str, in_process: Command, stack_programs: None
+) -> None:
+    """What, which value, what is allowed; exit code 2."""
+    result = in_process("cluster", *UP, *arguments)
+    assert (result.code, match in result.error) == (2, True), result.error
+    assert state.read() is None
+    assert not stack.data_folder().exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "match"),
+    [
+        (("--pg-option", "nonsense=1"), 1, 'FATAL: unrecognized configuration parameter "nonsense"'),
+        (("--dynamic-config", "frontend.rps=many"), 2, "value type is not int"),
+    ],
+)
+def test_what_a_component_refuses_is_one_line_and_leaves_nothing(
     arguments: tuple[str, ...], code: int, match: str, cluster: Cluster, state_folder: str
 ) -> None:
-    """What, which value, what is allowed; no process, record or data stay."""
+    """Its own words of what is wrong; no process, record or data stay."""
     result = cluster(*UP, *arguments)
     assert result.returncode == code
-    assert " ".join(match.split()) in _one_line(result)
+    assert match in " ".join(_one_line(result).split())
     assert state.read() is None
     assert not stack.data_folder().exists()
 
 
 @pytest.mark.parametrize("option", ["--shards", "--max-conns", "--pg-option"])
-def test_settings_of_the_stack_are_refused_with_sqlite(option: str, cluster: Cluster) -> None:
+def test_settings_of_the_stack_are_refused_with_sqlite(option: str, in_process: Command) -> None:
     """An option that would do nothing is misuse."""
-    result = cluster("up", option, "0" if option != "--pg-option" else "a=b")
-    assert (result.returncode, "add --store postgres" in _one_line(result)) == (2, True)
+    result = in_process("cluster", "up", option, "0" if option != "--pg-option" else "a=b")
+    assert (result.code, "add --store postgres" in result.error) == (2, True)
 
 
 def test_the_state_file_is_for_its_owner(cluster: Cluster, state_folder: str) -> None:
