@@ -72,6 +72,7 @@ def worker(
 
     Run it on any number of machines. At the end what is in flight is drained and
     the rest of its range goes to others, as that of a lost worker does after 5 s.
+    A batch for another --namespace than its own is refused.
 
     Example: capacity fleet worker --address 127.0.0.1:7233 --processes 2
     """
@@ -137,7 +138,9 @@ def status(
     done = f"{found['done']:,} of {found['count']:,} items ({found['done'] / max(found['count'], 1):.1%})"
     print(f"done       {done}, {found['failed']:,} of them failed")
     if found["state"] in ("running", "paused", "stopping"):
-        print(f"now        {found['starts_per_second']:,.0f} starts/s, {found['in_flight']} in flight")
+        rate = found["starts_per_second"]
+        now = "starts/s not known yet" if rate is None else f"{rate:,.0f} starts/s"
+        print(f"now        {now}, {found['in_flight']} in flight")
     print(f"launchers  {len(found['launchers'])} at work, {found['pollers']} ask for ranges")
     for words in found["failing"]:
         print(f"failed     {words}")

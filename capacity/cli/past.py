@@ -112,7 +112,7 @@ def clean_run(run: PastRun, target: Target, delete: bool, allowed: Collection[st
 
 
 async def _clean(run: PastRun, target: Target, delete: bool) -> None:
-    batch = rebuild(run.batch)
+    batch = rebuild(run.batch, read_items=False)
     async with connect(target) as connection:
         await service.check(connection)
         # The memo tells whose they are, the time only narrows it; without a journal it is not known.

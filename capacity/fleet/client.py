@@ -11,13 +11,15 @@ import contextlib
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any, Final
 
 import numpy as np
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
 from capacity.cluster.target import Target
@@ -83,6 +85,8 @@ class FleetBatch:
         self._began: float | None = None
         self._now = 0.0
         self._limit = 0  # the last one that a launcher kept to
+        self._mine = True  # ordered by this launch, not taken up
+        self._warnings: tuple[str, ...] = ()
         self._stopping = ""
         self._error: RunFailedError | None = None
         self.launchers_seen: set[str] = set()
@@ -122,6 +126,8 @@ class FleetBatch:
         """
         client = await connected(self._target, self._fleet)
         handle = await self._ordered(client)
+        if handle is None:  # an earlier order had done it all
+            return self._result()
         answer = asyncio.create_task(self._answer(handle))
         try:
             while not answer.done() and not (abort and abort.is_set()):
@@ -167,7 +173,7 @@ class FleetBatch:
             await handle.signal(LaunchBatch.stop, rpc_timeout=STOP_WITHIN)
             self._stopping = STOPPED
 
-    async def _ordered(self, client: Client) -> WorkflowHandle[LaunchBatch, BatchDone]:
+    async def _ordered(self, client: Client) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
         """Order the batch, and try again for a while where the server refuses in passing."""
         passing = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.RESOURCE_EXHAUSTED)
         until = time.monotonic() + ORDER_WITHIN
@@ -182,11 +188,16 @@ class FleetBatch:
                     ) from None
                 await asyncio.sleep(LOOK)
 
-    async def _order(self, client: Client) -> WorkflowHandle[LaunchBatch, BatchDone]:
-        """Start the batch's workflow, or take up the one that runs; fetch what an ended one did."""
+    async def _order(self, client: Client) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
+        """Start the batch's workflow, or take up the one that runs; None when an ended one had done all there is."""
         run_id = self._journal.header.run_id
-        await self._fetch_ended(client, batch_id(run_id))
+        running = await self._fetch_ended(client, batch_id(run_id))
+        if running is not None:
+            self._take_up(running)
+        elif not self._journal.tally().get(outcome.TO_DO, 0):
+            return None
         order = order_of(self._batch, self._journal, self._control, self._policy)
+        order.namespace = self._target.namespace
         before = self._batch.count - self._before.get(outcome.TO_DO, 0)
         return await client.start_workflow(
             LaunchBatch.run,
@@ -194,24 +205,38 @@ class FleetBatch:
             id=batch_id(run_id),
             task_queue=self._fleet.task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            memo={"capacity": {"count": self._batch.count, "before": before}},
+            memo={"capacity": {"count": self._batch.count, "before": before, "control": self._control}},
         )
 
-    async def _fetch_ended(self, client: Client, workflow_id: str) -> None:
-        """Note what an earlier order of this journal did, if it ended while nobody looked on."""
+    def _take_up(self, running: DescribeWorkflowExecutionResponse) -> None:
+        """Go on with a batch as it was ordered, and say so where this launch asks for something else."""
+        self._mine = False
+        memo = running.workflow_execution_info.memo.fields.get("capacity")
+        found = DataConverter.default.payload_converter.from_payload(memo) if memo is not None else {}
+        control = found.get("control")
+        if control is not None and control != self._control:
+            asked = ", ".join(f"{name} {control[name]}" for name in self._control if control.get(name) is not None)
+            self._warnings = (
+                f"the fleet went on with the batch as it was ordered ({asked.replace('_', ' ')}): what this launch "
+                "says of that changes nothing; cancel the batch and resume it for it",
+            )
+
+    async def _fetch_ended(self, client: Client, workflow_id: str) -> DescribeWorkflowExecutionResponse | None:
+        """Note what an earlier order of this journal did, if it ended while nobody looked on; return one that runs."""
         try:
             found = await described(client, workflow_id)
         except RPCError as error:
             if forgotten(error):
-                return
+                return None
             raise
         if found.workflow_execution_info.status == RUNNING:
-            return
+            return found
         handle = client.get_workflow_handle_for(LaunchBatch.run, workflow_id)
         with contextlib.suppress(WorkflowFailureError):  # terminated or failed: its items are to do
             note(self._journal, await handle.result())
         self._before = self._journal.tally()
         self._merged = Merged(self._batch.count, self._before)
+        return None
 
     async def _look(self, client: Client, handle: WorkflowHandle[Any, Any]) -> None:
         self._now = time.monotonic()
@@ -244,7 +269,10 @@ class FleetBatch:
             self._merged.seconds.close(self._now, seen.in_flight, limit)
 
     def _add(self, total: Report) -> None:
-        self._merged.add(total.since(self._total))
+        more = total.since(self._total)
+        if more.first_start is not None and self._mine:  # by this machine's clock, as all that it is compared with
+            more.first_start = (more.first_start[0], time.time())
+        self._merged.add(more)
         self._total = total
 
     def _fetch(self, done: BatchDone) -> None:
@@ -264,7 +292,8 @@ class FleetBatch:
         seconds = self._now - self._began if self._began is not None else 0.0
         if self._began is not None:
             self._merged.seconds.close(self._now, 0, self._setting().limit)
-        return self._merged.result(seconds, self._setting(), None, 0.0, self._stopping, self._error)
+        result = self._merged.result(seconds, self._setting(), None, 0.0, self._stopping, self._error)
+        return replace(result, warnings=self._warnings)
 
 
 def worker_command(target: Target, fleet: Fleet) -> str:

@@ -22,7 +22,7 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from capacity.errors import CapacityError
+from capacity.errors import CapacityError, UsageError
 from capacity.fleet.child import rss_bytes
 from capacity.fleet.conductor import MARGIN, SOON, Beat, conduct, told_shares
 from capacity.fleet.notes import RangeNotes
@@ -81,6 +81,7 @@ class Member:
         packed, total = order.range.done, Report()
         said = activity.info().heartbeat_details  # of a launcher that was lost with it
         try:
+            self._check(order.namespace)
             batch, policy = await self._batch(order.batch), RetryPolicy(**order.policy)
             if len(said) == 3:
                 _, packed, before = said
@@ -145,6 +146,15 @@ class Member:
             await asyncio.gather(*others, return_exceptions=True)
         error = str(result.error) if result.error and result.stopped != "no server answered" else ""
         return RangeDone(notes.pack(), notes.left, total.to_json(), error)
+
+    def _check(self, namespace: str) -> None:
+        """Refuse an order for another namespace than the one this launcher was started for."""
+        mine = self._connection.target.namespace
+        if namespace not in ("", mine):
+            raise UsageError(
+                f"it launches into namespace {mine!r}, the batch is for {namespace!r}",
+                next_step=f"start its worker with --namespace {namespace}",
+            )
 
     async def _batch(self, description: dict[str, Any]) -> Batch:
         key = json.dumps(description, sort_keys=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -73,6 +73,8 @@ class BatchOrder:
     paused : bool
     events : int
         A history of more events is continued as new.
+    namespace : str
+        Where its workflows are started; that of the launchers' target where an order of an older version has none.
     """
 
     run_id: str
@@ -87,6 +89,7 @@ class BatchOrder:
     outcomes: list[Range] = field(default_factory=list)
     paused: bool = False
     events: int = MANY_EVENTS
+    namespace: str = ""
 
 
 @dataclass
@@ -98,6 +101,7 @@ class RangeOrder:
     policy: dict[str, Any]
     conductor: str
     range: Range
+    namespace: str = ""
 
 
 @dataclass
@@ -226,7 +230,7 @@ class LaunchBatch:
         try:
             done: RangeDone = await workflow.execute_activity(
                 "launch_range",
-                RangeOrder(order.run_id, order.batch, order.policy, self._conductor, item),
+                RangeOrder(order.run_id, order.batch, order.policy, self._conductor, item, order.namespace),
                 activity_id=name,
                 task_queue=f"{workflow.info().task_queue}-ranges",
                 result_type=RangeDone,
@@ -268,20 +272,13 @@ class LaunchBatch:
         await workflow.wait_condition(lambda: not self._running)
 
     def _state(self) -> BatchOrder:
-        order = self._order
-        return BatchOrder(
-            order.run_id,
-            order.batch,
-            order.policy,
-            order.control,
-            order.count,
-            order.size,
-            self._cursor,
-            self._to_do,
-            self._report,
-            list(self._outcomes.values()),
-            self._paused,
-            order.events,
+        return replace(
+            self._order,
+            cursor=self._cursor,
+            ranges=self._to_do,
+            report=self._report,
+            outcomes=list(self._outcomes.values()),
+            paused=self._paused,
         )
 
     @workflow.signal

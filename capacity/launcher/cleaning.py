@@ -28,6 +28,8 @@ CHUNK: Final = 1000
 """Executions of one batch operation: `frontend.maxExecutionCountBatchOperation` of the server."""
 SERVER_RATE: Final = 50.0
 """Executions per second of a batch operation: `worker.batcherRPS` of the server."""
+PATIENCE: Final = 60.0
+"""For a server that refuses in passing [s]: of batch operations it has one at a time, and hears late of its end."""
 
 
 def left_behind(left: int, target: Target, prefix: str) -> list[str]:
@@ -54,7 +56,7 @@ async def of_run(connection: Connection, query: str, run_id: str) -> AsyncIterat
         request = ListWorkflowExecutionsRequest(
             namespace=connection.target.namespace, page_size=CHUNK, next_page_token=token, query=query
         )
-        page = await ask(connection, connection.service.ListWorkflowExecutions, request)
+        page = await ask(connection, connection.service.ListWorkflowExecutions, request, patience=PATIENCE)
         for info in page.executions:
             memo = info.memo.fields.get(RUN_MEMO)
             if memo is not None and memo.data == mine:
@@ -94,10 +96,10 @@ async def _one(
         request.deletion_operation.CopyFrom(BatchOperationDeletion(identity="capacity"))
     else:
         request.termination_operation.CopyFrom(BatchOperationTermination(identity="capacity"))
-    await ask(connection, connection.service.StartBatchOperation, request)
+    await ask(connection, connection.service.StartBatchOperation, request, patience=PATIENCE)
     while True:
         describe = DescribeBatchOperationRequest(namespace=namespace, job_id=job)
-        state = await ask(connection, connection.service.DescribeBatchOperation, describe)
+        state = await ask(connection, connection.service.DescribeBatchOperation, describe, patience=PATIENCE)
         if on_progress:
             on_progress(before + int(state.complete_operation_count))
         if state.state == BatchOperationState.BATCH_OPERATION_STATE_COMPLETED:

@@ -225,6 +225,8 @@ class Result:
         What ended it early, unless the user did.
     first_start : tuple of int and float, optional
         The first item started in this session: its index and the Unix time of its answer [s].
+    warnings : tuple of str
+        What the user must know of it.
     """
 
     counts: Counts
@@ -243,6 +245,7 @@ class Result:
     stopped: str = ""
     error: CapacityError | None = None
     first_start: tuple[int, float] | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def throttle_cause(self) -> str | None:

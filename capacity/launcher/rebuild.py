@@ -23,8 +23,11 @@ _OPTIONS: Final[files.Kinds] = {
 }
 
 
-def rebuild(description: dict[str, Any]) -> Batch:
-    """Return the batch that `Batch.describe` described; refuse an items file that has changed since."""
+def rebuild(description: dict[str, Any], *, read_items: bool = True) -> Batch:
+    """Return the batch that `Batch.describe` described; refuse an items file that has changed since.
+
+    Without `read_items` the file may be gone: what is returned has its options, count and ids' prefix, and no items.
+    """
     kind = description.get("kind")
     if kind not in ("heights", "items"):
         raise UsageError(f"a batch of kind {files.shown(kind)} cannot be rebuilt", allowed="heights, items")
@@ -39,6 +42,8 @@ def rebuild(description: dict[str, Any]) -> Batch:
     template = InputTemplate(found["template"]) if found["template"] else None
     if kind == "heights":
         return HeightRange(found["count"], found["chain_id"], found["from_height"], options, template)
+    if not read_items:
+        return ItemsFile(Path(found["path"]), found["count"], found["sha256"], False, (), (), template, options)
     batch = ItemsFile.open(Path(found["path"]), options, template)
     if batch.sha256 != found["sha256"]:
         raise UsageError(

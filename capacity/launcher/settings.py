@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from capacity import files
 from capacity.errors import UsageError
@@ -67,3 +67,14 @@ def controller_for(
         sized = parallelism(1, int(text), override_name="--parallelism")
         return Fixed(sized.value), f"{sized.value} in flight: {sized.reason}"
     raise UsageError(f"parallelism is {files.shown(wanted)}", allowed=ALLOWED)
+
+
+def settled(controller: Controller) -> dict[str, Any]:
+    """Return what `controller_for` makes this controller of on any machine, whatever its CPUs and environment.
+
+    >>> settled(Fixed(16))
+    {'parallelism': 16, 'rate': None, 'max_in_flight': 16}
+    """
+    rate = controller.rate if isinstance(controller, OpenLoop) else None
+    fixed = controller.limit if isinstance(controller, Fixed) else "auto"
+    return {"parallelism": fixed if rate is None else None, "rate": rate, "max_in_flight": controller.maximum}

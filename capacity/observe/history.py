@@ -152,8 +152,14 @@ def _found(run_id: str) -> PastRun | None:
 
 
 def _journal_of(record: Run) -> Path | None:
-    """Return the journal that a record names, if it is still there."""
-    return Path(record.journal) if record.journal and _is_file(Path(record.journal)) else None
+    """Return the journal that a record names, if it is still there and still that run's."""
+    if not record.journal or not _is_file(Path(record.journal)):
+        return None
+    journal = Path(record.journal)
+    with contextlib.suppress(JournalError):
+        if Header.read(journal).run_id != record.run_id:
+            return None
+    return journal
 
 
 def _is_file(path: Path) -> bool:

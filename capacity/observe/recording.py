@@ -36,7 +36,7 @@ def record_of(
 ) -> Run:
     """Return the record of a launch: what was asked, what became of it and what this process used."""
     counts: Counts = result.counts
-    warnings = []
+    warnings = [*result.warnings]
     if journal.damaged:
         warnings.append(
             f"{journal.damaged:,} notes of the journal were damaged or missing: their items were sent again"
@@ -148,8 +148,11 @@ async def completed(
 
 
 def unasked(run: Run) -> Run:
-    """Return the record of a run whose count by the server the user did not wait for."""
-    return warned(run, STOPPED_WAITING).model_copy(update={"stopped": STOPPED_WAITING})
+    """Return the record of a run whose count by the server the user did not wait for.
+
+    What ended it before, with items left, stays its reason.
+    """
+    return warned(run, STOPPED_WAITING).model_copy(update={"stopped": run.stopped or STOPPED_WAITING})
 
 
 def warned(run: Run, words: str) -> Run:

@@ -23,7 +23,7 @@ from capacity.launcher.journal import Header, Journal
 from capacity.launcher.progress import Progress, Result
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import Scheduler
-from capacity.launcher.settings import controller_for
+from capacity.launcher.settings import controller_for, settled
 from capacity.launcher.transport import Connection, connect
 from capacity.observe.history import runs_folder
 from capacity.observe.metrics import LaunchMetrics, serving
@@ -33,6 +33,7 @@ from capacity.observe.run import Run
 from capacity.observe.sources import Places, find
 from capacity.observe.vitals import VitalsSample
 from capacity.observe.watcher import LaunchWatch
+from capacity.rules.environment import lookalikes
 
 if TYPE_CHECKING:
     from capacity.fleet.client import FleetBatch
@@ -66,12 +67,12 @@ class Journaling:
         mark = fingerprint(batch, target.address, target.namespace)
         if not self.resume:
             run_id = new_run_id()
-            path = self.path or runs_folder() / f"{run_id}.journal"
+            path = (self.path or runs_folder() / f"{run_id}.journal").absolute()
             header = Header(
                 mark, run_id, batch.count, batch=batch.describe(), address=target.address, namespace=target.namespace
             )
             return Journal.create(path, header)
-        return Journal.open(self.path or self._newest(mark), mark)
+        return Journal.open((self.path or self._newest(mark)).absolute(), mark)
 
     @staticmethod
     def _newest(mark: str) -> Path:
@@ -203,8 +204,9 @@ async def launch(
         if fleet is not None:
             from capacity.fleet.client import FleetBatch  # the SDK's client, which takes longer to import than all else
 
-            control = {"parallelism": parallelism, "rate": rate, "max_in_flight": max_in_flight}
-            launchers = FleetBatch(batch, target, journal, control, fleet=fleet, policy=policy, on_progress=show)
+            launchers = FleetBatch(
+                batch, target, journal, settled(controller), fleet=fleet, policy=policy, on_progress=show
+            )
             asked = f"{asked}; shared by the launchers of fleet {fleet.task_queue!r}"
         elif processes == 1:
             launchers = Scheduler(batch, connection, controller, journal, policy=policy, on_progress=show)
@@ -218,6 +220,8 @@ async def launch(
         result = await launchers.run(stop, abort)
         run = record_of(journal, target, batch, server_version, started_at, asked, rate, result, meter)
         run = run.model_copy(update={"vitals": await watch.end(), **of_processes(run, launchers, fleet)})
+        for words in lookalikes():
+            run = warned(run, words)
         record = runs_folder() / f"{run.run_id}.json"
         run.save(record)
         hurry = abort is not None and abort.is_set()

@@ -67,17 +67,23 @@ def environment_override(environment: Mapping[str, str] | None = None) -> Enviro
             allowed="a whole number from 0 (no override) to 999999999",
             next_step="correct or unset it",
         )
-    return EnvironmentOverride(int(text) if text else None, tuple(_warnings(environment)))
+    return EnvironmentOverride(int(text) if text else None, lookalikes(environment))
 
 
-def _warnings(environment: Mapping[str, str]) -> list[str]:
+def lookalikes(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return one sentence for each variable that is set, looks like the override and is not read.
+
+    >>> lookalikes({"SCHEDULER_BATCH_MAX_PARALLELISM": "64"})[0].partition(",")[0]
+    'SCHEDULER_BATCH_MAX_PARALLELISM is set'
+    """
+    environment = os.environ if environment is None else environment
     folded: dict[str, list[str]] = {}
     for name in environment:
         if name != VARIABLE:
             folded.setdefault(name.upper(), []).append(name)
     near = difflib.get_close_matches(VARIABLE, folded, n=max(len(folded), 1), cutoff=_LOOKS_LIKE_IT)
     names = sorted(name for match in near for name in folded[match])
-    return [f"{name} is set, but only {VARIABLE} is read: it changes nothing here" for name in names]
+    return tuple(f"{name} is set, but only {VARIABLE} is read: it changes nothing here" for name in names)
 
 
 def _shortened(text: str) -> str:

@@ -12,8 +12,9 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 
 from capacity.cli import fleet
 from capacity.cli import run as command
+from capacity.fleet.looking import Seen
 from capacity.fleet.report import Report
-from capacity.fleet.workflow import BatchDone
+from capacity.fleet.workflow import BatchDone, Standing
 from capacity.launcher import outcome
 
 COUNT = 100_000_000
@@ -43,18 +44,18 @@ class Batch:
 def status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """The status of such a batch: as data, and as text."""
 
-    def ask(batch: Batch) -> tuple[dict[str, Any], str]:
+    async def nothing(*_: Any) -> None:
+        return None
+
+    def ask(batch: Batch, look: Any = nothing) -> tuple[dict[str, Any], str]:
         async def find(*_: Any) -> Batch:
             return batch
-
-        async def nothing(*_: Any) -> None:
-            return None
 
         async def none(*_: Any) -> int:
             return 0
 
         monkeypatch.setattr("capacity.fleet.looking.find", find)
-        monkeypatch.setattr("capacity.fleet.looking.look", nothing)
+        monkeypatch.setattr("capacity.fleet.looking.look", look)
         monkeypatch.setattr("capacity.fleet.looking.pollers", none)
         monkeypatch.setattr("capacity.fleet.looking.connected", nothing)
         found = asyncio.run(fleet._status(None, None, "q"))  # type: ignore[arg-type]
@@ -73,6 +74,18 @@ def test_a_running_batch_whose_workers_are_gone_is_not_known(status: Any) -> Non
     assert "done       not known of 100,000,000 items: no worker answers" in text
     assert "capacity fleet worker --address 127.0.0.1:7233" in text
     assert "0 of 100" not in text
+
+
+def test_a_rate_that_is_not_known_yet_is_said_so(status: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first look got no answer, the second did: what is done is known, and how fast is not."""
+    looks = iter([None, Seen(Standing("running", {}, []), Report(codes={outcome.STARTED: 70}), [], [])] * 2)
+
+    async def look(*_: Any) -> Seen | None:
+        return next(looks)
+
+    _, text = status(Batch(WorkflowExecutionStatus.RUNNING), look)
+    assert "70 of 100,000,000 items" in text
+    assert "now        starts/s not known yet, 0 in flight" in text
 
 
 def test_a_batch_that_ended_is_told_without_workers(status: Any) -> None:

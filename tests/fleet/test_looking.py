@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
+from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -17,10 +20,14 @@ from capacity.fleet import Fleet
 from capacity.fleet.client import FleetBatch
 from capacity.fleet.conductor import conduct, forgotten
 from capacity.fleet.looking import find
+from capacity.fleet.report import Report
 from capacity.fleet.workflow import BatchOrder, LaunchBatch, batch_id
+from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
+from capacity.launcher.controller import OpenLoop
 from capacity.launcher.journal import Header, Journal
 from capacity.launcher.progress import Progress, Result
+from capacity.launcher.settings import settled
 
 AWAY = RPCError("connection refused", RPCStatusCode.UNAVAILABLE, b"")
 GONE = RPCError("workflow not found for ID: x", RPCStatusCode.NOT_FOUND, b"")
@@ -55,9 +62,63 @@ def test_what_an_ended_order_did_is_not_given_up_for_a_hiccup() -> None:
                 asyncio.run(launch._fetch_ended(refusing(error), batch_id("run")))
 
 
+def test_a_launchers_clock_does_not_say_when_a_batch_began() -> None:
+    """One that is behind would put the begin after the first starts, and the server's count of it would lack these."""
+    with Journal.in_memory(Header("", "run", 10)) as journal:
+        launch = FleetBatch(HeightRange(10), Target("127.0.0.1:1"), journal, {}, fleet=Fleet())
+        launch._add(Report(first_start=(3, time.time() - 3600)))
+        first = launch._result().first_start
+    assert first is not None
+    assert (first[0], time.time() - first[1] < 60) == (3, True)
+
+
 def test_the_controller_of_a_batch_that_was_deleted_ends() -> None:
     """Nothing is left to be shared out: otherwise its workflow would go on for years."""
     asyncio.run(asyncio.wait_for(conduct(refusing(GONE), "capacity-batch:x", {"parallelism": 2}), 10))
+
+
+def ordered(journal: Journal, control: dict[str, Any], server: DevServer, queue: str) -> FleetBatch:
+    fleet = Fleet(task_queue=queue)
+    return FleetBatch(HeightRange(journal.header.count), Target(server.address), journal, control, fleet=fleet)
+
+
+@pytest.mark.devserver
+def test_a_batch_that_runs_is_taken_up_as_it_was_ordered(devserver: DevServer) -> None:
+    """Resumed with another rate it goes on at the first, and the record says so; with the same nothing is said."""
+    run_id = f"again-{uuid.uuid4().hex[:8]}"
+
+    async def taken_up(journal: Journal) -> list[Result]:
+        first, other = settled(OpenLoop(50.0, 9)), settled(OpenLoop(80.0, 9))
+        client = await Client.connect(devserver.address)
+        handle = await ordered(journal, first, devserver, run_id)._order(client)
+        results = []
+        for control in (first, other):
+            again = ordered(journal, control, devserver, run_id)
+            assert (await again._order(client)).id == handle.id
+            results.append(again._result())
+        await handle.terminate()
+        return results
+
+    with Journal.in_memory(Header("", run_id, 10)) as journal:
+        same, differs = asyncio.run(asyncio.wait_for(taken_up(journal), 60))
+    assert same.warnings == ()
+    assert "as it was ordered (rate 50.0, max in flight 9)" in differs.warnings[0]
+
+
+@pytest.mark.devserver
+def test_a_batch_that_is_all_done_is_not_ordered_again(devserver: DevServer) -> None:
+    """Resumed once its workers are gone, it would wait for one to do nothing."""
+    run_id = f"done-{uuid.uuid4().hex[:8]}"
+    with Journal.in_memory(Header("", run_id, 10)) as journal:
+        journal.note(np.arange(10), outcome.STARTED)
+        result = asyncio.run(asyncio.wait_for(ordered(journal, {}, devserver, run_id).run(), 60))
+        assert (result.counts.done, result.session_started, result.stopped, result.error) == (10, 0, "", None)
+        with pytest.raises(UsageError, match="knows no batch"):
+            asyncio.run(find_by(devserver, run_id))
+
+
+async def find_by(server: DevServer, run_id: str) -> None:
+    await find(await Client.connect(server.address), run_id)
 
 
 @pytest.mark.devserver

@@ -218,4 +218,4 @@ def test_a_stop_while_a_long_history_is_recalled_is_not_lost(devserver: DevServe
 
     result, runs = ran(devserver, batch(1000, 10, events=50), drains, stop)
     assert (result.stopped, len(runs)) == (True, 1)
-    assert 100 <= result.report["codes"][str(outcome.STARTED)] < 1000
+    assert 0 < result.report["codes"][str(outcome.STARTED)] < 1000

@@ -10,7 +10,7 @@ from real_server import launched
 
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
-from capacity.launcher import service
+from capacity.launcher import cleaning, service
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.cleaning import clean, of_run
 from capacity.launcher.transport import Connection, connect
@@ -28,8 +28,12 @@ async def running(connection: Connection, prefix: str, expected: int) -> int:
     return found
 
 
-def test_just_the_workflows_of_one_run_are_ended(devserver: DevServer) -> None:
-    """Of two runs with interleaved ids in one prefix, cleaning the first ends its 300 and leaves the second's 40."""
+def test_just_the_workflows_of_one_run_are_ended(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two runs with interleaved ids in one prefix, cleaning the first ends its 300 and leaves the second's 40.
+
+    It takes three batch operations of the server, one after the other, of which it allows one at a time.
+    """
+    monkeypatch.setattr(cleaning, "CHUNK", 120)
     name = f"k{uuid.uuid4().hex[:8]}"
     other = launched(HeightRange(40, name, 130), devserver.address)
     mine = launched(HeightRange(340, name), devserver.address)

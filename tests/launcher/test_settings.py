@@ -7,7 +7,7 @@ import pytest
 from capacity.errors import UsageError
 from capacity.launcher.controller import Fixed, OpenLoop
 from capacity.launcher.knee import Auto
-from capacity.launcher.settings import controller_for
+from capacity.launcher.settings import controller_for, settled
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +42,22 @@ def test_the_rollback_variable_is_honoured(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("SCHEDULER_MAX_PARALLELISM", "7")
     limits = [controller_for(wanted)[0].maximum for wanted in (None, "4x", "9")]
     assert limits == [7, 7, 9]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "rate", "most"),
+    [(None, None, 512), ("4x", None, 512), (700, None, 512), ("auto", None, 64), (None, 50.0, 9)],
+)
+def test_a_settled_controller_is_the_same_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, wanted: int | str | None, rate: float | None, most: int
+) -> None:
+    """What is ordered from a fleet is settled here: whoever shares it out has other CPUs and another environment."""
+    monkeypatch.setenv("SCHEDULER_MAX_PARALLELISM", "24")
+    here, _ = controller_for(wanted, rate=rate, max_in_flight=most)
+    order = settled(here)
+    monkeypatch.setenv("SCHEDULER_MAX_PARALLELISM", "7")
+    there, _ = controller_for(order["parallelism"], rate=order["rate"], max_in_flight=order["max_in_flight"])
+    assert there == here
 
 
 def test_auto_is_the_default() -> None:

@@ -18,8 +18,10 @@ from capacity.launcher.batch import HeightRange
 from capacity.launcher.journal import Header, Journal
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import STOPPED
-from capacity.observe.recording import of_processes
-from capacity.observe.run import ControllerState, LatencySummary, Run, RunSample, throttling
+from capacity.observe.history import past_run, runs_folder
+from capacity.observe.recording import of_processes, unasked
+from capacity.observe.run import STOPPED_WAITING, ControllerState, LatencySummary, Run, RunSample, throttling
+from capacity.observe.session import Journaling
 
 
 def run_of(**changes: Any) -> Run:
@@ -164,3 +166,32 @@ def test_a_fleet_in_a_namespace_at_its_limit_is_told_to_leave_it(
         launchers = FleetBatch(HeightRange(10), Target("127.0.0.1:1"), journal, {}, fleet=fleet or Fleet())
         warnings = of_processes(run_of(throttle_scope=scope), launchers, fleet)["warnings"]
     assert any("--fleet-namespace" in words for words in warnings) is warned
+
+
+def test_a_journal_of_another_run_is_not_taken_for_a_runs_own(tmp_path: Path, state_folder: str) -> None:
+    """A record that names its journal by a path that is another run's by now has none; who asks is not told of both."""
+    Journal.create(tmp_path / "a.journal", Header("", "mine", 3)).close()
+    mine = run_of(run_id="mine", journal=str(tmp_path / "a.journal"))
+    runs_folder().mkdir(parents=True, exist_ok=True)
+    mine.save(runs_folder() / "mine.json")
+    assert past_run("mine").journal == tmp_path / "a.journal"
+    (tmp_path / "a.journal").unlink()
+    Journal.create(tmp_path / "a.journal", Header("", "theirs", 3)).close()
+    assert past_run("mine").journal is None
+
+
+def test_a_journal_is_known_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named as beside one, it is found from any other folder."""
+    monkeypatch.chdir(tmp_path)
+    with Journaling(Path("a.journal")).open(HeightRange(3), Target("127.0.0.1:1")) as journal:
+        assert journal.path == tmp_path / "a.journal"
+    with Journaling(Path("a.journal"), resume=True).open(HeightRange(3), Target("127.0.0.1:1")) as journal:
+        assert journal.path == tmp_path / "a.journal"
+
+
+def test_an_interrupted_run_whose_count_is_not_waited_for_stays_interrupted() -> None:
+    """Ctrl-C, then once more while the server counts: items are left, and that is what is to be told."""
+    stopped = unasked(run_of(stopped=STOPPED, scheduled=4, not_attempted=6))
+    assert (stopped.stopped, stopped.interrupted) == (STOPPED, True)
+    assert STOPPED_WAITING in stopped.warnings
+    assert unasked(run_of()).stopped == STOPPED_WAITING

@@ -157,11 +157,13 @@ def test_runs_of_another_launch_are_not_counted_as_completed(
     assert any("7 more runs" in warning for warning in run.warnings)
 
 
-def test_unverified_says_so(devserver: DevServer) -> None:
-    """Where the server was not asked for its count the record claims none."""
+def test_unverified_says_so(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the server was not asked for its count the record claims none; a look-alike of the override is named."""
+    monkeypatch.setenv("SCHEDULER_BATCH_MAX_PARALLELISM", "64")
     run = launched(a_batch(), devserver, verify=False)
     assert run.verified is None
     assert run.verification() == "not verified: the server was not asked"
+    assert any("SCHEDULER_BATCH_MAX_PARALLELISM is set, but only" in warning for warning in run.warnings)
     assert run.complete
 
 
