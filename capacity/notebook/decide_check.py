@@ -218,11 +218,7 @@ class Checking:
             runs = (*((recorded(baseline),) if baseline else ()), recorded(run))
         else:
             assert asked is not None
-            runs = launched(
-                asked, count, stop=stop, say=self._say, note=self._note, launch=self._launch, cluster=self._cluster
-            )
-            if stop() or len(runs) < 2:
-                raise KeyboardInterrupt
+            runs = self._launched(asked, count, stop)
         name = str(self.calibration.value)
         record, before = runs[-1], runs[0] if len(runs) > 1 else None
         self.predicted = None if name == _UNKNOWN else predicted_rate(record, Calibration.named(name))
@@ -234,6 +230,19 @@ class Checking:
         self.state = "done"
         self._announce(f"Checked: {found.verdict}")
         return found
+
+    def _launched(self, asked: Asked, count: int, stop: Callable[[], bool]) -> tuple[Run, ...]:
+        """Launch both settings; where that ends early say what was started."""
+        made: list[Run] = []
+        control: dict[str, Any] = {"stop": stop, "say": self._say, "note": self._note, "on_run": made.append}
+        try:
+            runs = launched(asked, count, **control, launch=self._launch, cluster=self._cluster)
+            if stop() or len(runs) < 2:
+                raise KeyboardInterrupt
+        except BaseException:
+            self.said.value = parts.plain(_left(tuple(made))) if made else ""
+            raise
+        return runs
 
     def _ended(self, failed: BaseException | None) -> None:
         if failed is not None:

@@ -30,6 +30,7 @@ def launched(
     stop: Stop,
     say: Callable[[str], None],
     note: Callable[[Progress], None],
+    on_run: Callable[[Run], None],
     launch: Callable[..., Awaitable[Run]] | None = None,
     cluster: Callable[..., Any] | None = None,
 ) -> tuple[Run, ...]:
@@ -43,6 +44,8 @@ def launched(
         Starts of each batch.
     stop, say, note : callable
         Whether to end; told in sentences what happens; told ten times a second how far it is.
+    on_run : callable
+        Called with each record as it is made: what follows may fail.
     launch, cluster : callable, optional
         Stand in for `capacity.observe.session.launch` and `capacity.experiment.subject.subject`.
 
@@ -69,6 +72,7 @@ def launched(
                 say(f"Launching {count:,} starts with {side.label}")
                 run = asyncio.run(_one(side, f"{chain}-{role}", count, target, local, asked, stop, note, launch))
                 runs.append(run)
+                on_run(run)
     return tuple(runs)
 
 

@@ -129,6 +129,11 @@ class LaunchForm(Panel):
             more = {"with_worker": self.worker.value, "allowed": allowed, "processes": processes, "fleet": fleet}
             self.prepare(Request(batch, target, **control, **more))
 
+    def _on_launch(self, button: widgets.Button) -> None:
+        if not self.running:
+            self._follow()  # the items file may have grown since its path was typed
+        super()._on_launch(button)
+
     def _where(self) -> Target:
         from dataclasses import replace
 

@@ -36,6 +36,8 @@ _SLOW = 5  # of them between two of what is slow to draw
 _SAMPLES = 3600  # vitals kept for the live findings
 _STYLES = {"done": "success", "failed": "danger", "cancelled": "warning", "incomplete": "warning"}
 _NO_PANEL = "nothing was launched from this panel"
+Interrupts = tuple[asyncio.Event, asyncio.Event]
+"""What ends a launch once what is in flight is answered, and at once."""
 
 
 class Panel:
@@ -62,7 +64,7 @@ class Panel:
         self._launch = launch
         self._next: Request | None = None
         self._current: Request | None = None
-        self._stop = asyncio.Event()
+        self._interrupts: Interrupts = (asyncio.Event(), asyncio.Event())
         self._future: Future[Run] | None = None
         self._progress: Progress | None = None
         self._painted: Progress | None = None
@@ -150,18 +152,22 @@ class Panel:
             self._begin(self._current, self.run)
 
     def _on_cancel(self, _: widgets.Button) -> None:
-        if self.state != "running":
-            return
-        self.state = "cancelling"
-        self._switch()
-        self._announce("Cancelling: what is in flight is awaited")
-        loop().call_soon_threadsafe(self._stop.set)
+        """End the batch; the second time without waiting for what is in flight, for a fleet or for a worker."""
+        stop, abort = self._interrupts
+        if self.state == "running":
+            self.state = "cancelling"
+            self._switch()
+            self._announce("Cancelling: what is in flight is awaited; Cancel once more to stop at once")
+            loop().call_soon_threadsafe(stop.set)
+        elif self.state == "cancelling":
+            loop().call_soon_threadsafe(abort.set)
 
     def _begin(self, request: Request, before: Run | None) -> None:
         if self.running:
             return
         self._current, self.run = request, None
-        self._stop, self._progress, self._painted, self._drawn = asyncio.Event(), None, None, None
+        self._interrupts = (asyncio.Event(), asyncio.Event())
+        self._progress = self._painted = self._drawn = None
         self._curve = Curve(before.scheduled if before else 0)
         self._samples.clear()
         for shown in (self.error, self.numbers, self.vitals, self.every_vital, self.outcomes, self.way, self.record):
@@ -170,31 +176,31 @@ class Panel:
         self.bar.show(done, request.batch.count, "")
         self.state = "running"
         self._announce(f"Resuming: {before.not_attempted:,} of {before.count:,} are left" if before else "Running")
-        journal = Path(before.journal) if before and before.journal else None
-        self._future = submit(self._run(request, self._stop, journal))
+        self._future = submit(self._run(request, self._interrupts, before))
         self._switch()
 
     def _switch(self) -> None:
         """Let each button be pressed exactly when it does something."""
         ended = self.state not in ("running", "cancelling")
         self.launch.disabled = not ended or self._next is None
-        self.cancel.disabled = self.state != "running"
+        self.cancel.disabled = ended
         self.resume.disabled = not ended or not self._resumable
 
     # -- the batch, on its loop ------------------------------------------------------------------------------------
 
-    async def _run(self, request: Request, stop: asyncio.Event, journal: Path | None) -> Run:
+    async def _run(self, request: Request, interrupts: Interrupts, before: Run | None) -> Run:
         self._painter = Painter(self._paint, _TICK)
         try:
-            run = await self._launched(request, stop, journal)
+            run = await self._launched(request, interrupts, before)
         except BaseException as error:
             await asyncio.to_thread(self._painter.stop)
+            self.run = before  # its journal is still there: it can be resumed again
             self._failed(error)
             raise
         else:
             await asyncio.to_thread(self._painter.stop)
             self.run = run
-            self._ended(run, cancelled=stop.is_set())
+            self._ended(run, cancelled=interrupts[0].is_set())
             return run
         finally:
             self._painter.stop()
@@ -203,9 +209,14 @@ class Panel:
             for widget in (self.bar.view, self.status, self.numbers, self.outcomes):
                 widget.send_state("value")  # the last word even where a message before it was dropped
 
-    async def _launched(self, request: Request, stop: asyncio.Event, journal: Path | None) -> Run:
+    async def _launched(self, request: Request, interrupts: Interrupts, before: Run | None) -> Run:
+        from capacity.launcher.items import ItemsFile
+        from capacity.launcher.rebuild import rebuild
         from capacity.observe import session  # gRPC comes with it
 
+        batch, journal = request.batch, Path(before.journal) if before and before.journal else None
+        if isinstance(batch, ItemsFile):  # read again: items are known by their index, so it must be the same file
+            batch = await asyncio.to_thread(rebuild, batch.describe())
         launch = self._launch or session.launch
         more: dict[str, Any] = {"rate": request.rate} if request.rate is not None else {}
         more |= {"with_worker": True} if request.with_worker else {}
@@ -213,13 +224,14 @@ class Panel:
         more |= {"fleet": Fleet()} if request.fleet else {}
         more |= {"journaling": session.Journaling(journal, resume=True)} if journal else {}
         return await launch(
-            request.batch,
+            batch,
             request.target,
             parallelism=request.parallelism,
             allowed=request.allowed,
             on_progress=self._note,
             on_vitals=self._samples.append,
-            stop=stop,
+            stop=interrupts[0],
+            abort=interrupts[1],
             **more,
         )
 

@@ -173,6 +173,7 @@ class Measure:
         swept = self._swept = sweep(wanted, on_point=self._came, say=self._say, stop=stop).run()
         ended = "incomplete" if swept.error is not None else "cancelled" if swept.stopped else "done"
         done = f"{len(self.points)} of {len(wanted.points)} points"
+        self.said.value = parts.plain(left_behind(swept, wanted.target))
         if swept.error is not None:
             self.error.value = alert(f"The sweep ended early, the points so far are kept: {swept.error}")
         self.state = "fitting"
@@ -189,7 +190,6 @@ class Measure:
         self.fitted.value = shown.fit_table(calibration)
         self._score(calibration)
         self.numbers.value = ""
-        self.said.value = parts.plain(left_behind(swept, wanted.target))
         self._draw(shown.finding(calibration, self._band))
         self.state = ended
         self._announce(f"{ended.capitalize()}: {done}, fitted")

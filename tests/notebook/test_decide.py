@@ -107,7 +107,8 @@ def record(count: int, run_id: str) -> Run:
 class Launches:
     """Stands in for `capacity.launch`: notes what it was asked and gives records; waits where told to."""
 
-    def __init__(self, *, hold: bool = False, error: Exception | None = None) -> None:
+    def __init__(self, *, hold: bool = False, error: Exception | None = None, before: int = 0) -> None:
+        self.before = before  # launches that go well before the error
         self.asked: list[dict[str, Any]] = []
         self.chains: list[str] = []
         self.hold, self.error, self.began = hold, error, threading.Event()
@@ -115,7 +116,7 @@ class Launches:
     async def __call__(self, batch: Any, target: Target, *, on_progress: Any, stop: asyncio.Event, **asked: Any) -> Run:
         self.asked.append(asked | {"address": target.address, "count": batch.count})
         self.chains.append(batch.chain_id)
-        if self.error is not None:
+        if self.error is not None and len(self.asked) > self.before:
             raise self.error
         on_progress(progress(batch.count, batch.count // 2))
         self.began.set()
@@ -670,6 +671,11 @@ def test_a_launch_that_fails_is_one_clear_line(panel: Decide) -> None:
     with pytest.raises(ClusterError):
         checked(panel)
     assert "nobody answers" in text(panel.checking.error)
+    assert text(panel.checking.said) == ""
+    panel.checking._launch = Launches(error=ClusterError("nobody answers"), before=1)
+    with pytest.raises(ClusterError):
+        checked(panel)
+    assert "capacity runs clean 20260101-000001-abcdef" in text(panel.checking.said)  # what stays on the cluster
     assert panel.checking.checklist is None
     assert panel.checking.save_checklist.disabled
 

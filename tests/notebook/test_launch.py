@@ -271,6 +271,74 @@ def test_resume_goes_on_with_the_same_journal(tmp_path: Path) -> None:
     assert panel.resume.disabled
 
 
+def test_a_second_cancel_does_not_wait() -> None:
+    """A fleet without launchers, or a worker with hours of work, never ends a drain: Cancel again stops at once."""
+    waiting = threading.Event()
+
+    async def launch(batch: Any, target: Any, *, stop: Any, abort: Any, **_: Any) -> Run:
+        waiting.set()
+        await stop.wait()
+        await abort.wait()
+        return record(10, 4, journal="/nowhere/a.journal")
+
+    panel = Launch(HeightRange(count=10), HERE, launch=launch)
+    panel.launch.click()
+    assert waiting.wait(20)
+    panel.cancel.click()
+    assert (panel.state, panel.cancel.disabled) == ("cancelling", False)
+    assert "once more to stop at once" in panel.status.value
+    panel.cancel.click()
+    assert (ended(panel).scheduled, panel.state, panel.cancel.disabled) == (4, "cancelled", True)
+
+
+def test_a_resume_that_fails_can_be_tried_again() -> None:
+    """The server is down when Resume is clicked: what was cancelled still has its journal."""
+    answers: list[Run | ClusterError] = [
+        record(10, 4, journal="/nowhere/a.journal"), ClusterError("no server listens"), record(10, 10)
+    ]  # fmt: skip
+
+    async def launch(*_: Any, **__: Any) -> Run:
+        answer = answers.pop(0)
+        if isinstance(answer, ClusterError):
+            raise answer
+        return answer
+
+    panel = Launch(HeightRange(count=10), HERE, launch=launch)
+    panel.launch.click()
+    ended(panel)
+    panel.resume.click()
+    with pytest.raises(ClusterError):
+        ended(panel)
+    assert (panel.state, panel.resume.disabled) == ("failed", False)
+    panel.resume.click()
+    assert (ended(panel).scheduled, panel.state) == (10, "done")
+
+
+def test_an_items_file_that_has_changed_is_not_resumed(tmp_path: Path) -> None:
+    """Rows put in at the top would move all others: they would count as done, and the last would never be started.
+
+    What a file holds when Launch is clicked is what is launched.
+    """
+    path, counts = tmp_path / "items.csv", []
+
+    async def launch(batch: Any, *_: Any, **__: Any) -> Run:
+        counts.append(batch.count)
+        return record(batch.count, 1, journal="/nowhere/a.journal")
+
+    path.write_text("id\na\nb\n")
+    form = LaunchForm(HERE, launch=launch)
+    form.source.value = "file of items"
+    form.items.box.value = str(path)
+    path.write_text("id\na\nb\nc\n")
+    form.launch.click()
+    ended(form)
+    path.write_text("id\nnew\na\nb\nc\n")
+    form.resume.click()
+    with pytest.raises(UsageError, match="has changed since it was launched"):
+        ended(form)
+    assert counts == [3]
+
+
 def test_resume_does_not_follow_what_was_typed_since() -> None:
     """Another count typed after Cancel is for the next Launch; Resume goes on with the batch that was cancelled."""
     counts = []

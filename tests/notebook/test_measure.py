@@ -374,7 +374,7 @@ def test_a_bar_is_found_by_name() -> None:
 
 
 def test_what_stays_on_a_running_cluster_is_said(shipped: Measurements, plan: str) -> None:
-    """The words name how to end what the sweep left there."""
+    """The words name how to end what the sweep left there, also where it ended too early for a fit."""
     panel = Measure(plan, HERE, sweep=Replay(shipped, left=1234))
     panel.controls.cores.box.value = "2"
     panel.start.click()
@@ -382,6 +382,12 @@ def test_what_stays_on_a_running_cluster_is_said(shipped: Measurements, plan: st
     said = html.unescape(panel.said.value)
     assert "1,234 workflows stay open on the cluster" in said
     assert "STARTS_WITH 'sweep-x'" in said
+    panel = Measure(plan, HERE, sweep=Replay(shipped, left=1234, before=1, error=ClusterError("the server died")))
+    panel.controls.cores.box.value = "2"
+    panel.start.click()
+    with pytest.raises(UsageError, match="fit nothing"):
+        ended(panel)
+    assert "1,234 workflows stay open on the cluster" in html.unescape(panel.said.value)
 
 
 @pytest.mark.devserver
