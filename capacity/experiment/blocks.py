@@ -20,11 +20,11 @@ from pydantic import BaseModel, ConfigDict
 from capacity.cluster.guard import starts_left
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, ClusterError, UsageError
-from capacity.experiment import launched, points
+from capacity.experiment import launched, points, store
 from capacity.experiment.local import ClusterCpu, LocalCluster, Quiet
 from capacity.experiment.plan import START_SECONDS
 from capacity.experiment.setting import Setting
-from capacity.experiment.subject import conditions, subject, tell_left
+from capacity.experiment.subject import conditions, ours, subject, tell_left
 from capacity.experiment.wanted import Wanted
 from capacity.model.measurement import Conditions, Point
 
@@ -157,6 +157,7 @@ class Comparing:
         self._orders = orders(blocks, wanted.seed)
         for setting in (baseline, candidate):
             setting.check(wanted.store)
+            setting.applied(wanted)  # refuses a value that no server takes before any is started
         self._wanted, self._sides = wanted, (baseline, candidate)
         self._own_each = any(setting.needs_own_cluster for setting in self._sides)
         self._whole = any(setting.processes > 1 for setting in self._sides)
@@ -181,8 +182,8 @@ class Comparing:
             self._each_own() if self._own_each else self._on_one()
         except KeyboardInterrupt:
             stopped = True
-        except CapacityError as raised:
-            error = raised
+        except (CapacityError, OSError) as raised:
+            error = ours(raised)
         if self._conditions is None or not self._blocks:
             tell_left(self._say, self._started, self._wanted, self._prefix)
             raise error or KeyboardInterrupt
@@ -243,13 +244,17 @@ class Comparing:
         self._runs += 1
         options: dict[str, Any] = {"prefix": f"{self._prefix}-{self._runs}", "cpu": ClusterCpu(cluster)}
         options |= {"allowed": self._wanted.allowed, "most": starts_left(self._started), "stop": self._stop}
-        if self._whole:
-            taken = asyncio.run(launched.measure(target, setting, seconds, **options))
-        else:
-            controller = setting.controller()
-            taken = asyncio.run(points.measure(target, controller.maximum, seconds, controller=controller, **options))
-        self._started += taken.started
-        self._here += taken.started
+        options["rps_limit"] = store.rps_limit(cluster.metrics_url)
+        starts = options["starts"] = points.Starts()
+        try:
+            if self._whole:
+                taken = asyncio.run(launched.measure(target, setting, seconds, **options))
+            else:
+                controller = options["controller"] = setting.controller()
+                taken = asyncio.run(points.measure(target, controller.maximum, seconds, **options))
+        finally:  # also of a run that ends with an error
+            self._started += starts.made
+            self._here += starts.made
         if self._conditions is None:
             self._conditions = conditions(self._wanted, target, cluster, taken.server_version)
         return taken.point

@@ -16,7 +16,19 @@ from capacity.cluster import state
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, ClusterError
 from capacity.experiment.local import ClusterCpu
-from capacity.experiment.points import BUSY, FEWEST, MOST_RATE, RAMP, RAMP_MOST, TASK_QUEUE, Taken, per_start
+from capacity.experiment.points import (
+    BUSY,
+    FEWEST,
+    IN_BURST,
+    MOST_RATE,
+    RAMP,
+    RAMP_MOST,
+    TASK_QUEUE,
+    Starts,
+    Taken,
+    limit_exceeded,
+    per_start,
+)
 from capacity.experiment.setting import Setting
 from capacity.launcher.batch import HeightRange, StartOptions
 from capacity.launcher.progress import Progress
@@ -41,9 +53,11 @@ async def measure(
     seconds: float,
     *,
     prefix: str,
+    starts: Starts | None = None,
     cpu: ClusterCpu | None = None,
     allowed: Collection[str] = (),
     most: int | None = None,
+    rps_limit: float | None = None,
     stop: Callable[[], bool] = lambda: False,
     one: Callable[..., Awaitable[Run]] = launch,
 ) -> Taken:
@@ -58,11 +72,15 @@ async def measure(
         How long to measure [s].
     prefix : str
         Chain of the workflow ids.
+    starts : Starts, optional
+        Told of the starts as they are made.
     cpu : ClusterCpu, optional
         Reads the CPU of server and database.
     allowed : collection of str
     most : int, optional
         Starts to make at most.
+    rps_limit : float, optional
+        What the server reports as its request limit [1/s].
     stop : callable
         Asked at each tick.
     one : callable
@@ -77,7 +95,7 @@ async def measure(
     ramp = RAMP_MOST if setting.is_auto else RAMP + 1.0
     count = int(MOST_RATE * (ramp + seconds)) if most is None else max(1, most)
     batch = HeightRange(count, prefix, options=StartOptions(task_queue=TASK_QUEUE))
-    drain = asyncio.Event()
+    drain, counted = asyncio.Event(), starts or Starts()
     begin: Progress | None = None
     span: Span | None = None
     flight: list[int] = []
@@ -85,6 +103,7 @@ async def measure(
 
     def tick(progress: Progress) -> None:
         nonlocal begin, span
+        counted.made = progress.started
         if stop():
             drain.set()
         if drain.is_set():
@@ -115,16 +134,23 @@ async def measure(
             stop=drain,
         )
     forget(run)
+    counted.made = run.session_scheduled
     if run.error:
         raise CapacityError(f"a launch ended early: {run.error}")
     if span is None:
         return Taken(None, run.session_scheduled, run.server_version)
     parallelism = setting.parallelism or max(1, round(span.in_flight))
-    point = point_of(run, span, parallelism, used[0])
+    point = point_of(run, span, parallelism, used[0], rps_limit)
     return Taken(point, run.session_scheduled, run.server_version)
 
 
-def point_of(run: Run, span: Span, parallelism: int, used: tuple[float | None, float | None] = (None, None)) -> Point:
+def point_of(
+    run: Run,
+    span: Span,
+    parallelism: int,
+    used: tuple[float | None, float | None] = (None, None),
+    rps_limit: float | None = None,
+) -> Point:
     """Return the point of a launch's span.
 
     Parameters
@@ -135,6 +161,8 @@ def point_of(run: Run, span: Span, parallelism: int, used: tuple[float | None, f
         In flight as was asked, or as was found.
     used : pair of float, optional
         CPUs that server and database used in it.
+    rps_limit : float, optional
+        What the server reports as its request limit [1/s].
 
     Raises
     ------
@@ -148,6 +176,7 @@ def point_of(run: Run, span: Span, parallelism: int, used: tuple[float | None, f
             next_step="measure for longer with --seconds, or look at the server's log",
         )
     throughput = span.starts / span.seconds
+    in_burst = not run.throttled_attempts and limit_exceeded(throughput, rps_limit)
     return Point(
         parallelism=parallelism,
         seconds=span.seconds,
@@ -161,16 +190,16 @@ def point_of(run: Run, span: Span, parallelism: int, used: tuple[float | None, f
         server_cpu=per_start(used[0], throughput),
         database_cpu=per_start(used[1], throughput),
         throttled=run.throttled_attempts,
-        throttle_cause=run.throttle_cause,
+        throttle_cause=IN_BURST if in_burst else run.throttle_cause,
         throttle_scope=run.throttle_scope,
-        flag=_flag(run, span.starts),
+        flag=_flag(run, span.starts, in_burst),
     )
 
 
-def _flag(run: Run, starts: int) -> Flag | None:
+def _flag(run: Run, starts: int, in_burst: bool) -> Flag | None:
     if run.failed:
         return Flag.FAILED
-    if run.throttled_attempts:
+    if run.throttled_attempts or in_burst:
         return Flag.THROTTLED
     if starts < FEWEST:
         return Flag.TOO_SHORT

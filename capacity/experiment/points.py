@@ -194,12 +194,24 @@ def limit_exceeded(throughput: float, limit: float | None) -> bool:
     return limit is not None and limit > 0 and throughput > limit
 
 
+IN_BURST: Final = "RPS_LIMIT, not yet felt: within its burst"
+"""Why a point is throttled that was refused nothing."""
+
+
+@dataclass
+class Starts:
+    """How many starts a measurement has made, known also where it fails: they stay on a cluster that is not ours."""
+
+    made: int = 0
+
+
 async def measure(
     target: Target,
     parallelism: int,
     seconds: float,
     *,
     prefix: str,
+    starts: Starts | None = None,
     cpu: ClusterCpu | None = None,
     allowed: Collection[str] = (),
     most: int | None = None,
@@ -219,6 +231,8 @@ async def measure(
         How long to measure [s]; the run takes up to `Span.longest`.
     prefix : str
         Chain of the workflow ids; none of them may exist.
+    starts : Starts, optional
+        Told of the starts as they are made.
     cpu : ClusterCpu, optional
         Reads the CPU of server and database; None: not on this machine.
     allowed : collection of str
@@ -251,8 +265,11 @@ async def measure(
     sampled: list[int] = []
     used: tuple[float | None, float | None] = (None, None)
 
+    counted = starts or Starts()
+
     def tick(progress: Progress) -> None:
         nonlocal used
+        counted.made = progress.started
         if stop():
             drain.set()
         if drain.is_set():
@@ -278,8 +295,9 @@ async def measure(
         policy = RetryPolicy(patience=PATIENCE)
         scheduler = Scheduler(batch, connection, controller, journal, policy=policy, on_progress=tick)
         result = await scheduler.run(drain)
+    counted.made = result.session_started
     if result.error is not None:
-        raise result.error
+        raise type(result.error)(result.error.what, next_step="see the server's log")  # nothing is there to resume
     if "end" not in marks:
         return Taken(None, result.session_started, server_version)
     point = _point(parallelism, marks["begin"], marks["end"], sampled, used, result, rps_limit)
@@ -321,7 +339,7 @@ def _point(
         server_cpu=per_start(used[0], throughput),
         database_cpu=per_start(used[1], throughput),
         throttled=result.throttled,
-        throttle_cause="RPS_LIMIT, not yet felt: within its burst" if in_burst else result.throttle_cause,
+        throttle_cause=IN_BURST if in_burst else result.throttle_cause,
         throttle_scope=result.throttle_scope,
         flag=flag_of(
             starts=starts,

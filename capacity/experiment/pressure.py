@@ -163,35 +163,36 @@ def press(
     if parallelism is not None:
         Quiet(ClusterCpu(cluster).read).wait(stop)
     before, sizes = store.read_state(dsn), _sizes(dsn)
-    cpu, taken = ClusterCpu(cluster), None
+    cpu, taken, made = ClusterCpu(cluster), None, points.Starts()
     sources: list[Source] = [PostgresSource(dsn)]
     sources += [ServerSource(cluster.metrics_url, *(cluster.server or ()))] if cluster.metrics_url else []
     watcher = Watcher(sources)
     watcher.start()
     began = time.monotonic()
     try:
-        if parallelism is None:
-            cpu.read()
-            while time.monotonic() < began + seconds and not stop():
-                time.sleep(0.1)
-        else:
-            taken = asyncio.run(
-                points.measure(
+        try:
+            if parallelism is None:
+                cpu.read()
+                while time.monotonic() < began + seconds and not stop():
+                    time.sleep(0.1)
+            else:
+                load = points.measure(
                     target,
                     parallelism,
                     seconds,
                     prefix=prefix,
+                    starts=made,
                     cpu=cpu,
                     allowed=tuple(allowed),
                     most=most,
+                    rps_limit=store.rps_limit(cluster.metrics_url),
                     stop=stop,
                 )
-            )
-        lasted = time.monotonic() - began
-        used = cpu.read() if taken is None else (None, None)
-    finally:
-        watcher.stop()
-    try:
+                taken = asyncio.run(load)
+            lasted = time.monotonic() - began
+            used = cpu.read() if taken is None else (None, None)
+        finally:
+            watcher.stop()
         if stop():
             raise KeyboardInterrupt
         if taken is not None and taken.point is None:
@@ -207,8 +208,7 @@ def press(
                 next_step="read a load of at least 100 starts, or leave --no-load out",
             )
     except (CapacityError, KeyboardInterrupt):
-        if taken is not None:
-            ended_early(taken.started, prefix)
+        ended_early(made.made, prefix)
         raise
     vitals = joined(watcher.samples) if watcher.samples else VitalsSample(at=0.0)
     point = taken.point if taken is not None else None

@@ -25,7 +25,7 @@ from capacity.cluster.target import Target
 from capacity.errors import CapacityError, UsageError
 from capacity.experiment.local import LocalCluster
 from capacity.experiment.points import TASK_QUEUE
-from capacity.experiment.subject import subject, tell_left
+from capacity.experiment.subject import ours, subject, tell_left
 from capacity.experiment.wanted import Wanted
 from capacity.launcher.batch import HeightRange, StartOptions
 from capacity.launcher.progress import Progress
@@ -176,8 +176,8 @@ class Soaking:
                 asyncio.run(self._rounds(target, cluster))
         except KeyboardInterrupt:
             stopped = True
-        except CapacityError as raised:
-            error = raised
+        except (CapacityError, OSError) as raised:
+            error = ours(raised)
         started = self._starts + sum(self._under_way.values())
         if not self._readings:
             tell_left(self._say, started, self._wanted, self._prefix)

@@ -93,6 +93,16 @@ def rps_limit_of(text: str) -> float | None:
     return min(limits, default=None)
 
 
+def rps_limit(metrics_url: str | None) -> float | None:
+    """Return the lowest request limit a server reports [1/s]; None where it cannot be read."""
+    if metrics_url is None:
+        return None
+    try:
+        return rps_limit_of(page(metrics_url))
+    except NotMeasuredError:
+        return None
+
+
 def page(url: str) -> str:
     """Return a metrics page."""
     site = Site(url, "--server-metrics", timeout=5.0)

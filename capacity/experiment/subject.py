@@ -21,7 +21,7 @@ from pathlib import Path
 from capacity.cluster import devserver, stack, state
 from capacity.cluster.guard import split_address
 from capacity.cluster.target import Target
-from capacity.errors import ClusterError, UsageError
+from capacity.errors import CapacityError, ClusterError, UsageError
 from capacity.experiment import local
 from capacity.experiment.local import LocalCluster
 from capacity.experiment.wanted import Wanted
@@ -64,6 +64,18 @@ def subject(wanted: Wanted, say: Callable[[str], None]) -> Iterator[tuple[Target
         finally:
             with _uninterrupted():
                 running.close()
+
+
+def ours(error: CapacityError | OSError) -> CapacityError:
+    """Return what ends a measurement as an error of ours: also a disk that is full costs none of what was measured.
+
+    >>> str(ours(OSError(28, "No space left on device", "/tmp/a")))
+    '/tmp/a: No space left on device'
+    """
+    if isinstance(error, CapacityError):
+        return error
+    where = f"{error.filename}: " if error.filename else ""
+    return CapacityError(f"{where}{error.strerror or error}")
 
 
 def tell_left(say: Callable[[str], None], left: int, wanted: Wanted, prefix: str) -> None:

@@ -20,12 +20,11 @@ from capacity.errors import CapacityError, ClusterError, UsageError
 from capacity.experiment import points, store
 from capacity.experiment.extras import measure_extras
 from capacity.experiment.local import ClusterCpu, LocalCluster, Quiet
-from capacity.experiment.memory import launcher_memory
+from capacity.experiment.memory import MANY_ITEMS, launcher_memory
 from capacity.experiment.plan import Planned, groups
-from capacity.experiment.subject import conditions, subject, tell_left
+from capacity.experiment.subject import conditions, ours, subject, tell_left
 from capacity.experiment.wanted import Wanted
 from capacity.model.measurement import Conditions, Measurements, Point
-from capacity.observe.vitals import NotMeasuredError
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,8 @@ class Sweep:
             self._run()
         except KeyboardInterrupt:
             stopped = True
-        except CapacityError as raised:
-            error = raised
+        except (CapacityError, OSError) as raised:
+            error = ours(raised)
         if self._conditions is None or not self._points:
             tell_left(self._say, self._started, self._wanted, self._prefix)
             raise error or KeyboardInterrupt
@@ -129,28 +128,23 @@ class Sweep:
                     self._measure_extras(target, cluster, quiet)
 
     def _take(self, share: list[Planned], target: Target, cluster: LocalCluster, quiet: Quiet) -> None:
-        cpu, limit = ClusterCpu(cluster), _rps_limit(cluster)
+        cpu, limit = ClusterCpu(cluster), store.rps_limit(cluster.metrics_url)
         for planned in share:
             quiet.wait(self._stop)
             if self._stop():
                 return
-            most = starts_left(self._started)
-            taken = asyncio.run(
-                points.measure(
-                    target,
-                    planned.parallelism,
-                    self._wanted.seconds,
-                    prefix=f"{self._prefix}-{planned.order}",
-                    cpu=cpu,
-                    allowed=self._wanted.allowed,
-                    most=most,
-                    rps_limit=limit,
-                    stop=self._stop,
-                )
+            before = self._here
+            taken = self._measured(
+                target,
+                planned.parallelism,
+                self._wanted.seconds,
+                prefix=f"{self._prefix}-{planned.order}",
+                cpu=cpu,
+                most=starts_left(self._started),
+                rps_limit=limit,
             )
             if self._conditions is None:
                 self._conditions = conditions(self._wanted, target, cluster, taken.server_version)
-            before = self._count(taken.started)
             if taken.point is not None:
                 place = {"repeat": planned.repeat, "order": planned.order, "holdout": planned.holdout}
                 point = taken.point.model_copy(update={**place, "open_workflows": before})
@@ -164,23 +158,19 @@ class Sweep:
         def run(parallelism: int, name: str, most: int | None) -> points.Taken:
             quiet.wait(self._stop)
             caps = [cap for cap in (most, starts_left(self._started)) if cap is not None]
-            taken = asyncio.run(
-                points.measure(
-                    target,
-                    parallelism,
-                    self._wanted.seconds if most is None else 120.0,
-                    prefix=f"{self._prefix}-{name}",
-                    allowed=self._wanted.allowed,
-                    most=min(caps, default=None),
-                    stop=self._stop,
-                )
-            )
-            self._count(taken.started)
+            seconds = self._wanted.seconds if most is None else 120.0
+            prefix = f"{self._prefix}-{name}"
+            taken = self._measured(target, parallelism, seconds, prefix=prefix, most=min(caps, default=None))
             quiet.wait(self._stop)
             return taken
 
         def memory() -> object:
-            starts_left(self._started)
+            left = starts_left(self._started)
+            if left is not None and left < MANY_ITEMS:
+                raise CapacityError(
+                    f"CAPACITY_MAX_STARTS leaves {left:,} starts",
+                    allowed=f"launches of up to {MANY_ITEMS:,} items, each ended after some seconds",
+                )
             found, started = launcher_memory(target, cluster, f"{self._prefix}-memory", self._stop)
             self._count(started)
             return found
@@ -189,12 +179,18 @@ class Sweep:
             self._say("measuring memory, store times and storage")
             self._extras = measure_extras(cluster, run, memory, self._say, self._stop)
 
-    def _count(self, started: int) -> int:
-        """Add starts; return how many the cluster at hand held before, as far as this sweep made them."""
-        before = self._here
+    def _measured(self, target: Target, parallelism: int, seconds: float, **options: Any) -> points.Taken:
+        """Measure, and count what was started even where that ends with an error."""
+        starts = points.Starts()
+        options |= {"starts": starts, "allowed": self._wanted.allowed, "stop": self._stop}
+        try:
+            return asyncio.run(points.measure(target, parallelism, seconds, **options))
+        finally:
+            self._count(starts.made)
+
+    def _count(self, started: int) -> None:
         self._here += started
         self._started += started
-        return before
 
 
 def save(measurements: Measurements, path: Path) -> None:
@@ -212,12 +208,3 @@ def save(measurements: Measurements, path: Path) -> None:
         raise UsageError(
             f"out {path}: {error.strerror}", next_step="pass a file you may write to with --out"
         ) from error
-
-
-def _rps_limit(cluster: LocalCluster) -> float | None:
-    if cluster.metrics_url is None:
-        return None
-    try:
-        return store.rps_limit_of(store.page(cluster.metrics_url))
-    except NotMeasuredError:
-        return None

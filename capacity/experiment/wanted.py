@@ -14,6 +14,7 @@ from capacity.experiment import local
 from capacity.experiment.memory import LAUNCHES
 from capacity.experiment.memory import SECONDS as MEMORY_SECONDS
 from capacity.experiment.plan import FRESH, PARALLELISMS, Planned, duration, plan
+from capacity.model.measurement import MOST_CPUS
 
 RAISED: Final = {
     "frontend.rps": "1000000",
@@ -109,8 +110,8 @@ class Wanted:
                 )
             with local.held_to(self.cluster_cpus):
                 pass
-        if self.cluster_cores is not None and self.cluster_cores < 1:
-            raise UsageError(f"cluster-cores is {self.cluster_cores}", allowed="1 or more")
+        if self.cluster_cores is not None and not 1 <= self.cluster_cores <= MOST_CPUS:
+            raise UsageError(f"cluster-cores is {self.cluster_cores}", allowed=f"1 to {MOST_CPUS:,}")
         if self.target is not None:
             check_target(self.target, self.allowed)
         if self.store is not None:

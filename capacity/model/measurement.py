@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+
+MOST_CPUS: Final = 1_000_000
+"""CPUs of a cluster at most."""
 
 _Positive = Annotated[float, Field(gt=0, le=1e9)]
 _Whole = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -115,7 +118,7 @@ class Conditions(_Record):
     """
 
     store: str = "unknown"
-    cluster_cpus: int = Field(ge=1, le=1_000_000)
+    cluster_cpus: int = Field(ge=1, le=MOST_CPUS)
     launcher_shares_cpus: bool
     shards: _Whole | None = None
     shard_io_concurrency: _Whole | None = None

@@ -15,7 +15,7 @@ from capacity.cluster.state import ClusterState
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError, GuardRefusalError, UsageError
 from capacity.experiment import blocks as module
-from capacity.experiment import launched
+from capacity.experiment import launched, points
 from capacity.experiment.blocks import Block, Comparing, orders
 from capacity.experiment.local import LocalCluster
 from capacity.experiment.setting import setting_of
@@ -167,6 +167,9 @@ def test_a_launchs_span() -> None:
     busy = run.model_copy(update={"cpu_seconds": 13.0})
     assert launched.point_of(busy, span, 7).flag is Flag.LAUNCHER_BOUND
     assert launched.point_of(busy.model_copy(update={"processes": 3}), span, 7).flag is None
+    assert launched.point_of(run, span, 7, rps_limit=400.0).flag is None
+    burst = launched.point_of(run, span, 7, rps_limit=200.0)  # 300/s of what lets 200/s through: for a while
+    assert (burst.flag, burst.throttle_cause) == (Flag.THROTTLED, points.IN_BURST)
     with pytest.raises(ClusterError, match="no start was answered"):
         launched.point_of(run, launched.Span(1.0, 0, 0.0), 7)
 

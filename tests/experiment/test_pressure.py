@@ -11,7 +11,7 @@ from capacity.cluster.target import Target
 from capacity.errors import ClusterError, GuardRefusalError
 from capacity.experiment import points, pressure, store
 from capacity.experiment.local import LocalCluster
-from capacity.experiment.points import Taken
+from capacity.experiment.points import Starts, Taken
 from capacity.experiment.store import StoreState
 from capacity.model.measurement import Point, Storage
 
@@ -44,10 +44,13 @@ def test_a_load_keeps_to_the_cap_on_starts(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_load_that_ends_early_says_what_it_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped, or with a database that is gone by then, it still tells what stays on the cluster, by its prefix."""
+    """Stopped, or with its database or server gone, it still tells what stays on the cluster, by its prefix."""
 
-    async def measure(*_: object, prefix: str, **__: Any) -> Taken:
+    async def measure(*_: object, prefix: str, starts: Starts, **__: Any) -> Taken:
         prefixes.append(prefix)
+        starts.made = 300
+        if len(prefixes) == 3:
+            raise ClusterError("no server answers any more")
         return Taken(POINT, 300, "1.0")
 
     def gone(*_: object) -> None:
@@ -59,11 +62,12 @@ def test_a_load_that_ends_early_says_what_it_started(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(store, "read_state", lambda _: counted(0, 0.0))
     monkeypatch.setattr(pressure, "_sizes", lambda _: ())
     monkeypatch.setattr(store, "wait_for_rows", gone)
-    for error, stop in ((KeyboardInterrupt, lambda: True), (ClusterError, lambda: False)):
+    endings = [(KeyboardInterrupt, lambda: True), *[(ClusterError, lambda: False)] * 2]
+    for error, stop in endings:
         with pytest.raises(error):
             pressure.press(TARGET, CLUSTER, 4, 1.0, stop=stop, ended_early=lambda *told: left.append(told))
     assert left == [(300, prefix) for prefix in prefixes]
-    assert len(set(prefixes)) == 2
+    assert len(set(prefixes)) == 3
 
 
 def test_a_load_that_is_only_read_is_rated_over_the_time_between_its_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,10 +15,12 @@ import pytest
 from capacity.cluster import devserver as embedded
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
-from capacity.errors import ClusterError, GuardRefusalError, UsageError
+from capacity.errors import CapacityError, ClusterError, GuardRefusalError, UsageError
 from capacity.experiment import memory as memory_of_launches
 from capacity.experiment import points, subject
-from capacity.experiment.points import measure
+from capacity.experiment.blocks import Comparing
+from capacity.experiment.points import Starts, Taken, measure
+from capacity.experiment.setting import setting_of
 from capacity.experiment.sweep import Sweep, save
 from capacity.experiment.wanted import Wanted
 from capacity.model.measurement import Flag, Measurements, Point
@@ -160,6 +164,41 @@ def test_a_server_that_dies_during_a_sweep(devserver: DevServer, monkeypatch: py
     assert isinstance(swept.error, ClusterError)
     assert server.address in str(swept.error) or "no server answered" in str(swept.error)
     assert not swept.stopped
+
+
+@pytest.mark.parametrize("error", [ClusterError("no server answers any more"), OSError(28, "No space left on device")])
+def test_what_a_load_that_fails_had_started_is_told(
+    monkeypatch: pytest.MonkeyPatch, state_folder: str, error: Exception
+) -> None:
+    """It stays on the cluster like that of the loads before it; the points before it are kept, whatever ended them."""
+    taken = Taken(
+        Point(parallelism=2, seconds=1.0, starts=50, throughput=50.0, mean=0.04, p50=0.04, p99=0.1), 60, "1.0"
+    )
+
+    def after(runs: int) -> Callable[..., Awaitable[Taken]]:
+        async def measure(*_: Any, starts: Starts, **__: Any) -> Taken:
+            nonlocal runs
+            starts.made, runs = 60, runs - 1
+            if runs < 0:
+                starts.made = 7
+                raise error
+            return taken
+
+        return measure
+
+    wanted = Wanted([2], seconds=1, store=None, target=Target("127.0.0.1:1"), cluster_cores=2, extras=False)
+    monkeypatch.setattr(points, "measure", after(1))
+    swept = Sweep(wanted).run()
+    assert (len(swept.measurements.points), swept.left) == (1, 67)
+    assert str(error.args[-1]) in str(swept.error)
+    monkeypatch.setattr(points, "measure", after(0))
+    told: list[str] = []
+    with pytest.raises(CapacityError):
+        Sweep(wanted, say=told.append).run()
+    assert any("7 workflows stay open" in words for words in told)
+    monkeypatch.setattr(points, "measure", after(3))
+    compared = Comparing(wanted, setting_of("2"), setting_of("4"), 2).run()
+    assert (len(compared.blocks), compared.left) == (1, 187)
 
 
 def test_a_server_that_is_not_there(state_folder: str) -> None:
