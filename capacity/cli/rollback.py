@@ -71,7 +71,13 @@ def rollback(
     if run is not None:
         from capacity.cli.check import recorded
 
-        target = Setting(number=max(recorded(run).parallelism, 1))
+        before = recorded(run)
+        if before.controller.rate is not None:
+            raise UsageError(
+                f"run {before.run_id} was launched at a rate of {before.controller.rate:g}/s, with no number in flight",
+                next_step="name another run, or say the number with --to",
+            )
+        target = Setting(number=max(before.parallelism, 1))
     else:
         target = Setting.of(to or "")
     if pid is not None and pid < 1:

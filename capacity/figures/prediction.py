@@ -23,6 +23,7 @@ from capacity.figures.style import (
     log_axis,
     rounded,
 )
+from capacity.model.words import number
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -115,9 +116,9 @@ def prediction_spec(view: PredictionView) -> dict[str, Any]:
         _rings(points, [point[1] for point in measured], "", view.measured_name, "%{y:,.0f} starts/s"),
         _mark([flight], [rate], "", "this plan", "%{y:,.0f} starts/s"),
         _band(curves.band_at, [1e3 * s for s in curves.p99_low], [1e3 * s for s in curves.p99_high], GREEN, "2", band),
-        _line(at, in_ms, GREEN, "2", "predicted p99", "%{x} in flight<br>p99 %{y:,.3g} ms"),
-        _rings(points, [1e3 * point[2] for point in measured], "2", view.measured_name, "p99 %{y:,.3g} ms"),
-        _mark([flight], [1e3 * slow], "2", "this plan", "p99 %{y:,.3g} ms"),
+        _line(at, in_ms, GREEN, "2", "predicted p99", "%{x} in flight<br>p99 %{y:,.3r} ms"),
+        _rings(points, [1e3 * point[2] for point in measured], "2", view.measured_name, "p99 %{y:,.3r} ms"),
+        _mark([flight], [1e3 * slow], "2", "this plan", "p99 %{y:,.3r} ms"),
     ]
     drawn = view.ceilings[:CEILINGS]
     blank = CEILINGS - len(drawn)
@@ -143,7 +144,7 @@ def prediction_spec(view: PredictionView) -> dict[str, Any]:
             _label(
                 1e3 * (target or 1),
                 "y2",
-                f"p99 wanted: {1e3 * (target or 0):,.3g} ms",
+                f"p99 wanted: {number(1e3 * (target or 0))} ms",
                 DARK_VERMILION,
                 shown=target is not None,
             ),

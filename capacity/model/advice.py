@@ -185,10 +185,10 @@ def notes(calibration: Calibration, wish: Wish) -> tuple[tuple[str, str], ...]:
         said.append(
             (
                 "How sure",
-                f"{factor:,.3g} times the highest rate measured ({number(best)}/s on {conditions.cluster_cpus} CPUs, "
-                f"calibration {calibration.name}). Intervals hold the noise of that sweep; they do not cover what was "
-                "never seen: a large database's own locks and disks, the network between hosts. Sweep a cluster of "
-                "a tenth of this size before buying it",
+                f"{number(factor)} times the highest rate measured ({number(best)}/s on {conditions.cluster_cpus} "
+                f"CPUs, calibration {calibration.name}). Intervals hold the noise of that sweep; they do not cover "
+                "what was never seen: a large database's own locks and disks, the network between hosts. Sweep a "
+                "cluster of a tenth of this size before buying it",
             )
         )
     else:
@@ -253,7 +253,8 @@ def of_cloud(cap: Ceiling, wish: Wish) -> tuple[tuple[str, str], ...]:
     said = [("Cloud", "Temporal runs the cluster: only a namespace's limits and the launcher are yours to size")]
     times = math.ceil(wish.target / (cap.rate * wish.utilization) * 100 - 1e-6) / 100
     if times > 1:
-        said.append(("What next", f"ask Temporal for {times:,.3g} times the limit, or take {times:,.3g} times as long"))
+        more = number(times)
+        said.append(("What next", f"ask Temporal for {more} times the limit, or take {more} times as long"))
     return tuple(said)
 
 

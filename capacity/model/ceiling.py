@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Final
 
-NOT_KNOWN: Final = "not known without a measurement"
+NOT_KNOWN: Final = "not known from configuration"
 NO_LIMIT: Final = "no limit"
 
 
@@ -38,7 +38,7 @@ class Ceiling:
     name : str
         What limits.
     starts_per_second : float, optional
-        The ceiling [1/s]; ``inf`` is no limit, None is not known without a measurement.
+        The ceiling [1/s]; ``inf`` is no limit, None is not known from configuration.
     key, value : str, float
         What sets it and what it is set to.
     scope : str

@@ -23,7 +23,7 @@ from scipy.special import expit
 from capacity.errors import UsageError
 from capacity.model.demands import LAUNCHER_CPU
 from capacity.model.measurement import Conditions, Measurements, Point, usable
-from capacity.model.network import Parameters, Structure, solve
+from capacity.model.network import WITHOUT_LIMIT, Parameters, Structure, solve
 from capacity.model.prior import prior
 from capacity.model.queueing import Floats
 
@@ -133,10 +133,11 @@ def demands_of(values: Sequence[float] | Floats, fixed: Fit | _Fixed) -> Paramet
 def structure_of(conditions: Conditions) -> Structure:
     """Return what the cluster of a sweep had."""
     hosts = conditions.history_hosts or 1
+    shards = conditions.shards or (1 if conditions.store == "sqlite" else WITHOUT_LIMIT)  # unknown ones cannot bind
     return Structure.of(
         conditions.store,
         cpus=conditions.cluster_cpus,
-        locks=(conditions.shards or 1) * (conditions.shard_io_concurrency or 1),
+        locks=shards * (conditions.shard_io_concurrency or 1),
         connections=math.inf if conditions.max_conns is None else conditions.max_conns * hosts,
         shares_cpus=conditions.launcher_shares_cpus,
         network_delay=conditions.network_delay,

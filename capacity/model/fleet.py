@@ -30,6 +30,8 @@ __all__ = ["MOST_IN_FLIGHT", "STANDARD", "FleetOutlook", "Machinery", "Simulated
 
 MOST_IN_FLIGHT: Final = 4_096
 """Starts in flight of a whole fleet, as far as the network is solved."""
+SPARE: Final = 1.25
+"""Times a rate that what may be in flight for it would give."""
 ENOUGH: Final = 0.02
 """By how much longer a fleet may take that is said to be enough."""
 SEED: Final = 1
@@ -243,7 +245,7 @@ def fleet_outlook(
     limit = cap.rate if cap else math.inf
     source = "as given"
     if parallelism is None and rate is not None:
-        parallelism, source = min(most, MAXIMUM_PARALLELISM), "at most; as many as the rate takes"
+        parallelism, source = _for_rate(structure, calibration, rate, min(most, MAXIMUM_PARALLELISM))
     if parallelism is None:
         parallelism, source = _knee(structure, calibration, limit)
     curve = np.minimum(solve(structure, calibration.demands, parallelism).throughput, limit)
@@ -288,6 +290,15 @@ def fleet_outlook(
         one_lost=max(one_lost, 0.0),
         lose_every=lose_every,
     )
+
+
+def _for_rate(structure: Structure, calibration: Calibration, rate: float, most: int) -> tuple[int, str]:
+    """Return how many a rate may have in flight: with a quarter to spare, or all where none give it."""
+    curve = solve(structure, calibration.demands, most).throughput
+    if curve.max() < rate:
+        return most, "at most; the rate is more than they get"
+    enough = np.flatnonzero(curve >= min(SPARE * rate, curve.max()))
+    return int(enough[0]) + 1, "at most; as many as the rate takes"
 
 
 def _knee(structure: Structure, calibration: Calibration, limit: float) -> tuple[int, str]:

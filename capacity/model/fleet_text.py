@@ -223,4 +223,4 @@ def duration(seconds: float) -> str:
     >>> duration(7_000), duration(170_000), duration(308_000)
     ('117 min', '47 h', '3.56 days')
     """
-    return span(seconds) if seconds < 172_800 else f"{seconds / 86_400:,.3g} days"
+    return span(seconds) if seconds < 172_800 else f"{number(seconds / 86_400)} days"

@@ -108,7 +108,7 @@ def verdict(found: Sequence[Ceiling]) -> str:
         to = last.raised.starts_per_second
         raised = (f"{ceiling.key} from {number(ceiling.value)} to {number(_needed(ceiling, to))}" for ceiling in level)
         words.append(
-            f"Raise {' and '.join(raised)} ({to / first.rate:.3g} times) to reach {number(to)} starts/s, "
+            f"Raise {' and '.join(raised)} ({number(to / first.rate)} times) to reach {number(to)} starts/s, "
             f"where {last.raised.binds} is next."
         )
     return " ".join(words)

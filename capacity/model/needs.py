@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from capacity.model.calibration import Calibration, Shape
-from capacity.model.network import MAXIMUM_PARALLELISM, Parameters, Solution, Structure, solve
+from capacity.model.network import MAXIMUM_PARALLELISM, WITHOUT_LIMIT, Parameters, Solution, Structure, solve
 from capacity.model.prediction import shape_for
 from capacity.model.words import milliseconds
 
@@ -30,7 +30,6 @@ FEW_CORES: Final = 64.0
 ROUNDING: Final = 5e-4
 """By which share a resource may be busier than allowed: less than is ever shown."""
 
-_WITHOUT_LIMIT: Final = 1_000_000
 _CELL: Final = 200
 _CELL_CPUS: Final = 16
 _FULL: Final = 0.95
@@ -152,15 +151,15 @@ def load_of(demands: Parameters, wish: Wish, rate: float) -> Load:
     structure = Structure(
         cpus=max(share * server / busy, 1.0),
         database_cpus=None if database is None else max(share * database / busy, 1.0),
-        locks=_WITHOUT_LIMIT,
-        launchers=_WITHOUT_LIMIT,
+        locks=WITHOUT_LIMIT,
+        launchers=WITHOUT_LIMIT,
         network_delay=wish.network_delay,
     )
     solution = solved_to(structure, demands, share, MOST_IN_FLIGHT, alone)
     at, reached = place_of(solution, share)
     if not reached:
         return Load(math.inf, math.inf)
-    holding = cells * _between(solution.utilization()[structure.lock_name], at) * _WITHOUT_LIMIT
+    holding = cells * _between(solution.utilization()[structure.lock_name], at) * WITHOUT_LIMIT
     locked = wish.lock_utilization
     waiting = max(locked / (1 - locked) * (holding / locked - 1) - holding, 0.0)
     return Load(holding, at * cells + waiting)

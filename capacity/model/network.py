@@ -19,6 +19,8 @@ from capacity.model.queueing import Closed, Floats, closed, multi_server, separa
 
 MAXIMUM_PARALLELISM = 512
 """The rules' cap, and how far predictions go."""
+WITHOUT_LIMIT: Final = 1_000_000
+"""So many locks or launchers that they cannot bind."""
 
 SQLITE_LOCK: Final = "SQLite's connection"
 

@@ -73,7 +73,7 @@ class WhatIf:
         at = f"With {self.parallelism:,} in flight"
         if best is now or best.gain < 0.02:
             return f"{at}, none of these buys more than 2%: the limit is {now.binding}."
-        buy = "together buy" if "," in best.change else "buys"
+        buy = "together buy" if ", " in best.change else "buys"
         return f"{at}, {best.change} {buy} most: {best.gain:+.0%}, then the limit is {best.binding}."
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,7 +128,10 @@ def what_if(
         raise UsageError("Temporal Cloud has no cores or shards to change", next_step="see 'capacity limits'")
     if not 1 <= parallelism <= MAXIMUM_PARALLELISM:
         raise UsageError(f"parallelism is {parallelism}", allowed=f"1 to {MAXIMUM_PARALLELISM}")
-    clusters = [("now", cluster), *((_words(cluster, change), cluster.changed(change)) for change in changes)]
+    clusters = [("now", cluster)]
+    for change in changes:
+        described = cluster.changed(change)  # refuses what cannot be told in words either
+        clusters.append((_words(cluster, change), described))
     vectors = calibration.fit.draws(_DRAWS)
     base: np.ndarray[Any, np.dtype[np.float64]] | None = None
     rows: list[Changed] = []

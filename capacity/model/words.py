@@ -39,14 +39,14 @@ def span(seconds: float) -> str:
 def size(count: float) -> str:
     """Return bytes, in powers of 1,000.
 
-    >>> size(640), size(25_100), size(18_825_000_000), size(4.34e12)
-    ('640 B', '25.1 kB', '18.8 GB', '4.34 TB')
+    >>> size(640), size(25_100), size(999_600), size(18_825_000_000), size(4.34e12)
+    ('640 B', '25.1 kB', '1 MB', '18.8 GB', '4.34 TB')
     """
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000:
+        if count < 999.5:
             return f"{count:.3g} {unit}"
         count /= 1000
-    return f"{count:,.3g} PB"
+    return f"{number(count)} PB"
 
 
 def each_of(host: str, hosts: int) -> str:

@@ -219,7 +219,7 @@ def check(
 def predicted_rate(run: Run, calibration: Calibration, cluster: Cluster | None = None) -> float:
     """Return the throughput the model predicts for how a run was controlled [starts/s].
 
-    An open loop gets no more than the rate it asked for.
+    An open loop takes as few in flight as give its rate; where none do, all that it may are in flight.
 
     Raises
     ------
@@ -235,8 +235,10 @@ def predicted_rate(run: Run, calibration: Calibration, cluster: Cluster | None =
             next_step="name no calibration: its limits are checked without",
         )
     at = min(max(run.parallelism, 1), MAXIMUM_PARALLELISM)
-    found = float(predict(calibration, (at,), cluster=cluster, batch=max(run.count, 1), draws=0).throughput.value[0])
-    return found if run.controller.rate is None else min(found, run.controller.rate)
+    rate = run.controller.rate
+    flights = (at,) if rate is None else tuple(range(1, at + 1))
+    found = predict(calibration, flights, cluster=cluster, batch=max(run.count, 1), draws=0).throughput.value
+    return float(found[-1]) if rate is None or found.max() < rate else rate
 
 
 def _answered(key: str, title: str, answer: bool | None, why: str) -> Check:

@@ -57,7 +57,10 @@ def _shown(lever: Lever, found: Mapping[str, Any], after: float | None) -> str:
 
 
 def _change(found: Mapping[str, Any]) -> tuple[str, float | None, float | None] | None:
-    """Return what alone two sides differ in, and its two values where they are numbers; None if in more or nothing."""
+    """Return what alone two sides differ in, and its two values where they are numbers.
+
+    None if in more or nothing, and where the candidate does without what the baseline was given.
+    """
     from capacity.experiment.setting import setting_of
 
     def said(side: str) -> dict[str, object]:
@@ -73,6 +76,8 @@ def _change(found: Mapping[str, Any]) -> tuple[str, float | None, float | None] 
     if len(changed) != 1:
         return None
     (key,) = changed
+    if key not in candidate:
+        return None
     return key, _number(baseline.get(key)), _number(candidate.get(key))
 
 

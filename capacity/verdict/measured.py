@@ -217,6 +217,8 @@ def _memory_overhead(_: Threshold, run: Run, baseline: Run | None) -> Measured:
         return Measured(None, f"the baseline has {baseline.count:,} items, this run {run.count:,}")
     if baseline.processes != run.processes:
         return Measured(None, f"the baseline has {baseline.processes} launcher processes, this run {run.processes}")
+    if baseline.controller.rate is not None or run.controller.rate is not None:
+        return Measured(None, "a launch at a rate has no fixed number in flight")
     if baseline.parallelism >= run.parallelism:
         return Measured(
             None, f"the baseline has {baseline.parallelism} in flight, not fewer than the {run.parallelism} here"

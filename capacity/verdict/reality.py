@@ -72,11 +72,11 @@ def _burst(run: Run, cluster: Cluster | None) -> Question:
     if highest > limit:
         admitted = burst + limit * run.duration_seconds
         if run.session_scheduled <= admitted:
-            return told(
-                False,
-                f"all {run.session_scheduled:,} starts fit into the burst of {burst:,.0f} of a limit of {limit:,.0f}/s "
-                f"({source}): {highest:,.0f}/s would not last",
-            )
+            what = f"the burst of {burst:,.0f} of a limit of {limit:,.0f}/s ({source})"
+            if run.session_scheduled > burst:
+                what += f" and the {limit * run.duration_seconds:,.0f} it admits in {run.duration_seconds:.1f} s"
+            starts = f"all {run.session_scheduled:,} starts"
+            return told(False, f"{starts} fit into {what}: {highest:,.0f}/s would not last")
         words = f"{highest:,.0f}/s is above {limit:,.0f}/s ({source}), yet nothing was refused: name its limits"
         return told(None, words)
     if steady is None:

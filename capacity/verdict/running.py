@@ -26,6 +26,9 @@ SETTLES: Final = 0.5
 _LOOK: Final = "see 'pgrep -a scheduler'"
 
 
+AUTO: Final = "auto: it finds a number by itself"
+
+
 @dataclass(frozen=True)
 class Honoured:
     """What a running process uses, against what it should.
@@ -57,6 +60,8 @@ class Honoured:
     warnings: tuple[str, ...]
     ours: bool = False
     served: int | None = None
+    without: str = AUTO
+    """Why there is no number, where there is none."""
 
     @property
     def honoured(self) -> bool:
@@ -67,7 +72,7 @@ class Honoured:
 
     def sentence(self) -> str:
         """Return it in words."""
-        uses = str(self.parallelism) if self.parallelism is not None else "auto: it finds a number by itself"
+        uses = str(self.parallelism) if self.parallelism is not None else self.without
         variable = f"{VARIABLE}={self.variable}" if self.variable is not None else f"{VARIABLE} is not set"
         served = f"; its metrics say {self.served:,}" if self.served is not None else ""
         verdict = f"NOT the {self.wanted:,} wanted: it was started before, or elsewhere"
@@ -82,7 +87,7 @@ class Honoured:
             "variable": self.variable,
             "cpus": self.cpus,
             "parallelism": self.parallelism.value if self.parallelism else None,
-            "reason": self.parallelism.reason if self.parallelism else "auto",
+            "reason": self.parallelism.reason if self.parallelism else self.without,
             "served": self.served,
             "wanted": self.wanted,
             "honoured": self.honoured,
@@ -145,7 +150,11 @@ def honoured(pid: int, environment: Mapping[str, str], arguments: Sequence[str],
         multiplier = int(found[1]) if found else DEFAULT_RULES.multiplier
         flight = pool_plan(cpus, multiplier=multiplier, environment=environment).parallelism
     port = _option(arguments, "--metrics-port") if launches else None
-    return Honoured(pid, variable, cpus, flight, wanted, override.warnings, launches, served(port) if port else None)
+    rate, without = _option(arguments, "--rate"), AUTO
+    if rate is not None:
+        without = f"no set number: {rate} starts/s are due"
+    serves = served(port) if port else None
+    return Honoured(pid, variable, cpus, flight, wanted, override.warnings, launches, serves, without)
 
 
 def served(port: str) -> int | None:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from capacity import files
 from capacity.errors import UsageError
 from capacity.model import shipped
+from capacity.model.words import number
 
 Figure = Literal[
     "starts_per_second",
@@ -218,14 +219,14 @@ def quantity(value: float | None, unit: str) -> str:
 
 def _time(seconds: float) -> str:
     if seconds < 1:
-        return f"{seconds * 1e3:.2g} ms" if seconds < 0.1 else f"{seconds * 1e3:.0f} ms"
+        return f"{seconds * 1e3:.2g} ms" if seconds < 0.01 else f"{seconds * 1e3:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds:,.0f} s"
 
 
 def _bytes(count: float) -> str:
     sign, count = ("-" if count < 0 else ""), abs(count)
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
+        if count < 999.5:
             return f"{sign}{count:.3g} {unit}"
         count /= 1000
-    return f"{sign}{count:,.3g} TB"
+    return f"{sign}{number(count)} TB"

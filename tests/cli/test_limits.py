@@ -70,7 +70,7 @@ def test_json_is_strict_and_says_what_binds(name: str, capsys: Capture) -> None:
     result = json.loads(capsys.readouterr().out, parse_constant=refused)
     assert result["binding"] == result["ceilings"][0]["key"]
     assert {c["status"] for c in result["ceilings"] if c["starts_per_second"] is None} <= {
-        "not known without a measurement",
+        "not known from configuration",
         "no limit",
     }
 

@@ -67,6 +67,15 @@ def test_back_to_what_a_run_had(capsys: Capture, state_folder: str) -> None:
     assert printed(capsys, "last", "--cpus", "32")["parallelism_after"] == 48
 
 
+def test_a_run_at_a_rate_is_no_way_back(capsys: Capture, state_folder: str) -> None:
+    """The 512 that it might have had in flight are none that anybody chose."""
+    record = recorded(parallelism=512)
+    record = record.model_copy(update={"controller": record.controller.model_copy(update={"rate": 300.0})})
+    record.save(runs_folder() / f"{record.run_id}.json")
+    assert run(["rollback", "last"]) == 2
+    assert "was launched at a rate of 300/s, with no number in flight" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -119,6 +119,16 @@ def test_64_shards_do_not_tell_what_a_lock_costs(calibrations: dict[str, Calibra
     assert any("--shards 1" in line for line in calibrations["quiet"].not_identified())
 
 
+def test_shards_that_are_not_known_are_not_taken_for_one(measurements: Sweeps) -> None:
+    """A foreign cluster does not say how many it has: its CPUs bind as with 64, and what a lock costs is not told."""
+    known = measurements("quiet")
+    unknown = known.model_copy(update={"conditions": known.conditions.model_copy(update={"shards": None})})
+    one, other = (Calibration.of(each, "test") for each in (known, unknown))
+    assert other.demands.cpu == pytest.approx(one.demands.cpu, rel=0.02)
+    assert other.demands.lock == pytest.approx(one.demands.lock, rel=0.2)
+    assert any("--shards 1" in line for line in other.not_identified())
+
+
 def test_one_cpu_does_not_tell_how_sqlite_binds_with_two() -> None:
     """A dev server held to one CPU is bound by it; with two, SQLite's connection binds, and the interval has what is.
 

@@ -386,6 +386,18 @@ def test_a_knee_beyond_what_is_solved_is_not_called_one(calibrations: Calibratio
     assert "the knee lies beyond" in found.parallelism_source
 
 
+def test_a_rate_has_as_few_in_flight_as_give_it(calibrations: Calibrations) -> None:
+    """On one shard 512 in flight give less than a few: a rate in between is kept, and one above all of them is not."""
+    calibration, one_shard = calibrations["one_shard"], {"shards": 1, "count": 20_000, "processes": 4}
+    most = predict(calibration, [512], cluster=Cluster.load("postgres-dev").changed({"shards": 1})).throughput.value[0]
+    kept = on(calibration, rate=1.1 * most, **one_shard)
+    assert (kept.binds(), kept.parallelism < 64) == ("rate", True)
+    assert kept.found.starts_per_second == pytest.approx(1.1 * most, rel=0.05)
+    over = on(calibration, rate=100_000.0, **one_shard)
+    assert over.parallelism == 512
+    assert over.found.starts_per_second < 1.1 * most
+
+
 @pytest.mark.parametrize(
     ("changes", "binds", "said"),
     [

@@ -161,12 +161,12 @@ def test_what_history_does_after_the_answer_waits_long_before_starts_do() -> Non
 
 
 def test_what_is_not_known_has_no_number_and_stands_last() -> None:
-    """Without demands the costs' ceilings are not known without a measurement; the configured ones are."""
+    """Without demands the costs' ceilings are not known from configuration alone; the configured ones are."""
     found = ceilings(cluster(), Demands())
     unknown = [ceiling for ceiling in found if ceiling.starts_per_second is None]
     assert unknown == list(found[-len(unknown) :])
     assert {"server_cores", "shards", "max_conns", "history.persistenceMaxQPS"} <= {c.key for c in unknown}
-    assert {ceiling.to_dict()["status"] for ceiling in unknown} == {"not known without a measurement"}
+    assert {ceiling.to_dict()["status"] for ceiling in unknown} == {"not known from configuration"}
 
 
 def test_a_limit_that_is_switched_off_is_none() -> None:

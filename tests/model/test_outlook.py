@@ -6,16 +6,20 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from capacity.errors import UsageError
 from capacity.model.calibration import Calibration
 from capacity.model.claim import claim
 from capacity.model.cluster import Cluster
 from capacity.model.fleet import fleet_outlook
+from capacity.model.fleet_text import duration
 from capacity.model.outlook import Outlook, outlook
 from capacity.model.prediction import predict, throughput_grid
-from capacity.model.words import milliseconds, size, span
+from capacity.model.words import milliseconds, number, size, span
 from capacity.rules.plan import pool_plan
+from capacity.verdict.thresholds import quantity
 
 Calibrations = dict[str, Calibration]
 
@@ -130,3 +134,12 @@ def test_sizes_up_to_terabytes() -> None:
 def test_no_time_is_a_power_of_ten(seconds: float, text: str) -> None:
     """A wanted p99 of 1.5 s is 1,500 ms on the screen, not 1.5e+03."""
     assert milliseconds(seconds) == text
+
+
+@given(st.floats(0, 1e15), st.sampled_from(["s", "share", "bytes", "starts/s", "count"]))
+def test_nothing_is_a_power_of_ten(value: float, unit: str) -> None:
+    """Numbers, times, sizes and the figures of a checklist are written out, whatever their size."""
+    shown = [number(value), milliseconds(value), span(value), size(value), duration(value)]
+    if unit != "share" or value <= 10:
+        shown.append(quantity(value, unit))
+    assert not [text for text in shown if re.search(r"[0-9]e[+][0-9]", text)], shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -23,6 +24,11 @@ from tests.verdict.recorded import recorded, sample, vitals
 
 PREDICTED = 350.0
 BASELINE = recorded(parallelism=64, rss_bytes_max=90_000_000)
+
+
+def at_a_rate(run: Run, rate: float) -> Run:
+    """The same run, controlled by an open loop."""
+    return run.model_copy(update={"controller": run.controller.model_copy(update={"rate": rate})})
 
 
 def limits(**changes: dict[str, Any]) -> list[Threshold]:
@@ -235,6 +241,7 @@ def test_without_a_series_no_leak_is_looked_for() -> None:
         (recorded(rate=600, parallelism=64), "18,000 items"),
         (recorded(parallelism=128), "not fewer"),
         (recorded(parallelism=64, processes=2), "the baseline has 2 launcher processes, this run 1"),
+        (at_a_rate(recorded(parallelism=64), 50.0), "no fixed number in flight"),
     ],
 )
 def test_memory_overhead_needs_a_like_baseline(baseline: Run | None, why: str) -> None:
@@ -349,6 +356,10 @@ def test_any_configured_rate_may_be_what_a_burst_passed(key: str) -> None:
     described = Cluster(name="global", cores=2, frontends=2, limits={key: 500})
     found = one(checked(recorded(5, 600), cluster=described), "longer_than_burst")
     assert (found.state, f"{key} of global" in found.explanation) == ("fail", True)
+    assert re.search(
+        r"fit into the burst of [0-9,]+ of a limit of [0-9,]+/s .* and the [0-9,]+ it admits in 5\.0 s",
+        found.explanation,
+    )
 
 
 def test_above_every_known_limit_and_never_refused_cannot_be_told() -> None:
@@ -376,15 +387,22 @@ def test_the_server_must_have_counted(verified: int | None, state: str) -> None:
 
 
 def test_the_prediction_is_for_how_the_run_was_controlled() -> None:
-    """The model is asked for the run's own parallelism; an open loop gets no more than its rate."""
+    """The model is asked for the run's own parallelism; an open loop gets its rate where any number in flight gives it.
+
+    On one shard 512 in flight, as many as a rate may have, give less than a few do.
+    """
     from capacity.model.prediction import predict
 
     calibration = Calibration.of(measurements_of("quiet"), "test")
     run = recorded()
     expected = float(predict(calibration, (128,), draws=0).throughput.value[0])
     assert predicted_rate(run, calibration) == pytest.approx(expected)
-    asked = run.controller.model_copy(update={"rate": 50})
-    assert predicted_rate(run.model_copy(update={"controller": asked}), calibration) == 50
+    assert predicted_rate(at_a_rate(run, 50.0), calibration) == 50
+    one_shard = Calibration.of(measurements_of("one_shard"), "test")
+    wide = recorded(parallelism=512)
+    most = predicted_rate(wide, one_shard)
+    for rate, predicted in ((1.1 * most, 1.1 * most), (100_000, most)):
+        assert predicted_rate(at_a_rate(wide, rate), one_shard) == pytest.approx(predicted)
 
 
 # -- how it reads ------------------------------------------------------------------------------------------------------

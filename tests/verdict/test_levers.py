@@ -153,6 +153,8 @@ def test_what_a_comparison_says_of_a_lever(candidate: str, interval: list[float]
         ("max_conns", "64", "64,max_conns=128", "the model's +5% lies in that"),
         ("launcher_processes", "4x", "4x,processes=2", "the model's +5% is for 128, not 2"),
         ("launcher_processes", "4x,processes=2", "4x", ""),
+        ("shards", "64,shards=128", "64", ""),
+        ("indexes", "64,unused-indexes=dropped", "64", ""),
         ("shards", "whatever", "64,shards=128", ""),
     ],
 )

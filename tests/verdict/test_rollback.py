@@ -142,6 +142,8 @@ def test_what_a_process_uses_on_32_cpus(environment: dict[str, str], arguments: 
     found = running.honoured(7, environment, arguments, 64, 32)
     assert (found.parallelism.value if found.parallelism else None) == uses
     assert found.honoured is (uses == 64)
+    assert ("300 starts/s are due" in found.sentence()) is ("--rate" in arguments)
+    assert ("auto: it finds" in found.sentence()) is (uses is None and "--rate" not in arguments)
 
 
 def test_the_originals_variable_is_caught() -> None:
