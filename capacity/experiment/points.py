@@ -293,11 +293,15 @@ async def measure(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".sweep-", dir=state.made(state.folder())))
         journal = stack.enter_context(Journal.create(Path(folder) / "journal", header))
         policy = RetryPolicy(patience=PATIENCE)
-        scheduler = Scheduler(batch, connection, controller, journal, policy=policy, on_progress=tick)
+        scheduler = Scheduler(
+            batch, connection, controller, journal, policy=policy, namespace_known=True, on_progress=tick
+        )
         result = await scheduler.run(drain)
     counted.made = result.session_started
+    if isinstance(result.error, ClusterError):
+        raise ClusterError(result.error.what, next_step="see the server's log")  # nothing is there to resume
     if result.error is not None:
-        raise type(result.error)(result.error.what, next_step="see the server's log")  # nothing is there to resume
+        raise result.error
     if "end" not in marks:
         return Taken(None, result.session_started, server_version)
     point = _point(parallelism, marks["begin"], marks["end"], sampled, used, result, rps_limit)

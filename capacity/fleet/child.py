@@ -89,6 +89,7 @@ class Child:
                 self._notes,
                 bodies=self._bodies(),
                 policy=self._policy,
+                namespace_known=True,
                 seed=self._seed,
                 on_progress=show,
             )

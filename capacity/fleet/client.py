@@ -81,11 +81,13 @@ class FleetBatch:
         self._merged = Merged(batch.count, self._before)
         self._total = Report()
         self._seen: Seen | None = None
+        self._noted: dict[str, str] = {}  # of a range that is recalled from a lost launcher nothing else is left
         self._state = "ordering"
         self._began: float | None = None
         self._now = 0.0
         self._limit = 0  # the last one that a launcher kept to
-        self._mine = True  # ordered by this launch, not taken up
+        self._asked = False  # whether this launch ordered it, be its answer lost
+        self._taken_up = False
         self._warnings: tuple[str, ...] = ()
         self._stopping = ""
         self._error: RunFailedError | None = None
@@ -192,12 +194,13 @@ class FleetBatch:
         """Start the batch's workflow, or take up the one that runs; None when an ended one had done all there is."""
         run_id = self._journal.header.run_id
         running = await self._fetch_ended(client, batch_id(run_id))
-        if running is not None:
+        if running is not None and not self._asked:
             self._take_up(running)
-        elif not self._journal.tally().get(outcome.TO_DO, 0):
+        elif running is None and not self._journal.tally().get(outcome.TO_DO, 0):
             return None
         order = order_of(self._batch, self._journal, self._control, self._policy)
         order.namespace = self._target.namespace
+        self._asked = True
         before = self._batch.count - self._before.get(outcome.TO_DO, 0)
         return await client.start_workflow(
             LaunchBatch.run,
@@ -210,7 +213,7 @@ class FleetBatch:
 
     def _take_up(self, running: DescribeWorkflowExecutionResponse) -> None:
         """Go on with a batch as it was ordered, and say so where this launch asks for something else."""
-        self._mine = False
+        self._taken_up = True
         memo = running.workflow_execution_info.memo.fields.get("capacity")
         found = DataConverter.default.payload_converter.from_payload(memo) if memo is not None else {}
         control = found.get("control")
@@ -257,6 +260,7 @@ class FleetBatch:
 
     def _take(self, seen: Seen) -> None:
         self._seen = seen
+        self._noted |= seen.noted
         away = any(beat.away for _, beat in seen.launchers)
         self._state = "draining" if self._stopping else AWAY if away else seen.standing.state
         self.launchers_seen |= {beat.who for _, beat in seen.launchers}
@@ -270,8 +274,8 @@ class FleetBatch:
 
     def _add(self, total: Report) -> None:
         more = total.since(self._total)
-        if more.first_start is not None and self._mine:  # by this machine's clock, as all that it is compared with
-            more.first_start = (more.first_start[0], time.time())
+        if more.first_start is not None:  # by this machine's clock, as all that it is compared with, or by none
+            more.first_start = None if self._taken_up else (more.first_start[0], time.time())
         self._merged.add(more)
         self._total = total
 
@@ -280,12 +284,23 @@ class FleetBatch:
         if done.report:
             self._add(Report.from_json(done.report))
         note(self._journal, done)
+        self._note_told()
         self._merged.recount(self._journal.tally(), self._before)
         if done.stopped and not self._stopping:
             self._stopping = "stopped by another"
         if done.error:
             self._error = RunFailedError(done.error)
             self._stopping = self._stopping if self._stopping == GONE else "no item can succeed"
+
+    def _note_told(self) -> None:
+        """Note what launchers told while they lived and the batch ended without: it was done all the same."""
+        for name, packed in self._noted.items():
+            first, stop = map(int, name.split("-"))
+            told, noted = unpack(packed, stop - first), self._journal.codes()[first:stop]
+            for code in np.unique(told[noted == outcome.TO_DO]):
+                if code != outcome.TO_DO:
+                    self._journal.note(first + np.flatnonzero((noted == outcome.TO_DO) & (told == code)), int(code))
+        self._journal.sync()
 
     def _result(self) -> Result:
         # Known to a second or two: begin and end are seen at looks.

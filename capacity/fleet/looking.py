@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -41,12 +41,15 @@ class Seen:
         Range and newest heartbeat of each launcher at work.
     failing : list of str
         Ranges whose last attempt failed, with its reason.
+    noted : dict of str
+        By range, as ``first-stop``, the packed outcomes that its launcher told last.
     """
 
     standing: Standing
     total: Report
     launchers: list[tuple[str, Beat]]
     failing: list[str]
+    noted: dict[str, str] = field(default_factory=dict)
 
     @property
     def in_flight(self) -> int:
@@ -68,16 +71,18 @@ async def look(client: Client, handle: WorkflowHandle[Any, Any]) -> Seen | None:
         return None
     running = set(standing.running)
     total = Report.from_json(standing.report) if standing.report else Report()
+    noted: dict[str, str] = {}
     for one in found.pending_activities:
         if one.activity_id in running and len(said := details(one)) == 3:
             total.add(Report.from_json(said[2]))
+            noted[one.activity_id.partition(".")[0]] = said[1]
     beats = [(name, beat) for name, beat in beats_of(found) if name in running]
     failing = [
         f"range {one.activity_id.partition('.')[0]}, attempt {one.attempt}: before, {one.last_failure.message}"
         for one in found.pending_activities
         if one.activity_id in running and one.last_failure.message
     ]
-    return Seen(standing, total, beats, failing)
+    return Seen(standing, total, beats, failing, noted)
 
 
 async def pollers(client: Client, task_queue: str = TASK_QUEUE) -> int:

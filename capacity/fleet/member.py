@@ -7,7 +7,6 @@ its standard input: what it has in flight is drained then and its range goes bac
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import socket
@@ -18,6 +17,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import activity
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
@@ -65,7 +65,8 @@ class Member:
 
     def __init__(self, client: Client, connection: Connection) -> None:
         self._client, self._connection = client, connection
-        self._who = f"{socket.gethostname()}:{os.getpid()}"
+        # Containers of one host may have its name and the same pid.
+        self._who = f"{socket.gethostname()}:{os.getpid()}-{os.urandom(2).hex()}"
         self._batches: dict[str, Batch] = {}
         self._parts: dict[str, _Part] = {}
         self._beat = BEAT
@@ -125,6 +126,7 @@ class Member:
             notes,
             bodies=batch.bodies(order.run_id, notes.is_done, order.range.first, order.range.stop),
             policy=policy,
+            namespace_known=True,
             seed=order.range.first,
             on_progress=show,
         )
@@ -184,6 +186,7 @@ async def serve() -> None:
     target, task_queue = worker.unpack(sys.stdin.buffer.readline())
     own = sys.stdin.buffer.readline().decode().strip()
     client = await worker.sdk_client(replace(target, namespace=own or target.namespace))
+    await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
     async with connect(target) as connection:
         member = Member(client, connection)
         batches = Worker(
@@ -207,15 +210,12 @@ async def serve() -> None:
         )
         async with batches, ranges:
             print("ready", flush=True)
-            await asyncio.to_thread(sys.stdin.buffer.read)
+            await worker.input_ended()
 
 
 def main() -> None:
     """Serve until standard input ends."""
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve())
-    sys.stdout.flush()
-    os._exit(0)  # the SDK's runtime can crash in the interpreter's own exit (temporalio/sdk-python#300)
+    worker.to_its_end(serve())
 
 
 if __name__ == "__main__":

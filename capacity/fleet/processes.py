@@ -275,8 +275,11 @@ class Processes:
         for launcher in self._launchers:
             launcher.seen = None
         in_flight = sum(launcher.in_flight for launcher in self._launchers)
-        if self._merged.seconds.lasted(now) >= 1 - TICK / 2 or last:
-            self._merged.seconds.close(now, in_flight, self._setting.limit)
+        # When all is done the last second ends with its last answer, not when the processes have ended.
+        over = self._answered if not self._stopping and self._all_done() else None
+        lasted = self._merged.seconds.lasted(over or now)
+        if lasted > 0 if last else lasted >= 1 - TICK / 2 and over is None:
+            self._merged.seconds.close(over or now, in_flight, self._setting.limit)
         if not last and not self._stopping:
             windows = [Window(r.seconds, r.answered, r.in_flight, r.throttled, r.away) for r in reports]
             setting = self._controller.step(together(windows, seconds), now)

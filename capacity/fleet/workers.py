@@ -17,7 +17,9 @@ from capacity.launcher.spawn import Spawned
 SHORT = 10.0
 """A process that lives for less than this did not begin well [s]."""
 SHORT_LIVES = 3
-"""After so many such processes in a row no further one is started: `serve` ends with the last one's words."""
+"""After so many such processes in a row, and none before that lived longer, `serve` ends with the last one's words."""
+LONGEST_PAUSE = 8.0
+"""Before another takes the place of one that did not begin well [s]: a server may be restarting."""
 DRAIN_WITHIN = 30.0
 """Seconds a process has to drain what it has in flight."""
 
@@ -55,16 +57,20 @@ async def _keep(
     target: Target, task_queue: str, own: str | None, stop: asyncio.Event, say: Callable[[str], None]
 ) -> None:
     loop = asyncio.get_running_loop()
-    short_lives = 0
+    short_lives, lived = 0, False
     while not stop.is_set():
         began = loop.time()
         words = await _once(target, task_queue, own, stop, say)
         if stop.is_set():
             return
         short_lives = short_lives + 1 if loop.time() - began < SHORT else 0
-        if short_lives >= SHORT_LIVES:
+        lived = lived or short_lives == 0
+        if short_lives >= SHORT_LIVES and not lived:
             raise ClusterError(f"a launcher process does not stay: {words}", next_step="check --address and namespace")
         say(f"a launcher process ended ({words}); another takes its place")
+        if short_lives:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), min(2.0 ** (short_lives - 1), LONGEST_PAUSE))
 
 
 async def _once(

@@ -50,7 +50,8 @@ class StartChannel:
         """Return the answer to one start; `timeout` [s] is told to the server and kept here."""
         deadline = time.monotonic() + timeout
         connection = self._current
-        if connection is None or not connection.usable or connection.full or timeout != self._timeout:
+        waited_for = self._connecting.locked()  # whoever waits for a stream or a connection comes first
+        if waited_for or connection is None or not connection.usable or connection.full or timeout != self._timeout:
             connection = await self._connection(timeout, deadline)
         future = connection.call(message, deadline)
         try:
@@ -85,7 +86,9 @@ class StartChannel:
         except TimeoutError:
             raise Refusal(UNAVAILABLE, f"no connection to {self._host}:{self._port} in time") from None
         except OSError as error:
-            raise Refusal(UNAVAILABLE, f"no connection to {self._host}:{self._port}: {error.strerror}") from error
+            raise Refusal(
+                UNAVAILABLE, f"no connection to {self._host}:{self._port}: {error.strerror or error}"
+            ) from error
         self._all.add(connection)
         connection.closed.add_done_callback(lambda _: self._all.discard(connection))
         return connection

@@ -178,8 +178,9 @@ class Auto:
     # -- the ramp ----------------------------------------------------------------------------------------------
 
     def _judged(self) -> bool:
-        answers = self._visit.answers
-        return answers >= 300 or (self._visit.seconds >= self.dwell and (answers >= 30 or self._visit.seconds >= 3))
+        """Whether there is enough to judge a step by: without any answer nothing is known, however long it takes."""
+        answers, seconds = self._visit.answers, self._visit.seconds
+        return answers >= 300 or (answers > 0 and seconds >= self.dwell and (answers >= 30 or seconds >= 3))
 
     def _ramp(self, window: Window, now: float) -> None:
         self._visit.add(window)

@@ -39,6 +39,14 @@ class Outage:
         """Whether a probe is on its way, or waited for: all else is to wait for its answer."""
         return self.active and self._probe is not None
 
+    @property
+    def asks_fresh(self) -> bool:
+        """Whether the next probe is an item that was not tried before; every other one is.
+
+        Those that were may have no answer though all others would, as where one shard of many is away.
+        """
+        return self.active and self._probes % 2 == 1
+
     def sent(self, item: int) -> None:
         """Note that an item goes to the server: in an outage it is the probe."""
         if self.active:

@@ -55,19 +55,22 @@ class Pending(NamedTuple):
     attempt: int
     tries: int
     intended: float
+    unanswered: bool = False
 
 
 class Waiting:
-    """Items that wait for another attempt, soonest first."""
+    """Items that wait for another attempt, soonest first; `unanswered` of them had no answer to the last."""
 
     def __init__(self) -> None:
         self._heap: list[Pending] = []
+        self.unanswered = 0
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def push(self, pending: Pending) -> None:
         heapq.heappush(self._heap, pending)
+        self.unanswered += pending.unanswered
 
     def due(self) -> float:
         """Return when the soonest is due [s]."""
@@ -75,4 +78,8 @@ class Waiting:
 
     def pop(self, now: float) -> Pending | None:
         """Return one that is due, if any."""
-        return heapq.heappop(self._heap) if self._heap and self._heap[0].due <= now else None
+        if not self._heap or self._heap[0].due > now:
+            return None
+        found = heapq.heappop(self._heap)
+        self.unanswered -= found.unanswered
+        return found

@@ -22,10 +22,13 @@ from capacity.launcher.journal import Notes
 from capacity.launcher.latency import Latencies
 from capacity.launcher.outage import Outage
 from capacity.launcher.pacing import TICK, Pacing
-from capacity.launcher.progress import AWAY, STOPPED, STOPPED_AT_ONCE, Progress, Result, reason_to_stop
+from capacity.launcher.progress import AWAY, RESUME_LATER, STOPPED, STOPPED_AT_ONCE, Progress, Result, reason_to_stop
 from capacity.launcher.retries import Pending, RetryPolicy, Waiting
 from capacity.launcher.tally import Tally
 from capacity.launcher.transport import Connection, Meaning, read
+
+MOST_UNANSWERED = 4_096
+"""Items that wait for a server's answer, at most, while others are begun."""
 
 
 class Scheduler:
@@ -38,6 +41,8 @@ class Scheduler:
     bodies : iterator, optional
         The items to start, as `Batch.bodies` yields them; all that the journal does not note by default.
     policy : RetryPolicy
+    namespace_known : bool
+        Whether the server has answered for this namespace: one that says later it is not there is without its store.
     seed : int
         Of the jitter.
     on_progress : callable, optional
@@ -53,6 +58,7 @@ class Scheduler:
         *,
         bodies: Iterator[tuple[int, bytes | None]] | None = None,
         policy: RetryPolicy | None = None,
+        namespace_known: bool = False,
         seed: int = 0,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
@@ -61,6 +67,7 @@ class Scheduler:
         self._controller = controller
         self._journal = journal
         self._policy = policy or RetryPolicy()
+        self._namespace_known = namespace_known
         self._random = random.Random(seed)
         self._on_progress = on_progress
         self._run_id = journal.header.run_id
@@ -165,7 +172,7 @@ class Scheduler:
                 pending = await self._next(slot)
                 if pending is None:
                     return
-                _, index, body, attempt, tries, intended = pending
+                _, index, body, attempt, tries, intended, _ = pending
             else:
                 try:
                     index, own = next(bodies)
@@ -202,7 +209,7 @@ class Scheduler:
     def _refused(self, item: Pending, refusal: Refusal, now: float) -> None:
         verdict = read(refusal, f"{self._run_id}:{item.item}", self._on_existing)
         meaning = verdict.meaning
-        if verdict.kind == "NOT_FOUND" and (self._tally.started or self._tally.indices):
+        if verdict.kind == "NOT_FOUND" and (self._namespace_known or self._tally.started or self._tally.indices):
             meaning = Meaning.AWAY  # the namespace was there: a server refused by its store says the same as without it
         if verdict.kind == "DEADLINE_EXCEEDED":  # no answer: it ends no outage, and within one it is part of it
             meaning = Meaning.AWAY if self._outage.active else meaning
@@ -219,11 +226,13 @@ class Scheduler:
         self._retries[verdict.kind] += 1
         attempt, tries = item.attempt, item.tries + 1
         if meaning is Meaning.AWAY:
-            away = self._outage.failed(item.item, now)
+            # Some ids may have no answer, those of a shard that is away, while all others have: fresh ones tell.
+            tells = item.tries == 0 or self._exhausted or self._outage.active
+            away = tells and self._outage.failed(item.item, now)
             if away and now - self._outage.since > self._policy.patience:
                 error = ClusterError(
                     f"no server started anything for {self._policy.patience:g} s: {refusal.details}",
-                    next_step="the items that are left stay to do: resume when the server is back",
+                    next_step=RESUME_LATER,
                 )
                 self._give_up(error, "no server answered")
         elif meaning is Meaning.THROTTLED:
@@ -235,7 +244,7 @@ class Scheduler:
                 self._others.append((item.item, outcome.GAVE_UP + refusal.code))
                 return
         due = now + self._policy.delay(tries, self._random)
-        self._waiting.push(item._replace(due=due, attempt=attempt, tries=tries))
+        self._waiting.push(item._replace(due=due, attempt=attempt, tries=tries, unanswered=meaning is Meaning.AWAY))
         self._slow = True
 
     async def _next(self, slot: int) -> Pending | None:
@@ -251,7 +260,7 @@ class Scheduler:
                 await self._park()
             elif self._outage.active and now < self._outage.until:
                 await self._outage.pause(now)
-            elif len(self._waiting) >= max(self._setting.limit, 16) and self._waiting.due() > now:
+            elif self._many_wait and self._waiting.due() > now:
                 await asyncio.sleep(min(self._waiting.due() - now, TICK))
             elif intended is None and self._pacing.binds:
                 intended = await self._pacing.place()
@@ -270,12 +279,19 @@ class Scheduler:
         """Whether nothing is left to send."""
         return self._exhausted and not self._waiting
 
+    @property
+    def _many_wait(self) -> bool:
+        """Whether so many wait that no further items are begun."""
+        unanswered = self._waiting.unanswered
+        return len(self._waiting) - unanswered >= max(self._setting.limit, 16) or unanswered >= MOST_UNANSWERED
+
     def _retrying(self) -> bool:
         return bool(self._waiting) and self._waiting.due() <= time.perf_counter()
 
     def _take(self, intended: float, now: float) -> Pending | None:
         """Return an item that waits and is due, else the next of the batch; None: look again later."""
-        pending = self._waiting.pop(now)
+        fresh = self._outage.asks_fresh and not self._exhausted
+        pending = None if fresh else self._waiting.pop(now)
         if pending is not None or self._exhausted:
             return pending
         for _ in range(1000):

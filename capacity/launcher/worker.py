@@ -12,8 +12,8 @@ import json
 import os
 import sys
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import AsyncIterator, Coroutine
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from capacity import files
 from capacity.cluster.target import TLS, Target
@@ -130,14 +130,36 @@ async def _serve(line: bytes) -> None:
     client = await sdk_client(target)
     async with Worker(client, task_queue=task_queue, workflows=[IndexBlockWorkflow], activities=[index_block]):
         print("ready", flush=True)
-        await asyncio.to_thread(sys.stdin.buffer.read)
+        await input_ended()
+
+
+async def input_ended() -> None:
+    """Wait until standard input ends; on the loop, since a thread that reads would keep a failed worker from ending."""
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    while await reader.read(1 << 16):
+        pass
+
+
+def to_its_end(serving: Coroutine[Any, Any, None]) -> NoReturn:
+    """Run what serves in this process, and end it: with 1 and one line where that fails."""
+    code = 0
+    try:
+        asyncio.run(serving)
+    except KeyboardInterrupt:
+        pass
+    except Exception as error:
+        code = 1
+        print(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)  # the SDK's runtime can crash in the interpreter's own exit (temporalio/sdk-python#300)
 
 
 def main() -> None:
     """Serve until standard input ends."""
-    asyncio.run(_serve(sys.stdin.buffer.readline()))
-    sys.stdout.flush()
-    os._exit(0)  # the SDK's runtime can crash in the interpreter's own exit (temporalio/sdk-python#300)
+    to_its_end(_serve(sys.stdin.buffer.readline()))
 
 
 if __name__ == "__main__":

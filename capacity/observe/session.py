@@ -43,8 +43,8 @@ _Any = TypeVar("_Any")
 
 
 def new_run_id() -> str:
-    """Return an id that sorts by time and is not used twice."""
-    return f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
+    """Return an id that sorts by time, in any time zone, and is not used twice."""
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{os.urandom(3).hex()}"
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,9 @@ async def launch(
             )
             asked = f"{asked}; shared by the launchers of fleet {fleet.task_queue!r}"
         elif processes == 1:
-            launchers = Scheduler(batch, connection, controller, journal, policy=policy, on_progress=show)
+            launchers = Scheduler(
+                batch, connection, controller, journal, policy=policy, namespace_known=True, on_progress=show
+            )
         else:
             launchers = Processes(
                 batch, target, controller, journal, processes=processes, policy=policy, on_progress=show

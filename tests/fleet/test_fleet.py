@@ -180,6 +180,14 @@ def test_without_a_worker_the_launch_says_so_and_goes_on_when_one_comes(devserve
     assert (done[0].scheduled, done[0].verified) == (150, 150)
 
 
+def test_a_fleet_in_a_namespace_that_is_not_there_says_so_and_ends(devserver: DevServer) -> None:
+    """Its launchers would be ready and take nothing, for ever: the command ends with the server's reason instead."""
+    done = capacity("fleet", "worker", "--address", devserver.address, "--fleet-namespace", "nowhere")
+    assert done.returncode == 1
+    assert "does not stay" in done.stderr
+    assert "nowhere" in done.stderr
+
+
 def test_launchers_that_are_killed_lose_nothing(devserver: DevServer) -> None:
     """A launcher is killed every few seconds and its worker starts another: every id has exactly one run.
 

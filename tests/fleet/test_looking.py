@@ -19,9 +19,10 @@ from capacity.errors import UsageError
 from capacity.fleet import Fleet
 from capacity.fleet.client import FleetBatch
 from capacity.fleet.conductor import conduct, forgotten
-from capacity.fleet.looking import find
+from capacity.fleet.looking import Seen, find
+from capacity.fleet.notes import pack
 from capacity.fleet.report import Report
-from capacity.fleet.workflow import BatchOrder, LaunchBatch, batch_id
+from capacity.fleet.workflow import BatchDone, BatchOrder, LaunchBatch, Range, Standing, batch_id
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.controller import OpenLoop
@@ -70,6 +71,17 @@ def test_a_launchers_clock_does_not_say_when_a_batch_began() -> None:
         first = launch._result().first_start
     assert first is not None
     assert (first[0], time.time() - first[1] < 60) == (3, True)
+
+
+def test_what_a_lost_launcher_told_is_noted_though_its_range_was_recalled() -> None:
+    """The batch was stopped before another had the range: what of it was started is no item to do."""
+    told = np.array([outcome.STARTED] * 3 + [outcome.TO_DO] * 2, np.uint8)
+    with Journal.in_memory(Header("", "run", 10)) as journal:
+        launch = FleetBatch(HeightRange(10), Target("127.0.0.1:1"), journal, {}, fleet=Fleet())
+        launch._take(Seen(Standing("running", {}, []), Report(), [], [], {"0-5": pack(told), "5-10": pack(told)}))
+        launch._fetch(BatchDone({}, [Range(5, 10, pack(np.full(5, outcome.STARTED, np.uint8)))], stopped=True))
+        assert journal.codes().tolist() == [*told.tolist(), *[outcome.STARTED] * 5]
+        assert launch._result().counts.started == 8
 
 
 def test_the_controller_of_a_batch_that_was_deleted_ends() -> None:

@@ -197,11 +197,13 @@ def test_a_batch_is_stopped_with_what_is_in_flight_drained(devserver: DevServer)
 
 def test_a_stop_while_a_long_history_is_recalled_is_not_lost(devserver: DevServer) -> None:
     """A run that is about to be continued as new ends there: the next run would know nothing of the stop."""
-    recalled, told = asyncio.Event(), asyncio.Event()
+    begun, recalled, told = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def drains(order: RangeOrder) -> RangeDone:
         if order.range.first < 100:
+            await begun.wait()
             return done(order)
+        begun.set()
         try:
             while True:
                 activity.heartbeat()

@@ -317,3 +317,14 @@ def test_a_raised_limit_is_found() -> None:
 
     seen = simulate(Auto(), Cluster(0.001, 1, noise=0.4, admitted=200), 60, doubled)
     assert seen.rate(45, 60) >= 0.9 * 400
+
+
+def test_the_ramp_waits_for_a_first_answer() -> None:
+    """A cluster that takes five seconds for its first start has shown nothing by then, least of all a knee."""
+    auto = Auto(64)
+    for tick in range(50):
+        setting = auto.step(Window(TICK, 0, 1, 0), tick * TICK)
+    assert (setting.limit, setting.reason) == (1, "finding the knee")
+    for tick in range(50, 100):
+        setting = auto.step(Window(TICK, 100 * setting.limit, setting.limit, 0), tick * TICK)
+    assert setting.limit > 8

@@ -264,6 +264,18 @@ def test_an_answer_that_holds_for_all_ends_the_batch(step: str, kind: str, plain
     assert sum(seen.frontend.attempts.values()) <= 10 + 4
 
 
+def test_items_without_an_answer_hold_up_no_others() -> None:
+    """A tenth of the ids is answered by nobody, as where a shard is away: all others are started meanwhile.
+
+    Only then, with nothing else left to start, does the launch give up on them; they stay to do.
+    """
+    script = {item: ["unavailable"] for item in range(300) if item % 10 == 5}
+    policy = replace(QUICK, deadline=20.0, patience=1.0)
+    seen = launched(script, 300, policy=policy, within=50)
+    assert seen.codes == [outcome.TO_DO if item in script else outcome.STARTED for item in range(300)]
+    assert "no server started anything for 1 s" in str(seen.result.error)
+
+
 @pytest.mark.parametrize("plain_http2", CALLS.values(), ids=CALLS.keys())
 def test_a_namespace_that_was_never_there_ends_the_batch(plain_http2: bool) -> None:
     """NOT_FOUND before the first start is final."""

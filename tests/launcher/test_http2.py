@@ -269,6 +269,34 @@ def test_the_servers_limit_of_streams_is_kept() -> None:
     assert most == 3
 
 
+def test_whoever_waits_for_a_stream_gets_the_next_one() -> None:
+    """With two streams for eight callers none is passed over by those whose call has just ended."""
+
+    async def server(peer: Peer) -> None:
+        async def answer(stream: int) -> None:
+            await asyncio.sleep(0.002)
+            peer.write(peer.answer(stream))
+
+        async with asyncio.TaskGroup() as answers:
+            while True:
+                answers.create_task(answer((await peer.call())[0]))
+
+    async def client(channel: StartChannel) -> list[int]:
+        await channel.call(b"m", 5.0)  # from here on the server's settings are known
+        done = [0] * 8
+
+        async def caller(n: int) -> None:
+            while max(done) < 20:
+                await channel.call(b"m", 5.0)
+                done[n] += 1
+
+        await asyncio.gather(*(caller(n) for n in range(8)))
+        return done
+
+    done = against(server, client, frame(http2.SETTINGS, 0, 0, struct.pack(">HI", 3, 2)))
+    assert min(done) >= 15, done  # type: ignore[call-overload]
+
+
 def test_a_server_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """When calls wait and not even a ping is answered, the connection is dropped long before its deadline."""
     monkeypatch.setattr(http2, "SILENCE", 0.2)

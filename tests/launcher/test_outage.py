@@ -71,6 +71,19 @@ def test_while_one_item_probes_all_others_wait_until_it_is_answered() -> None:
     assert not outage.succeeded()  # nobody waited for this one
 
 
+def test_every_other_probe_is_an_item_that_was_not_tried_before() -> None:
+    """Of those that were all may be of a shard that is away, of those that were not all may fail once."""
+    outage, asked = Outage(), []
+    for item in range(3):
+        outage.failed(item, 0.0)
+    for item in range(3, 8):
+        asked.append(outage.asks_fresh)
+        outage.failed(item, outage.until)
+    assert asked == [True, False, True, False, True]
+    outage.succeeded()
+    assert not outage.asks_fresh
+
+
 def test_an_answer_within_the_pause_before_a_probe_ends_the_outage() -> None:
     """The pause is for one: others wait for it, and an attempt that is answered late frees them at once."""
 
