@@ -215,7 +215,7 @@ def fields(value: object, kinds: Kinds, optional: Kinds | None = None) -> dict[s
 
 
 def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
-    """Write a text file that replaces an older one whole or not at all.
+    """Write a text file that replaces an older one whole or not at all; a link is followed, a device written to.
 
     Parameters
     ----------
@@ -227,6 +227,10 @@ def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
     OSError
         What the disk refuses; nothing is left then.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():  # /dev/null, /dev/stdout, a pipe: nothing takes their place
+        path.write_text(text, encoding="utf-8")
+        return
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.unlink(missing_ok=True)

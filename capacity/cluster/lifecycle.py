@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -101,10 +102,19 @@ def _start_postgres(settings: Settings, say: Callable[[str], None]) -> ClusterSt
     try:
         cluster = stack.start(settings, spawned=state.write, say=say)
     except BaseException:
-        state.clear()
+        _clear_if_ended()
         raise
     state.write(cluster)
     return cluster
+
+
+def _clear_if_ended() -> None:
+    """Forget a cluster that did not come up, unless a second interrupt has left a process of it: `down` ends that."""
+    with contextlib.suppress(ClusterError):
+        left = state.read()
+        if left is not None and any(component.alive for component in left.components):
+            return
+    state.clear()
 
 
 def _start_sqlite(settings: Settings, wanted: dict[str, object]) -> ClusterState:
@@ -136,7 +146,7 @@ def _start_sqlite(settings: Settings, wanted: dict[str, object]) -> ClusterState
             spawned=spawned,
         )
     except BaseException:
-        state.clear()
+        _clear_if_ended()
         raise
     return recorded(server, ready=True)
 

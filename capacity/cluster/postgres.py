@@ -132,7 +132,8 @@ def launch(binaries: Binaries, folder: Path, log: Path, port: int, options: Mapp
 
 def connection_string(folder: Path, port: int) -> str:
     """How to reach it as its administrator; names the password's file, not the password."""
-    return f"host={ports.HOST} port={port} user={ADMIN} dbname=postgres sslmode=disable passfile={folder / 'pgpass'}"
+    passfile = str(folder / "pgpass").replace("\\", "\\\\").replace("'", "\\'")
+    return f"host={ports.HOST} port={port} user={ADMIN} dbname=postgres sslmode=disable passfile='{passfile}'"
 
 
 def password(folder: Path) -> str:

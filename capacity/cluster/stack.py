@@ -173,6 +173,8 @@ def running(settings: Settings, say: Callable[[str], None] = lambda _: None) -> 
 def _make_reachable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if folder.parent == FOLDER_FOR_ROOT:
+            FOLDER_FOR_ROOT.chmod(0o711)  # whatever root's umask
         # Root's PostgreSQL runs as another user, who must be able to walk through, not to read.
         if any(folder.iterdir()):
             _require_owned(folder)

@@ -152,7 +152,9 @@ def unasked(run: Run) -> Run:
 
     What ended it before, with items left, stays its reason.
     """
-    return warned(run, STOPPED_WAITING).model_copy(update={"stopped": run.stopped or STOPPED_WAITING})
+    return warned(run, STOPPED_WAITING).model_copy(
+        update={"stopped": (run.not_attempted and run.stopped) or STOPPED_WAITING}
+    )
 
 
 def warned(run: Run, words: str) -> Run:

@@ -79,8 +79,10 @@ def find(address: str, places: Places) -> list[Source]:
     if cluster is None or not cluster.ready or not _same(cluster.address, address):
         return [*found, *(() if "server" in have else _dev_server(address))]
     server = cluster.components[-1]
+    known = processes.alive(server.pid, server.created)
+    if not known and (others := _dev_server(address)):  # recorded, but gone: another one has its address now
+        return [*found, *(() if "server" in have else others)]
     if "server" not in have and cluster.metrics_url:
-        known = processes.alive(server.pid, server.created)
         found.append(ServerSource(cluster.metrics_url, *((server.pid, server.created) if known else ())))
     if "postgres" not in have and cluster.postgres is not None:
         found.append(PostgresSource(cluster.postgres))

@@ -215,6 +215,8 @@ class VitalsSample(_Vitals):
 COMPONENTS: Final = ("launcher", "server", "postgres", "prometheus")
 
 _MOMENTS: Final = ("at", "started_at", "watch_cpu_seconds")
+_LISTED: Final = ("resource_exhausted_per_second",)
+"""Rates by cause: one that is not listed did not occur in that second, which unlike a None is a measured zero."""
 _Model = TypeVar("_Model", bound=_Vitals)
 
 
@@ -226,11 +228,11 @@ def joined(samples: Sequence[_Model]) -> _Model:
     values: dict[str, Any] = {}
     for name in type(samples[0]).model_fields:
         all_values = [getattr(sample, name) for sample in samples]
-        values[name] = all_values[-1] if name in _MOMENTS else _joined_values(all_values)
+        values[name] = all_values[-1] if name in _MOMENTS else _joined_values(all_values, name in _LISTED)
     return type(samples[0]).model_construct(**values)
 
 
-def _joined_values(values: list[Any]) -> Any:
+def _joined_values(values: list[Any], listed: bool = False) -> Any:
     there = [value for value in values if value is not None]
     if not there:
         return None
@@ -239,8 +241,7 @@ def _joined_values(values: list[Any]) -> Any:
         return joined(there)
     if isinstance(last, dict):
         keys = dict.fromkeys(key for value in there for key in value)
-        # A cause or a wait that is not listed did not occur in that second: unlike a None it is a measured zero.
-        absent = 0.0 if any(isinstance(number, float) for value in there for number in value.values()) else None
+        absent = 0.0 if listed else None
         return {key: _joined_values([value.get(key, absent) for value in there]) for key in keys}
     if isinstance(last, float):
         return sum(there) / len(there)

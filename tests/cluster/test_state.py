@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
-from capacity.cluster import ports, processes, state
+from capacity import files
+from capacity.cluster import lifecycle, ports, postgres, processes, state
 from capacity.cluster.settings import Settings
 from capacity.cluster.state import ClusterState, Component
 from capacity.errors import ClusterError, UsageError
@@ -103,3 +106,36 @@ def test_settings_out_of_range_are_named(wrong: dict[str, object], match: str) -
     """What, which value, what is allowed."""
     with pytest.raises(UsageError, match=match):
         Settings(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_cluster_that_did_not_come_up_stays_recorded_while_a_process_of_it_lives() -> None:
+    """A second Ctrl-C leaves the clean-up half-way: what still runs is for `capacity cluster down` to end."""
+    me = psutil.Process()
+    for born, kept in ((me.create_time(), True), (1.0, False)):
+        state.write(_cluster(me.pid, born))
+        lifecycle._clear_if_ended()
+        assert (state.read() is not None) is kept
+    state.clear()
+
+
+def test_a_folder_of_any_name_can_hold_the_database() -> None:
+    """Its password's file is named to libpq, which splits at blanks unless told otherwise."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    folder = Path("/home/me/My Projects/it's")
+    assert conninfo_to_dict(postgres.connection_string(folder, 1))["passfile"] == f"{folder}/pgpass"
+
+
+def test_a_file_is_written_where_a_link_or_a_device_leads(tmp_path: Path) -> None:
+    """Neither is replaced: `--record /dev/null` of root would take it from the whole machine."""
+    link, pipe = tmp_path / "latest.json", tmp_path / "pipe"
+    link.symlink_to(tmp_path / "kept.json")
+    files.write_whole(link, "one")
+    assert (link.is_symlink(), (tmp_path / "kept.json").read_text()) == (True, "one")
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    files.write_whole(pipe, "two")
+    reader.join(20)
+    assert (pipe.is_fifo(), read) == (True, ["two"])

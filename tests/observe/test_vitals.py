@@ -12,6 +12,7 @@ from capacity.observe.vitals import (
     LauncherVitals,
     NotMeasuredError,
     PostgresVitals,
+    PrometheusVitals,
     ServerVitals,
     Statement,
     VitalsSample,
@@ -154,6 +155,12 @@ def test_a_cause_that_did_not_occur_counts_as_none_in_the_mean() -> None:
     calm = ServerVitals(resource_exhausted_per_second={})
     for pair in ([refused, calm], [calm, refused]):
         assert joined(pair).resource_exhausted_per_second == {"RPS_LIMIT": 25.0}
+
+
+def test_a_query_that_returned_nothing_is_no_zero() -> None:
+    """A container that was not scraped in one of two seconds used what it did in the other."""
+    one, other = (PrometheusVitals(cpus=cpus) for cpus in ({"server": 3.0, "host": 1.0}, {"host": 2.0}))
+    assert joined([one, other]).cpus == {"server": 3.0, "host": 1.5}
 
 
 def test_statements_are_kept_once() -> None:
