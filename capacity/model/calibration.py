@@ -217,7 +217,13 @@ class Calibration(_Record):
                 allowed=str(SCHEMA_VERSION),
                 next_step="read it with the version of capacity that wrote it, or sweep again",
             )
-        return _validated(cls, data, path)
+        found = _validated(cls, data, path)
+        conditions = found.measurements.conditions
+        if (
+            conditions.shards is None and conditions.store != "sqlite"
+        ):  # fitted as one lock before version 0.1.0 was out
+            return cls.of(found.measurements, found.name)
+        return found
 
     @classmethod
     def named(cls, name: str) -> Calibration:

@@ -62,6 +62,8 @@ class FleetOutlook:
         The smallest fleet that is at most `ENOUGH` slower, none lost.
     one_lost : float
         Seconds by which the loss of one process, in mid-batch, lengthens it.
+    gives : float
+        What the cluster gives at most with no more than `parallelism` in flight [1/s].
     lose_every : float, optional
         Seconds between two losses [s].
     """
@@ -80,6 +82,7 @@ class FleetOutlook:
     fastest: Simulated
     enough: int
     one_lost: float
+    gives: float
     lose_every: float | None = None
 
     @property
@@ -245,11 +248,13 @@ def fleet_outlook(
     limit = cap.rate if cap else math.inf
     source = "as given"
     if parallelism is None and rate is not None:
-        parallelism, source = _for_rate(structure, calibration, rate, min(most, MAXIMUM_PARALLELISM))
+        parallelism, source = min(most, MAXIMUM_PARALLELISM), "at most; as many as the rate takes"
     if parallelism is None:
         parallelism, source = _knee(structure, calibration, limit)
-    curve = np.minimum(solve(structure, calibration.demands, parallelism).throughput, limit)
-    prediction, low, high = _predicted(calibration, parallelism, cluster, structure, count)
+    able_to = solve(structure, calibration.demands, parallelism).throughput
+    flight = parallelism if rate is None else _for_rate(able_to, rate)
+    curve = np.minimum(able_to[:flight], limit)
+    prediction, low, high = _predicted(calibration, flight, cluster, structure, count)
 
     def batch(factor: float = 1.0, fleet: int = processes, **changes: Any) -> Simulated:
         options: dict[str, Any] = {"machinery": machinery, "seed": SEED, **changes}
@@ -288,17 +293,16 @@ def fleet_outlook(
         fastest=batch(high, lose_every=lose_every),
         enough=enough,
         one_lost=max(one_lost, 0.0),
+        gives=float(min(able_to.max(), limit)),
         lose_every=lose_every,
     )
 
 
-def _for_rate(structure: Structure, calibration: Calibration, rate: float, most: int) -> tuple[int, str]:
-    """Return how many a rate may have in flight: with a quarter to spare, or all where none give it."""
-    curve = solve(structure, calibration.demands, most).throughput
-    if curve.max() < rate:
-        return most, "at most; the rate is more than they get"
-    enough = np.flatnonzero(curve >= min(SPARE * rate, curve.max()))
-    return int(enough[0]) + 1, "at most; as many as the rate takes"
+def _for_rate(throughput: Floats, rate: float) -> int:
+    """Return how many a rate has in flight: as few as give it with a quarter to spare, all where none give it."""
+    if throughput.max() < rate:
+        return throughput.size
+    return int(np.argmax(throughput >= min(SPARE * rate, throughput.max()))) + 1
 
 
 def _knee(structure: Structure, calibration: Calibration, limit: float) -> tuple[int, str]:

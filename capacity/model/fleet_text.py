@@ -72,7 +72,7 @@ def sentences(found: FleetOutlook) -> list[tuple[str, str]]:
 def bound(found: FleetOutlook) -> tuple[str, str]:
     """Return what keeps the fleet from being faster: in short, and as a sentence."""
     batch, prediction = found.found, found.prediction
-    at_most = float(prediction.throughput.value[0])
+    at_most = float(prediction.throughput.value[0]) if found.rate is None else found.gives
     loops = batch.at_work / found.calibration.demands.launcher
     bounds = {"cluster": at_most, "launchers": loops, "rate": found.rate or float("inf")}
     lowest = min(bounds, key=lambda name: bounds[name])

@@ -87,7 +87,7 @@ class Honoured:
             "variable": self.variable,
             "cpus": self.cpus,
             "parallelism": self.parallelism.value if self.parallelism else None,
-            "reason": self.parallelism.reason if self.parallelism else self.without,
+            "reason": self.parallelism.reason if self.parallelism else "auto" if self.without == AUTO else "rate",
             "served": self.served,
             "wanted": self.wanted,
             "honoured": self.honoured,

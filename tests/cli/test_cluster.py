@@ -25,12 +25,17 @@ COMMAND = [sys.executable, "-c", "import sys; from capacity.cli import main; mai
 
 
 @pytest.fixture
-def cluster(state_folder: str, require: Callable[[bool, str], None]) -> Iterator[Cluster]:
-    """Runs ``capacity cluster ...`` on a state folder of its own and ends what is left."""
+def program(require: Callable[[bool, str], None]) -> None:
+    """The embedded server's program is here."""
     try:
         devserver.find_binary()
     except Exception:
         require(False, "temporal program")
+
+
+@pytest.fixture
+def cluster(state_folder: str, program: None) -> Iterator[Cluster]:
+    """Runs ``capacity cluster ...`` on a state folder of its own and ends what is left."""
 
     def run(*arguments: str) -> Result:
         return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120)
@@ -166,7 +171,7 @@ def test_run_says_when_its_server_dies(cluster: Cluster, state_folder: str) -> N
         (["up", "--port", "0", "--db", "/nowhere/t.db"], "/nowhere/t.db"),
     ],
 )
-def test_misuse_is_one_line(arguments: list[str], match: str, in_process: Command) -> None:
+def test_misuse_is_one_line(arguments: list[str], match: str, in_process: Command, program: None) -> None:
     """What, which value, what is allowed; exit code 2."""
     result = in_process("cluster", *arguments)
     assert result.code == 2

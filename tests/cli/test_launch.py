@@ -199,6 +199,7 @@ def test_a_second_interrupt_stops_at_once(
     assert process.stderr is not None
     process.stderr.readline()
     os.kill(devserver.pid, signal.SIGSTOP)
+    time.sleep(0.2)  # by now some are in flight
     try:
         process.send_signal(signal.SIGINT)
         said = ""
