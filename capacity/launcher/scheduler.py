@@ -227,7 +227,7 @@ class Scheduler:
         attempt, tries = item.attempt, item.tries + 1
         if meaning is Meaning.AWAY:
             # Some ids may have no answer, those of a shard that is away, while all others have: fresh ones tell.
-            tells = item.tries == 0 or self._exhausted or self._outage.active
+            tells = item.tries == 0 or self._exhausted or self._outage.active or self._many_wait
             away = tells and self._outage.failed(item.item, now)
             if away and now - self._outage.since > self._policy.patience:
                 error = ClusterError(

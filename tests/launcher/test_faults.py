@@ -17,6 +17,7 @@ from temporalio.api.errordetails.v1 import WorkflowExecutionAlreadyStartedFailur
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError, RunFailedError
 from capacity.launcher import outcome
+from capacity.launcher import scheduler as scheduler_module
 from capacity.launcher.batch import HeightRange, StartOptions
 from capacity.launcher.controller import Fixed, OpenLoop, Setting, Window
 from capacity.launcher.http2 import Refusal
@@ -264,15 +265,18 @@ def test_an_answer_that_holds_for_all_ends_the_batch(step: str, kind: str, plain
     assert sum(seen.frontend.attempts.values()) <= 10 + 4
 
 
-def test_items_without_an_answer_hold_up_no_others() -> None:
+@pytest.mark.parametrize(("most", "count"), [(4096, 300), (8, 100)])
+def test_items_without_an_answer_hold_up_no_others(monkeypatch: pytest.MonkeyPatch, most: int, count: int) -> None:
     """A tenth of the ids is answered by nobody, as where a shard is away: all others are started meanwhile.
 
-    Only then, with nothing else left to start, does the launch give up on them; they stay to do.
+    Only then, with nothing else left to start, does the launch give up on them; they stay to do. So it is when more of
+    them wait than may.
     """
-    script = {item: ["unavailable"] for item in range(300) if item % 10 == 5}
+    monkeypatch.setattr(scheduler_module, "MOST_UNANSWERED", most)
+    script = {item: ["unavailable"] for item in range(count) if item % 10 == 5}
     policy = replace(QUICK, deadline=20.0, patience=1.0)
-    seen = launched(script, 300, policy=policy, within=50)
-    assert seen.codes == [outcome.TO_DO if item in script else outcome.STARTED for item in range(300)]
+    seen = launched(script, count, policy=policy, within=50)
+    assert seen.codes == [outcome.TO_DO if item in script else outcome.STARTED for item in range(count)]
     assert "no server started anything for 1 s" in str(seen.result.error)
 
 
