@@ -214,6 +214,12 @@ def fields(value: object, kinds: Kinds, optional: Kinds | None = None) -> dict[s
     return dict(value)
 
 
+def said_by_the_machine(error: OSError) -> str:
+    """Return what a disk, a folder or a limit of this machine refused, in one line."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
 def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
     """Write a text file that replaces an older one whole or not at all; a link is followed, a device written to.
 
@@ -227,7 +233,7 @@ def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
     OSError
         What the disk refuses; nothing is left then.
     """
-    path = path.resolve()
+    path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():  # /dev/null, /dev/stdout, a pipe: nothing takes their place
         path.write_text(text, encoding="utf-8")
         return

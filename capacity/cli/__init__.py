@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from capacity import __version__
+from capacity import __version__, files
 from capacity.cli import (
     alerts,
     check,
@@ -111,8 +111,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return 1
     except OSError as error:  # of whatever file nobody foresaw: a full disk, another user's folder
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}", 1)
+        return _fail(files.said_by_the_machine(error), 1)
     return code if isinstance(code, int) else 0
 
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from capacity import files
 from capacity.cluster import devserver, stack, state
 from capacity.cluster.guard import split_address
 from capacity.cluster.target import Target
@@ -72,10 +73,7 @@ def ours(error: CapacityError | OSError) -> CapacityError:
     >>> str(ours(OSError(28, "No space left on device", "/tmp/a")))
     '/tmp/a: No space left on device'
     """
-    if isinstance(error, CapacityError):
-        return error
-    where = f"{error.filename}: " if error.filename else ""
-    return CapacityError(f"{where}{error.strerror or error}")
+    return error if isinstance(error, CapacityError) else CapacityError(files.said_by_the_machine(error))
 
 
 def tell_left(say: Callable[[str], None], left: int, wanted: Wanted, prefix: str) -> None:

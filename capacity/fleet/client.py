@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
@@ -294,12 +295,11 @@ class FleetBatch:
 
     def _note_told(self) -> None:
         """Note what launchers told while they lived and the batch ended without: it was done all the same."""
+        noted = self._journal.codes()
         for name, packed in self._noted.items():
             first, stop = map(int, name.split("-"))
-            told, noted = unpack(packed, stop - first), self._journal.codes()[first:stop]
-            for code in np.unique(told[noted == outcome.TO_DO]):
-                if code != outcome.TO_DO:
-                    self._journal.note(first + np.flatnonzero((noted == outcome.TO_DO) & (told == code)), int(code))
+            told = np.where(noted[first:stop] == outcome.TO_DO, unpack(packed, stop - first), outcome.TO_DO)
+            _note(self._journal, first, told)
         self._journal.sync()
 
     def _result(self) -> Result:
@@ -344,8 +344,11 @@ def order_of(batch: Batch, journal: Journal, control: dict[str, Any], policy: Re
 def note(journal: Journal, done: BatchDone) -> None:
     """Note in a journal what a fleet did."""
     for item in done.outcomes:
-        codes = unpack(item.done, item.stop - item.first)
-        for code in np.unique(codes):
-            if code != outcome.TO_DO:
-                journal.note(item.first + np.flatnonzero(codes == code), int(code))
+        _note(journal, item.first, unpack(item.done, item.stop - item.first))
     journal.sync()
+
+
+def _note(journal: Journal, first: int, codes: npt.NDArray[np.uint8]) -> None:
+    for code in np.unique(codes):
+        if code != outcome.TO_DO:
+            journal.note(first + np.flatnonzero(codes == code), int(code))

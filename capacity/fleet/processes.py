@@ -278,7 +278,8 @@ class Processes:
         # When all is done the last second ends with its last answer, not when the processes have ended.
         over = self._answered if not self._stopping and self._all_done() else None
         lasted = self._merged.seconds.lasted(over or now)
-        if lasted > 0 if last else lasted >= 1 - TICK / 2 and over is None:
+        whole = over is None and lasted >= 1 - TICK / 2
+        if whole or (last and lasted > 0):
             self._merged.seconds.close(over or now, in_flight, self._setting.limit)
         if not last and not self._stopping:
             windows = [Window(r.seconds, r.answered, r.in_flight, r.throttled, r.away) for r in reports]

@@ -219,9 +219,7 @@ class Calibration(_Record):
             )
         found = _validated(cls, data, path)
         conditions = found.measurements.conditions
-        if (
-            conditions.shards is None and conditions.store != "sqlite"
-        ):  # fitted as one lock before version 0.1.0 was out
+        if conditions.shards is None and conditions.store != "sqlite":  # an older file has them fitted as one lock
             return cls.of(found.measurements, found.name)
         return found
 

@@ -234,15 +234,16 @@ class Checking:
     def _launched(self, asked: Asked, count: int, stop: Callable[[], bool]) -> tuple[Run, ...]:
         """Launch both settings; where that ends early say what was started."""
         made: list[Run] = []
-        control: dict[str, Any] = {"stop": stop, "say": self._say, "note": self._note, "on_run": made.append}
+        told: dict[str, Any] = {"stop": stop, "say": self._say, "note": self._note}
         try:
-            runs = launched(asked, count, **control, launch=self._launch, cluster=self._cluster)
-            if stop() or len(runs) < 2:
+            for run in launched(asked, count, **told, launch=self._launch, cluster=self._cluster):
+                made.append(run)
+            if stop() or len(made) < 2:
                 raise KeyboardInterrupt
         except BaseException:
             self.said.value = parts.plain(_left(tuple(made))) if made else ""
             raise
-        return runs
+        return tuple(made)
 
     def _ended(self, failed: BaseException | None) -> None:
         if failed is not None:

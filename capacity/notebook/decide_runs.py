@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,10 @@ def launched(
     stop: Stop,
     say: Callable[[str], None],
     note: Callable[[Progress], None],
-    on_run: Callable[[Run], None],
     launch: Callable[..., Awaitable[Run]] | None = None,
     cluster: Callable[..., Any] | None = None,
-) -> tuple[Run, ...]:
-    """Launch a batch with each setting and return their records, the baseline's first; fewer when stopped.
+) -> Iterator[Run]:
+    """Launch a batch with each setting and yield each record as it is made, the baseline's first; fewer when stopped.
 
     Parameters
     ----------
@@ -44,8 +43,6 @@ def launched(
         Starts of each batch.
     stop, say, note : callable
         Whether to end; told in sentences what happens; told ten times a second how far it is.
-    on_run : callable
-        Called with each record as it is made: what follows may fail.
     launch, cluster : callable, optional
         Stand in for `capacity.observe.session.launch` and `capacity.experiment.subject.subject`.
 
@@ -58,7 +55,6 @@ def launched(
 
     on = cluster or subject
     chain = f"decide-{secrets.token_hex(3)}"
-    runs: list[Run] = []
     with ExitStack() as whole:
         shared = None if asked.own_each else whole.enter_context(on(asked.wanted, say))
         for role, side in (("baseline", asked.baseline), ("candidate", asked.candidate)):
@@ -70,10 +66,7 @@ def launched(
                 if stop():
                     break
                 say(f"Launching {count:,} starts with {side.label}")
-                run = asyncio.run(_one(side, f"{chain}-{role}", count, target, local, asked, stop, note, launch))
-                runs.append(run)
-                on_run(run)
-    return tuple(runs)
+                yield asyncio.run(_one(side, f"{chain}-{role}", count, target, local, asked, stop, note, launch))
 
 
 async def _one(

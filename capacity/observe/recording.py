@@ -152,9 +152,8 @@ def unasked(run: Run) -> Run:
 
     What ended it before, with items left, stays its reason.
     """
-    return warned(run, STOPPED_WAITING).model_copy(
-        update={"stopped": (run.not_attempted and run.stopped) or STOPPED_WAITING}
-    )
+    stopped = run.stopped if run.stopped and run.not_attempted else STOPPED_WAITING
+    return warned(run, STOPPED_WAITING).model_copy(update={"stopped": stopped})
 
 
 def warned(run: Run, words: str) -> Run:

@@ -26,9 +26,6 @@ SETTLES: Final = 0.5
 _LOOK: Final = "see 'pgrep -a scheduler'"
 
 
-AUTO: Final = "auto: it finds a number by itself"
-
-
 @dataclass(frozen=True)
 class Honoured:
     """What a running process uses, against what it should.
@@ -60,8 +57,8 @@ class Honoured:
     warnings: tuple[str, ...]
     ours: bool = False
     served: int | None = None
-    without: str = AUTO
-    """Why there is no number, where there is none."""
+    rate: str | None = None
+    """Starts due per second, where that is what it was asked for; it has no number then."""
 
     @property
     def honoured(self) -> bool:
@@ -72,7 +69,10 @@ class Honoured:
 
     def sentence(self) -> str:
         """Return it in words."""
-        uses = str(self.parallelism) if self.parallelism is not None else self.without
+        number = "auto: it finds a number by itself"
+        if self.rate is not None:
+            number = f"no set number: {self.rate} starts/s are due"
+        uses = str(self.parallelism) if self.parallelism is not None else number
         variable = f"{VARIABLE}={self.variable}" if self.variable is not None else f"{VARIABLE} is not set"
         served = f"; its metrics say {self.served:,}" if self.served is not None else ""
         verdict = f"NOT the {self.wanted:,} wanted: it was started before, or elsewhere"
@@ -87,7 +87,7 @@ class Honoured:
             "variable": self.variable,
             "cpus": self.cpus,
             "parallelism": self.parallelism.value if self.parallelism else None,
-            "reason": self.parallelism.reason if self.parallelism else "auto" if self.without == AUTO else "rate",
+            "reason": self.parallelism.reason if self.parallelism else "auto" if self.rate is None else "rate",
             "served": self.served,
             "wanted": self.wanted,
             "honoured": self.honoured,
@@ -139,22 +139,20 @@ def honoured(pid: int, environment: Mapping[str, str], arguments: Sequence[str],
     except UsageError as error:
         raise CapacityError(f"process {pid}: {error}") from error
     asked = _option(arguments, "--parallelism")
+    rate = _option(arguments, "--rate")
     launches = "launch" in arguments and any("capacity" in word for word in arguments)
     flight: Sized | None
     if asked is not None and re.fullmatch(r"[1-9][0-9]{0,8}", asked, re.ASCII):
         flight = parallelism(cpus, int(asked), override_name="--parallelism")
-    elif asked == "auto" or _option(arguments, "--rate") is not None or (launches and not asked and not override.value):
+    elif asked == "auto" or rate is not None or (launches and not asked and not override.value):
         flight = None
     else:
         found = re.fullmatch(r"([1-9][0-9]{0,5})x", asked or "", re.ASCII)
         multiplier = int(found[1]) if found else DEFAULT_RULES.multiplier
         flight = pool_plan(cpus, multiplier=multiplier, environment=environment).parallelism
     port = _option(arguments, "--metrics-port") if launches else None
-    rate, without = _option(arguments, "--rate"), AUTO
-    if rate is not None:
-        without = f"no set number: {rate} starts/s are due"
     serves = served(port) if port else None
-    return Honoured(pid, variable, cpus, flight, wanted, override.warnings, launches, serves, without)
+    return Honoured(pid, variable, cpus, flight, wanted, override.warnings, launches, serves, rate)
 
 
 def served(port: str) -> int | None:
