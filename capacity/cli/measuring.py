@@ -79,7 +79,8 @@ def interruptible(words: str) -> Iterator[threading.Event]:
             at_once.set()
             raise KeyboardInterrupt
         stop.set()
-        say(words)
+        with contextlib.suppress(RuntimeError):  # it came while a line was being written: that one may not be entered
+            say(words)
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
