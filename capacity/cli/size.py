@@ -138,16 +138,17 @@ def _predicted(found: Sizing) -> list[tuple[str, str]]:
 
 
 def _stored(found: Sizing) -> list[tuple[str, str]]:
+    from capacity.model.words import number
     from capacity.model.words import size as in_bytes
 
     need = found.storage
     if need is None:
         return []
     source = "as swept" if need.measured else "typical of the stock schema, not measured here"
-    each = f"{need.main / 1e3:.3g} kB main and {need.visibility / 1e3:.3g} kB visibility a start, {source}"
+    each = f"{number(need.main / 1e3)} kB main and {number(need.visibility / 1e3)} kB visibility a start, {source}"
     once = "a batch" if need.period == "batch" else "a day at this rate"
     daily = ", one batch a day" if need.period == "batch" else ""
     days = f"{need.retention_days:g} day{'' if need.retention_days == 1 else 's'}"
     words = f"{in_bytes(need.per_period)} {once}, {in_bytes(need.retained)} held with {days} of retention"
-    rest = "before any workflow task" + (f", and {need.wal / 1e3:.3g} kB of log" if need.wal else "")
+    rest = "before any workflow task" + (f", and {number(need.wal / 1e3)} kB of log" if need.wal else "")
     return [("Storage", f"{words}{daily} ({each}, {rest})"), ("Lever", need.lever)]

@@ -148,7 +148,7 @@ def _own_load(found: FleetOutlook) -> str:
     each_hundred = 100 * found.heartbeats / batch.starts_per_second
     return (
         f"{WRITES_PER_RANGE} writes a range, one for {number(starts)} starts; {number(found.heartbeats)} heartbeats/s "
-        f"of up to {size(found.bytes_per_range)}, {each_hundred:.2g} for 100 starts, each a write to the batch "
+        f"of up to {size(found.bytes_per_range)}, {number(each_hundred, 2)} for 100 starts, each a write to the batch "
         f"workflow's one shard (not in the figures)"
     )
 

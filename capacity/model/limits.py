@@ -189,7 +189,7 @@ def _to_store(cluster: Cluster, service: str, name: str, requests: float | None)
     elif requests is not None:
         rate = limit * hosts / requests
         of = f"{limit:,} database requests a second on {each_of(f'{service} host', hosts)}"
-        reason = f"{of}, a start takes {requests:.2g}"
+        reason = f"{of}, a start takes {number(requests, 2)}"
     burst = rate * STORE_BURST if rate is not None and math.isfinite(rate) else None
     return Ceiling(name, rate, key, limit, f"each {service} host", burst, reason, hosts=hosts)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 
-def number(value: float) -> str:
-    """Return a number: whole from 100 on, three digits below.
+def number(value: float, digits: int = 3) -> str:
+    """Return a number with so many digits, whole where it has more: never as a power of ten above one.
 
-    >>> number(334.7), number(2400), number(47.31), number(2.5)
-    ('335', '2,400', '47.3', '2.5')
+    >>> number(334.7), number(2400), number(47.31), number(2.5), number(-2400), number(2400, 2), number(2.34, 2)
+    ('335', '2,400', '47.3', '2.5', '-2,400', '2,400', '2.3')
     """
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def milliseconds(seconds: float) -> str:
@@ -28,7 +28,7 @@ def span(seconds: float) -> str:
     ('0.64 ms', '3.4 ms', '677 ms', '2.7 s', '39 min', '2.5 h')
     """
     if seconds < 1:
-        return f"{seconds * 1e3:.2g} ms" if seconds < 0.01 else f"{seconds * 1e3:.0f} ms"
+        return f"{number(seconds * 1e3, 2)} ms"
     for unit, length in (("s", 1.0), ("min", 60.0), ("h", 3600.0)):
         if seconds < 120 * length or unit == "h":
             value = seconds / length
@@ -44,7 +44,7 @@ def size(count: float) -> str:
     """
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if count < 999.5:
-            return f"{count:.3g} {unit}"
+            return f"{number(count)} {unit}"
         count /= 1000
     return f"{number(count)} PB"
 

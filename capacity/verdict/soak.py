@@ -21,6 +21,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from capacity.experiment.soaking import Reading
+from capacity.model.words import number
 
 LEVEL: Final = 0.95
 """Coverage of the intervals."""
@@ -302,7 +303,7 @@ def _each(per_start: float | None, unit: str) -> str:
         return ""
     if unit == "MiB":
         return f", {per_start / 1e3:.2f} kB a start" if per_start < 1e4 else f", {per_start / 1e3:,.0f} kB a start"
-    return f", {per_start:.2g} a start"
+    return f", {number(per_start, 2)} a start"
 
 
 def _plain(value: float) -> str:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from capacity import files
 from capacity.errors import UsageError
 from capacity.model import shipped
-from capacity.model.words import number
+from capacity.model.words import number, size
 
 Figure = Literal[
     "starts_per_second",
@@ -209,24 +209,15 @@ def quantity(value: float | None, unit: str) -> str:
     if unit == "s":
         return _time(value)
     if unit == "share":
-        return f"{value * 100:.3g} %"
+        return f"{number(value * 100)} %"
     if unit == "bytes":
-        return _bytes(value)
+        return ("-" if value < 0 else "") + size(abs(value))
     if unit == "starts/s":
-        return f"{value:,.0f}/s" if value >= 10 else f"{value:.2g}/s"
+        return f"{number(value, 2)}/s"
     return f"{value:,.0f}" if unit == "count" else f"{value:.2f}"
 
 
 def _time(seconds: float) -> str:
     if seconds < 1:
-        return f"{seconds * 1e3:.2g} ms" if seconds < 0.01 else f"{seconds * 1e3:.0f} ms"
+        return f"{number(seconds * 1e3, 2)} ms"
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds:,.0f} s"
-
-
-def _bytes(count: float) -> str:
-    sign, count = ("-" if count < 0 else ""), abs(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{sign}{count:.3g} {unit}"
-        count /= 1000
-    return f"{sign}{number(count)} TB"
