@@ -40,7 +40,7 @@ class DevServer:
     version : str
         Version of the Temporal server in it.
     started_at : float
-        When its process began [s since the epoch].
+        When its process began [s since boot].
     """
 
     address: str

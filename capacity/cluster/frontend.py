@@ -96,7 +96,7 @@ def wait_until_serving(what: str, address: str, log: Path, pid: int, born: float
     log : Path
         Log of the server.
     pid, born : int, float
-        Its process id and start time [s since the epoch].
+        Its process id and start time [s since boot].
     within : float
         Patience [s].
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from capacity.cluster import ports, processes
 from capacity.cluster.frontend import SERVING
 from capacity.cluster.state import Component
@@ -219,14 +221,14 @@ def connected(dsn: str) -> Iterator[psycopg.Connection]:
 
 
 def leftover(folder: Path) -> tuple[int, float] | None:
-    """A PostgreSQL that runs on this data folder though nobody recorded it: pid and start time [s since the epoch]."""
+    """A PostgreSQL that runs on this data folder though nobody recorded it: pid and start time [s since boot]."""
+    data = folder / "pgdata"
     try:
-        lines = (folder / "pgdata" / "postmaster.pid").read_text(encoding="utf-8").splitlines()
-        pid, begun = int(lines[0]), float(lines[2])
-    except (OSError, ValueError, IndexError):
+        pid = int((data / "postmaster.pid").read_text(encoding="utf-8").partition("\n")[0])
+        process = psutil.Process(pid)  # another one, if the pid is used again, does not work in that folder
+        return (pid, processes.created(pid)) if Path(process.cwd()) == data.resolve() else None
+    except (OSError, ValueError, psutil.Error):
         return None
-    born = processes.created(pid)
-    return (pid, born) if abs(born - begun) < 5.0 else None
 
 
 def _system() -> list[Path]:

@@ -49,7 +49,7 @@ def launch(
     Returns
     -------
     tuple of (int, float)
-        Process id and start time [s since the epoch].
+        Process id and start time [s since boot].
     """
     try:
         with log.open("ab") as output, _pinned(cpus):
@@ -117,9 +117,9 @@ def with_parent_death_signal() -> list[str]:
 
 
 def created(pid: int) -> float:
-    """When the process began [s since the epoch]; nan if it is gone."""
+    """When the process began [s since the machine did]; nan if it is gone."""
     try:
-        return psutil.Process(pid).create_time()
+        return _since_boot(psutil.Process(pid))
     except (psutil.Error, ValueError):  # below 0 none is
         return float("nan")
 
@@ -128,10 +128,15 @@ def alive(pid: int, born: float) -> bool:
     """Whether the process that began at `born` still runs; a recycled pid or a zombie does not count."""
     try:
         process = psutil.Process(pid)
-        same = abs(process.create_time() - born) < 2.0  # the boot time it is derived from may be adjusted by a second
+        same = abs(_since_boot(process) - born) < 2.0  # the clock may be adjusted between two looks at it
         return same and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, ValueError):
         return False
+
+
+def _since_boot(process: psutil.Process) -> float:
+    # Linux knows when a process began by ticks since boot; as a time of day it moves with each step of the clock.
+    return process.create_time() - (psutil.boot_time() if psutil.LINUX else 0.0)
 
 
 def stop(pid: int, born: float, *, by: signal.Signals = signal.SIGTERM, grace: float = 15.0) -> None:

@@ -22,7 +22,7 @@ from capacity.cluster import processes
 from capacity.cluster.guard import split_address
 from capacity.errors import ClusterError, UsageError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Component:
     pid : int
         Its process id.
     created : float
-        When the process began [s since the epoch]; tells it from a later process with the same pid.
+        When the process began [s since boot]; tells it from a later process with the same pid.
     version : str
         Version it reported.
     ports : Mapping[str, int]

@@ -34,7 +34,7 @@ SETTLE_MOST: Final = 10.0
 """Seconds to wait for them at most."""
 
 Identity = tuple[int, float]
-"""Pid and start time [s since the epoch]."""
+"""Pid and start time [s since boot]."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def found(address: str) -> LocalCluster:
         return LocalCluster(address)
     try:
         process = psutil.Process(pid)
-        words, created = process.cmdline(), process.create_time()
+        words, created = process.cmdline(), processes.created(pid)
     except psutil.Error:
         return LocalCluster(address)
     if "start-dev" not in words:  # a tunnel or a proxy listens here just as well

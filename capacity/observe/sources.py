@@ -101,7 +101,7 @@ def _dev_server(address: str) -> list[Source]:
         if "start-dev" not in words or "--metrics-port" not in words[:-1]:
             return []
         metrics = words[words.index("--metrics-port") + 1]
-        return [ServerSource(f"http://127.0.0.1:{int(metrics)}/metrics", pid, process.create_time())]
+        return [ServerSource(f"http://127.0.0.1:{int(metrics)}/metrics", pid, processes.created(pid))]
     except (psutil.Error, ValueError):
         return []
 

@@ -48,7 +48,7 @@ def test_a_running_cluster_is_told_from_a_stale_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"schema": 99}', '{"schema": 1}', '{"schema": 1, "components": [{"pid": 1}]}']
+    "text", ["", "{", "[]", "null", '{"schema": 99}', '{"schema": 2}', '{"schema": 2, "components": [{"pid": 1}]}']
 )
 def test_a_damaged_record_is_one_line(text: str) -> None:
     """Any damage names the file, and nobody takes it for a running cluster."""
@@ -110,12 +110,32 @@ def test_settings_out_of_range_are_named(wrong: dict[str, object], match: str) -
 
 def test_a_cluster_that_did_not_come_up_stays_recorded_while_a_process_of_it_lives() -> None:
     """A second Ctrl-C leaves the clean-up half-way: what still runs is for `capacity cluster down` to end."""
-    me = psutil.Process()
-    for born, kept in ((me.create_time(), True), (1.0, False)):
-        state.write(_cluster(me.pid, born))
+    me = os.getpid()
+    for born, kept in ((processes.created(me), True), (-1.0, False)):
+        state.write(_cluster(me, born))
         lifecycle._clear_if_ended()
         assert (state.read() is not None) is kept
     state.clear()
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_a_step_of_the_clock_loses_no_process(step: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a clock is set, all processes began at another time of day; a recorded one is still that one."""
+    began, was = psutil.Process().create_time(), psutil.boot_time()
+    state.write(_cluster(os.getpid(), processes.created(os.getpid())))
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: was + step)
+    assert psutil.Process().create_time() == pytest.approx(began + step, abs=1)
+    assert state.running_address() == "127.0.0.1:7233"
+
+
+def test_a_database_that_nobody_recorded_is_known_by_its_folder(tmp_path: Path) -> None:
+    """Its pid file names it, whatever the clock says since; a process elsewhere that has its pid now is left alone."""
+    data = tmp_path / "pgdata"
+    data.mkdir()
+    with subprocess.Popen(["cat"], cwd=data, stdin=subprocess.PIPE) as database:
+        for pid, found in ((database.pid, (database.pid, processes.created(database.pid))), (os.getpid(), None)):
+            (data / "postmaster.pid").write_text(f"{pid}\n{data}\n1\n")
+            assert postgres.leftover(tmp_path) == found
 
 
 def test_a_folder_of_any_name_can_hold_the_database() -> None:

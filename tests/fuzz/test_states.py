@@ -29,7 +29,7 @@ STATE: dict[str, Any] = {
     "store": "sqlite",
     "address": "127.0.0.1:7233",
     "metrics_url": "http://127.0.0.1:9090/metrics",
-    "schema": 1,
+    "schema": state.SCHEMA,
     "components": [COMPONENT],
     "settings": {"shards": 1, "dynamic_config": {"a.b": "1"}},
     "ready": True,
