@@ -105,9 +105,8 @@ def _show(watcher: Watcher, span: float, form: Format, once: bool) -> None:
         else None
     )
     shown: VitalsSample | None = None
-    watcher.start()
     try:
-        with live or nullcontext():
+        with watcher, live or nullcontext():
             while shown is None or shown.at < span - 0.05:
                 time.sleep(0.05)
                 sample = watcher.latest
@@ -121,7 +120,6 @@ def _show(watcher: Watcher, span: float, form: Format, once: bool) -> None:
                 else:
                     _print(shown, form, whole=once)
     finally:
-        watcher.stop()
         _print_findings(watcher, form)
 
 

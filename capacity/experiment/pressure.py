@@ -15,7 +15,7 @@ from typing import Final
 from capacity.cluster.guard import starts_left
 from capacity.cluster.target import Target
 from capacity.cluster.temporal_server import VISIBILITY
-from capacity.errors import CapacityError, ClusterError
+from capacity.errors import ClusterError
 from capacity.experiment import points, store
 from capacity.experiment.local import ClusterCpu, LocalCluster, Quiet
 from capacity.model.measurement import Storage
@@ -167,10 +167,9 @@ def press(
     sources: list[Source] = [PostgresSource(dsn)]
     sources += [ServerSource(cluster.metrics_url, *(cluster.server or ()))] if cluster.metrics_url else []
     watcher = Watcher(sources)
-    watcher.start()
     began = time.monotonic()
     try:
-        try:
+        with watcher:
             if parallelism is None:
                 cpu.read()
                 while time.monotonic() < began + seconds and not stop():
@@ -191,8 +190,6 @@ def press(
                 taken = asyncio.run(load)
             lasted = time.monotonic() - began
             used = cpu.read() if taken is None else (None, None)
-        finally:
-            watcher.stop()
         if stop():
             raise KeyboardInterrupt
         if taken is not None and taken.point is None:
@@ -207,7 +204,7 @@ def press(
                 f"{starts} starts in {lasted:.0f} s are too few to tell what takes their time",
                 next_step="read a load of at least 100 starts, or leave --no-load out",
             )
-    except (CapacityError, KeyboardInterrupt):
+    except BaseException:  # whatever ends it: what it started stays on the cluster
         ended_early(made.made, prefix)
         raise
     vitals = joined(watcher.samples) if watcher.samples else VitalsSample(at=0.0)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import psutil
 
@@ -138,7 +138,7 @@ class _Reader:
 
 
 class Watcher:
-    """Takes a sample a second from its sources until it is stopped.
+    """Takes a sample a second from its sources until it is stopped; in a ``with`` block until that ends.
 
     Parameters
     ----------
@@ -166,6 +166,13 @@ class Watcher:
         self._series = _Series()
         self._thread = threading.Thread(target=self._beat, name="capacity-watch", daemon=True)
         self.latest: VitalsSample | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> None:
         """Begin with a sample at once."""

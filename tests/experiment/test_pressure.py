@@ -51,6 +51,8 @@ def test_a_load_that_ends_early_says_what_it_started(monkeypatch: pytest.MonkeyP
         starts.made = 300
         if len(prefixes) == 3:
             raise ClusterError("no server answers any more")
+        if len(prefixes) == 4:
+            raise OSError(24, "Too many open files")
         return Taken(POINT, 300, "1.0")
 
     def gone(*_: object) -> None:
@@ -62,12 +64,12 @@ def test_a_load_that_ends_early_says_what_it_started(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(store, "read_state", lambda _: counted(0, 0.0))
     monkeypatch.setattr(pressure, "_sizes", lambda _: ())
     monkeypatch.setattr(store, "wait_for_rows", gone)
-    endings = [(KeyboardInterrupt, lambda: True), *[(ClusterError, lambda: False)] * 2]
+    endings = [(KeyboardInterrupt, lambda: True), *((error, lambda: False) for error in (*[ClusterError] * 2, OSError))]
     for error, stop in endings:
         with pytest.raises(error):
             pressure.press(TARGET, CLUSTER, 4, 1.0, stop=stop, ended_early=lambda *told: left.append(told))
     assert left == [(300, prefix) for prefix in prefixes]
-    assert len(set(prefixes)) == 3
+    assert len(set(prefixes)) == 4
 
 
 def test_a_load_that_is_only_read_is_rated_over_the_time_between_its_counts(monkeypatch: pytest.MonkeyPatch) -> None:
