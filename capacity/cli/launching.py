@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from capacity import files
+from capacity.cli.measuring import say
 from capacity.cli.printing import console
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, InterruptedRunError, RunFailedError, UsageError
@@ -26,11 +28,14 @@ from capacity.launcher.batch import Batch, HeightRange, StartOptions
 from capacity.launcher.inputs import InputTemplate
 from capacity.launcher.items import ItemsFile
 from capacity.launcher.progress import Progress
+from capacity.model.words import size
 from capacity.observe import vitals_text
 from capacity.observe.run import STOPPED_WAITING, Run, milliseconds
 from capacity.observe.session import launch
 from capacity.observe.vitals import VitalsSample
 
+LONG = 100_000_000
+"""Bytes of a file of items that take seconds to read."""
 PLAIN_EVERY = 2.0
 """Seconds between the lines of progress where there is no terminal."""
 
@@ -59,6 +64,9 @@ def batch(
             raise UsageError(
                 "--items and --count exclude each other", next_step="the file says how many items there are"
             )
+        with contextlib.suppress(OSError, ValueError):  # whatever its name is: opening it says so
+            if (length := items.stat().st_size) >= LONG:
+                say(f"reading {items}, {size(length)}, to count its items")
         return ItemsFile.open(items, options, template)
     if count is None:
         raise UsageError("no batch is named", allowed="--count N or --items FILE", next_step="for example --count 1000")

@@ -4,9 +4,9 @@ It notes outcomes in the batch's own journal, whose descriptor it inherits; so w
 stays, and what it did not is to do. When its standard input is closed, its parent is gone: it ends at once.
 
 Lines in, each a JSON object: first the batch and the target, then ``{"range": [first, stop]}``, ``{"share": [limit,
-schedule, pace]}``, ``{"drain": true}``. Lines out: ``{"ready": true}``, then ten times a second ``{"report": ...,
-"waiting": ranges not begun}``, ``{"idle": ranges it was given so far}`` when it has done them, and ``{"error": ...,
-"why": ...}`` when no item can succeed.
+schedule, pace]}``, ``{"drain": true}``. Lines out: ``{"opening": true}`` while it reads a file of items,
+``{"ready": true}``, then ten times a second ``{"report": ..., "waiting": ranges not begun}``, ``{"idle": ranges it was
+given so far}`` when it has done them, and ``{"error": ..., "why": ...}`` when no item can succeed.
 """
 
 from __future__ import annotations
@@ -31,10 +31,13 @@ from capacity.launcher import worker
 from capacity.launcher.batch import Batch
 from capacity.launcher.journal import Journal
 from capacity.launcher.progress import Progress
-from capacity.launcher.rebuild import rebuild
+from capacity.launcher.rebuild import rebuild_beside
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import Scheduler
 from capacity.launcher.transport import Connection, connect
+
+ALIVE_EVERY: Final = 5.0
+"""Seconds between its words while it reads a file of items."""
 
 
 class Child:
@@ -160,7 +163,7 @@ async def _serve() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     target, _ = worker.unpack(await lines.readline())
     fields = order_of(await lines.readline())
-    batch = await asyncio.to_thread(rebuild, fields["batch"])
+    batch = await rebuild_beside(fields["batch"], lambda: say({"opening": True}), ALIVE_EVERY)
     policy = RetryPolicy(**fields["policy"])
     with Journal.inherited(fields["journal"]) as journal:
         async with connect(target) as connection:

@@ -17,7 +17,7 @@ from capacity.fleet.sharing import Share
 from capacity.launcher.spawn import Spawned
 
 READY_WITHIN = 60.0
-"""Seconds a process may take to be ready."""
+"""Seconds a process may be silent before it is ready."""
 END_WITHIN = 10.0
 """Seconds it has to end once nobody tells it anything any more."""
 NOTHING = Share(0)
@@ -82,8 +82,10 @@ class Launcher:
         launcher = cls(spawned)
         spawned.stdin.write(order)
         try:
-            line = await asyncio.wait_for(spawned.stdout.readline(), READY_WITHIN)
-            message = message_of(line) if line else {}
+            message: dict[str, Any] = {"opening": True}
+            while message.get("opening"):
+                line = await asyncio.wait_for(spawned.stdout.readline(), READY_WITHIN)
+                message = message_of(line) if line else {}
             if not message.get("ready"):
                 await spawned.end(END_WITHIN)
                 words = message.get("error") or spawned.last_words
@@ -93,7 +95,7 @@ class Launcher:
             raise ClusterError(f"a launcher process did not begin: what it says {error}") from error
         except TimeoutError:
             await spawned.end(END_WITHIN)
-            raise ClusterError(f"a launcher process was not ready within {READY_WITHIN:g} s") from None
+            raise ClusterError(f"a launcher process said nothing within {READY_WITHIN:g} s") from None
         except asyncio.CancelledError:
             await spawned.end(END_WITHIN)
             raise
@@ -143,7 +145,7 @@ class Launcher:
 
 
 _MESSAGE: Final[files.Kinds] = {
-    "ready": bool,
+    **dict.fromkeys(("opening", "ready"), bool),
     "report": dict,
     "waiting": int,
     "idle": int,

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -34,7 +35,7 @@ from capacity.launcher.batch import Batch
 from capacity.launcher.controller import Pace
 from capacity.launcher.journal import Header
 from capacity.launcher.progress import Progress
-from capacity.launcher.rebuild import rebuild
+from capacity.launcher.rebuild import rebuild_beside
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import Scheduler
 from capacity.launcher.transport import Connection, connect
@@ -47,6 +48,8 @@ ASK = 1.0
 """Seconds between looks at its share."""
 ASK_WHEN_PACED = 2.0
 """The same in a throttled namespace, which throttles these too."""
+KEPT = 8
+"""Batches it keeps open, so that those launched at the same time are not read anew for each range."""
 DRAIN_WITHIN = timedelta(seconds=20)
 
 
@@ -83,7 +86,7 @@ class Member:
         said = activity.info().heartbeat_details  # of a launcher that was lost with it
         try:
             self._check(order.namespace)
-            batch, policy = await self._batch(order.batch), RetryPolicy(**order.policy)
+            batch, policy = await self._batch(order.batch, said), RetryPolicy(**order.policy)
             if len(said) == 3:
                 _, packed, before = said
                 total = Report.from_json(before)
@@ -158,10 +161,15 @@ class Member:
                 next_step=f"start its worker with --namespace {namespace}",
             )
 
-    async def _batch(self, description: dict[str, Any]) -> Batch:
+    async def _batch(self, description: dict[str, Any], said: Sequence[Any]) -> Batch:
+        """Return a batch, read but once; meanwhile hand on what the last launcher of the range had said of it."""
         key = json.dumps(description, sort_keys=True)
         if key not in self._batches:
-            self._batches = {key: await asyncio.to_thread(rebuild, description)}
+            told = (None, *said[1:]) if len(said) == 3 else ()  # of its own it has nothing to say yet
+            batch = await rebuild_beside(description, lambda: activity.heartbeat(*told), BEAT)
+            if len(self._batches) >= KEPT:
+                del self._batches[next(iter(self._batches))]
+            self._batches[key] = batch
         return self._batches[key]
 
     async def _follow(self, conductor: str, controller: Told) -> None:

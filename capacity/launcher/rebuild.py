@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,3 +53,11 @@ def rebuild(description: dict[str, Any], *, read_items: bool = True) -> Batch:
             next_step="restore it, or launch it as a new batch",
         )
     return batch
+
+
+async def rebuild_beside(description: dict[str, Any], tell: Callable[[], None], every: float) -> Batch:
+    """Rebuild a batch in a thread, and `tell` every so many seconds that it goes on: 100 million lines take minutes."""
+    rebuilding = asyncio.create_task(asyncio.to_thread(rebuild, description))
+    while not (await asyncio.wait({rebuilding}, timeout=every))[0]:
+        tell()
+    return await rebuilding

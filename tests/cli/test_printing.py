@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from capacity import __version__
-from capacity.cli import run
+from capacity.cli import launching, run
 from capacity.cli.launching import report
 from capacity.cli.measuring import write
 from capacity.cli.options import Format
 from capacity.errors import CapacityError, UsageError
+from capacity.launcher.batch import StartOptions
 from capacity.observe.history import runs_folder
 from tests.cli.conftest import Command, arguments_of
 from tests.verdict.recorded import recorded
@@ -72,3 +73,15 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     """The first thing to say in a report of a defect."""
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"capacity {__version__}\n"
+
+
+def test_a_long_file_is_said_to_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody waits without a word for a minute; for a short file there is no need of one."""
+    items = tmp_path / "items.csv"
+    items.write_text("id\na\nb\n")
+    for long, said in ((8, ""), (7, f"reading {items}, 7 B, to count its items\n")):
+        monkeypatch.setattr(launching, "LONG", long)
+        assert launching.batch(None, "chain", 0, items, None, StartOptions()).count == 2
+        assert capsys.readouterr().err == said
