@@ -31,7 +31,7 @@ from capacity.fleet.looking import Seen, connected, look, pollers
 from capacity.fleet.merged import Merged
 from capacity.fleet.notes import pack, unpack
 from capacity.fleet.report import Report
-from capacity.fleet.workflow import BatchDone, BatchOrder, LaunchBatch, Range, batch_id
+from capacity.fleet.workflow import MANY_OUTCOMES, BatchDone, BatchOrder, LaunchBatch, Range, batch_id, bytes_of
 from capacity.launcher import outcome
 from capacity.launcher.batch import Batch
 from capacity.launcher.controller import Setting
@@ -80,7 +80,8 @@ class FleetBatch:
         self._fleet, self._policy, self._on_progress = fleet, policy or RetryPolicy(), on_progress
         self._before = journal.tally()
         self._merged = Merged(batch.count, self._before)
-        self._total = Report()
+        self._total = Report()  # of the order that runs
+        self._cpu_seconds, self._rss_bytes = 0.0, 0
         self._seen: Seen | None = None
         self._noted: dict[str, str] = {}  # of a range that is recalled from a lost launcher nothing else is left
         self._state = "ordering"
@@ -108,8 +109,7 @@ class FleetBatch:
     @property
     def use(self) -> ProcessUse:
         """What the launchers cost so far; the highest resident set is that of any of them."""
-        rss = (self._total.rss_bytes,) * len(self.launchers_seen)
-        return ProcessUse(len(self.launchers_seen), self._total.cpu_seconds, rss, 0)
+        return ProcessUse(len(self.launchers_seen), self._cpu_seconds, (self._rss_bytes,) * len(self.launchers_seen), 0)
 
     def progress(self) -> Progress:
         """Return the batch as it stood when it was last looked at."""
@@ -128,9 +128,20 @@ class FleetBatch:
         The first interrupt ends the batch on the fleet too; the second leaves without waiting for that.
         """
         client = await connected(self._target, self._fleet)
-        handle = await self._ordered(client)
-        if handle is None:  # an earlier order had done it all
-            return self._result()
+        handle = await self._ordered(client)  # None: an earlier order had done it all
+        while handle is not None:
+            done = await self._look_on(client, handle, drain, abort)
+            handle = await self._ordered(client, rest=True) if done is not None and self._fetch(done) else None
+        return self._result()
+
+    async def _look_on(
+        self,
+        client: Client,
+        handle: WorkflowHandle[LaunchBatch, BatchDone],
+        drain: asyncio.Event | None,
+        abort: asyncio.Event | None,
+    ) -> BatchDone | None:
+        """Look on until an order is done, and return what it did; None when nobody waits for that."""
         answer = asyncio.create_task(self._answer(handle))
         try:
             while not answer.done() and not (abort and abort.is_set()):
@@ -150,9 +161,7 @@ class FleetBatch:
                     "the fleet could not be told to stop, and goes on", next_step="run 'capacity fleet cancel'"
                 )
             self._stopping = STOPPED_AT_ONCE
-        else:
-            self._fetch(done)
-        return self._result()
+        return done
 
     async def _answer(self, handle: WorkflowHandle[LaunchBatch, BatchDone]) -> BatchDone:
         """Wait for the end of the batch, through restarts of the server."""
@@ -176,13 +185,13 @@ class FleetBatch:
             await handle.signal(LaunchBatch.stop, rpc_timeout=STOP_WITHIN)
             self._stopping = STOPPED
 
-    async def _ordered(self, client: Client) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
+    async def _ordered(self, client: Client, *, rest: bool = False) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
         """Order the batch, and try again for a while where the server refuses in passing."""
         passing = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.RESOURCE_EXHAUSTED)
         until = time.monotonic() + ORDER_WITHIN
         while True:
             try:
-                return await self._order(client)
+                return await self._order(client, rest=rest)
             except RPCError as error:
                 if error.status not in passing or time.monotonic() > until:
                     raise ClusterError(
@@ -191,10 +200,13 @@ class FleetBatch:
                     ) from None
                 await asyncio.sleep(LOOK)
 
-    async def _order(self, client: Client) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
-        """Start the batch's workflow, or take up the one that runs; None when an ended one had done all there is."""
+    async def _order(self, client: Client, *, rest: bool = False) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
+        """Start the batch's workflow, or take up the one that runs; None when an ended one had done all there is.
+
+        What an ended one did is noted before; the `rest` is that of one whose outcomes are noted already.
+        """
         run_id = self._journal.header.run_id
-        running = await self._fetch_ended(client, batch_id(run_id))
+        running = None if rest else await self._fetch_ended(client, batch_id(run_id))
         if running is not None and not self._asked:
             self._take_up(running)
         elif running is None and not self._journal.tally().get(outcome.TO_DO, 0):
@@ -202,7 +214,7 @@ class FleetBatch:
         order = order_of(self._batch, self._journal, self._control, self._policy)
         order.namespace = self._target.namespace
         self._asked = True
-        before = self._batch.count - self._before.get(outcome.TO_DO, 0)
+        before = self._batch.count - self._journal.tally().get(outcome.TO_DO, 0)
         return await client.start_workflow(
             LaunchBatch.run,
             order,
@@ -278,9 +290,13 @@ class FleetBatch:
         if more.first_start is not None:  # by this machine's clock, as all that it is compared with, or by none
             more.first_start = None if self._taken_up else (more.first_start[0], time.time())
         self._merged.add(more)
+        self._cpu_seconds += more.cpu_seconds
+        self._rss_bytes = max(self._rss_bytes, more.rss_bytes)
         self._total = total
 
-    def _fetch(self, done: BatchDone) -> None:
+    def _fetch(self, done: BatchDone) -> bool:
+        """Note what an order did; return whether items are left that another order can do."""
+        to_do = self._journal.tally().get(outcome.TO_DO, 0)
         self._now = time.monotonic()
         if done.report:
             self._add(Report.from_json(done.report))
@@ -292,6 +308,8 @@ class FleetBatch:
         if done.error:
             self._error = RunFailedError(done.error)
             self._stopping = self._stopping if self._stopping == GONE else "no item can succeed"
+        self._total, self._noted = Report(), {}
+        return not self._stopping and 0 < self._journal.tally().get(outcome.TO_DO, 0) < to_do
 
     def _note_told(self) -> None:
         """Note what launchers told while they lived and the batch ended without: it was done all the same."""
@@ -326,18 +344,23 @@ def worker_command(target: Target, fleet: Fleet) -> str:
     return " ".join(["capacity fleet worker --address", target.address, *words])
 
 
-def order_of(batch: Batch, journal: Journal, control: dict[str, Any], policy: RetryPolicy) -> BatchOrder:
-    """Return the order for what a journal does not note yet."""
+def order_of(
+    batch: Batch, journal: Journal, control: dict[str, Any], policy: RetryPolicy, outcome_bytes: int = MANY_OUTCOMES
+) -> BatchOrder:
+    """Return the order for what a journal does not note yet, or for as much of it as an order may hold."""
     size = range_size(batch.count)
-    order = BatchOrder(journal.header.run_id, batch.describe(), asdict(policy), control, batch.count, size)
+    order = BatchOrder(
+        journal.header.run_id, batch.describe(), asdict(policy), control, batch.count, size, outcome_bytes=outcome_bytes
+    )
     if journal.tally().get(outcome.TO_DO, 0) == batch.count:
         return order
     order.cursor = batch.count
-    codes = journal.codes()
+    codes, held = journal.codes(), 0
     for first in range(0, batch.count, size):
         part = codes[first : first + size]
-        if not part.all():
+        if not part.all() and held <= outcome_bytes:
             order.ranges.append(Range(first, first + part.size, pack(part)))
+            held += bytes_of(order.ranges[-1])
     return order
 
 

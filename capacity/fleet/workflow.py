@@ -2,7 +2,9 @@
 
 Invariants: an item belongs to exactly one range; a range is to do, handed out or in `outcomes`, and one that came back
 unfinished is to do again with what was done of it. Only signals, ranges and their results make history: progress,
-shares and heartbeats do not, so that it grows with the ranges and not with the items.
+shares and heartbeats do not, so that it grows with the ranges and not with the items. What the outcomes of a batch
+take grows with how mixed they are; before they outgrow what Temporal takes at once the batch ends, and whoever ordered
+it orders the rest.
 
 Nothing is imported here but the SDK and what needs no other package: Temporal's sandbox imports it again for every run.
 """
@@ -32,6 +34,11 @@ HEARTBEAT_TIMEOUT = 5.0
 MANY_EVENTS = 8_000
 MANY_BYTES = 8_000_000
 """A history of this length or size is continued as new; the server would end one of 51,200 events or 50 MB."""
+MANY_OUTCOMES = 768_000
+"""Bytes of outcomes with which a batch ends or an order is full; Temporal takes 2 MiB, and what launchers at work did
+comes on top."""
+PER_RANGE = 60
+"""Of which a range takes so many beside its outcomes."""
 HANDED_OUT = 128
 """Ranges handed out at a time; those that no launcher has taken yet wait on the task queue."""
 AGAIN = RetryPolicy(initial_interval=timedelta(seconds=0.2), backoff_coefficient=1.0)
@@ -71,8 +78,8 @@ class BatchOrder:
     outcomes : list of Range
         Ranges that came back; the `done` of each has the outcomes of its items.
     paused : bool
-    events : int
-        A history of more events is continued as new.
+    events, outcome_bytes : int
+        A history of more events is continued as new; a batch with more bytes of outcomes ends.
     namespace : str
         Where its workflows are started; that of the launchers' target where an order of an older version has none.
     """
@@ -89,6 +96,7 @@ class BatchOrder:
     outcomes: list[Range] = field(default_factory=list)
     paused: bool = False
     events: int = MANY_EVENTS
+    outcome_bytes: int = MANY_OUTCOMES
     namespace: str = ""
 
 
@@ -116,7 +124,7 @@ class RangeDone:
 
 @dataclass
 class BatchDone:
-    """What became of a batch."""
+    """What became of a batch; an item that is in none of the outcomes is to do."""
 
     report: dict[str, Any]
     outcomes: list[Range]
@@ -161,15 +169,23 @@ def add_reports(total: dict[str, Any], more: dict[str, Any]) -> None:
             total[key] = total.get(key, 0) + value
 
 
+def bytes_of(item: Range) -> int:
+    """Return what a range and its outcomes take in a payload."""
+    return PER_RANGE + len(item.done)
+
+
 @workflow.defn(name="LaunchBatch")
 class LaunchBatch:
-    """Hands out the ranges of a batch until all of them are done, or it is told to stop."""
+    """Hands out the ranges of a batch until all of them are done, it is told to stop, or its outcomes take too much."""
 
     @workflow.init
     def __init__(self, order: BatchOrder) -> None:
         self._order = order
         self._report = order.report
-        self._outcomes = {one.first: one for one in order.outcomes}
+        self._outcomes: dict[int, Range] = {}
+        self._outcome_bytes = 0
+        for one in order.outcomes:
+            self._keep(one)
         self._to_do = list(order.ranges)
         self._cursor = order.cursor
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -188,24 +204,27 @@ class LaunchBatch:
                 id=self._conductor,
                 parent_close_policy=workflow.ParentClosePolicy.ABANDON,
             )
-        while not (self._stopped or self._error) and (self._more() or self._running):
+        while not self._ending() and (self._more() or self._running):
             if self._paused or self._long():
                 await self._recall()
-                if self._long() and not (self._stopped or self._error):
+                if self._long() and not self._ending():
                     workflow.continue_as_new(self._state())
-                await workflow.wait_condition(lambda: not self._paused or self._stopped)
+                await workflow.wait_condition(lambda: not self._paused or self._ending())
                 continue
             while len(self._running) < HANDED_OUT and (item := self._next()):
                 self._hand_out(item)
             before = len(self._running)
             await workflow.wait_condition(
-                lambda: len(self._running) < before or self._paused or self._stopped or bool(self._error)  # noqa: B023
+                lambda: len(self._running) < before or self._paused or self._ending()  # noqa: B023
             )
         await self._recall()
         return BatchDone(self._report, list(self._outcomes.values()), self._stopped, self._error)
 
     def _more(self) -> bool:
         return bool(self._to_do) or self._cursor < self._order.count
+
+    def _ending(self) -> bool:
+        return self._stopped or bool(self._error) or self._outcome_bytes > self._order.outcome_bytes
 
     def _long(self) -> bool:
         info = workflow.info()
@@ -248,7 +267,7 @@ class LaunchBatch:
 
     def _came_back(self, item: Range, done: RangeDone) -> None:
         add_reports(self._report, done.report)
-        self._outcomes[item.first] = Range(item.first, item.stop, done.done)
+        self._keep(Range(item.first, item.stop, done.done))
         if done.left:
             self._to_do.append(Range(item.first, item.stop, done.done))
         self._error = self._error or done.error
@@ -260,10 +279,15 @@ class LaunchBatch:
             _, packed, report = cause.last_heartbeat_details
             add_reports(self._report, report)
             item = Range(item.first, item.stop, packed)
-            self._outcomes[item.first] = item
+            self._keep(item)
         elif isinstance(cause, ApplicationError) and not is_cancelled_exception(error):
             self._error = self._error or cause.message
         self._to_do.append(item)
+
+    def _keep(self, item: Range) -> None:
+        before = self._outcomes.get(item.first)
+        self._outcome_bytes += bytes_of(item) - (bytes_of(before) if before else 0)
+        self._outcomes[item.first] = item
 
     async def _recall(self) -> None:
         """Have every launcher drain; what they did comes back with them."""

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fleet_server import Waits, Worker, capacity, register, worker
@@ -20,8 +21,9 @@ from real_server import HASTY, runs_by_id, wait_for
 from capacity.cluster import devserver as embedded
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
-from capacity.fleet import Fleet
-from capacity.fleet.workflow import HEARTBEAT_TIMEOUT
+from capacity.fleet import Fleet, client
+from capacity.fleet.client import order_of
+from capacity.fleet.workflow import HEARTBEAT_TIMEOUT, BatchOrder, bytes_of
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.journal import Journal
@@ -132,6 +134,26 @@ def test_two_interrupts_at_once_end_the_batch_on_the_fleet_too(devserver: DevSer
     assert (run.stopped, run.error) == ("stopped at once by the user", None)
     wait_for(lambda: "has ended" in capacity("fleet", "pause", "--address", devserver.address).stderr, 60)
     assert run.not_attempted > 0
+
+
+def test_a_batch_whose_outcomes_take_too_much_is_ordered_in_parts(
+    devserver: DevServer, fleet: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tens of millions of mixed outcomes are more than a payload holds; the record is that of one batch."""
+    orders: list[BatchOrder] = []
+
+    def small(*args: Any) -> BatchOrder:
+        orders.append(order_of(*args, outcome_bytes=60))
+        return orders[-1]
+
+    monkeypatch.setattr(client, "order_of", small)
+    name = named()
+    run = ordered(HeightRange(1_100, name), devserver.address)
+    assert len(orders) >= 2
+    assert all(sum(map(bytes_of, order.ranges[1:])) <= 60 for order in orders)
+    assert (run.scheduled, run.session_scheduled, run.verified, run.failed, run.stopped) == (1_100, 1_100, 1_100, 0, "")
+    assert run.attempts == run.latencies().count == 1_100
+    exactly(devserver.address, name, 1_100)
 
 
 def test_whoever_ordered_a_batch_may_die_and_come_back(devserver: DevServer, fleet: Worker, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from temporalio.worker import Worker
 from capacity.cluster.devserver import DevServer
 from capacity.fleet.looking import look
 from capacity.fleet.notes import pack, unpack
-from capacity.fleet.workflow import BatchDone, BatchOrder, ConductBatch, LaunchBatch, RangeDone, RangeOrder
+from capacity.fleet.workflow import HANDED_OUT, BatchDone, BatchOrder, ConductBatch, LaunchBatch, RangeDone, RangeOrder
 from capacity.launcher import outcome
 from capacity.model.fleet_simulation import range_size
 
@@ -123,6 +123,19 @@ def test_a_long_history_is_continued_as_new_and_nothing_is_lost(devserver: DevSe
     assert len(runs) > 2
     assert max(events for _, events in runs) < 300 + 128 * 8, "a run ends soon after it is found long"
     assert len(orders) >= 300
+
+
+def test_a_batch_ends_before_its_outcomes_outgrow_what_temporal_takes(devserver: DevServer) -> None:
+    """It hands out no more, and what it did comes back, also what is under way; the rest can be ordered."""
+
+    async def in_turn(order: RangeOrder) -> RangeDone:
+        await asyncio.sleep(order.range.first / 200)
+        return done(order)
+
+    result, runs = ran(devserver, batch(100_000, 10, outcome_bytes=200), in_turn)
+    assert (len(runs), result.stopped, result.error) == (1, False, "")
+    assert 4 <= len(result.outcomes) < HANDED_OUT, "4 ranges of 62 bytes are more than 200"
+    assert result.report["codes"] == {str(outcome.STARTED): 10 * len(result.outcomes)}
 
 
 def test_a_range_that_comes_back_unfinished_is_handed_out_with_what_is_done(devserver: DevServer) -> None:
