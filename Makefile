@@ -25,10 +25,11 @@ demo: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" CAPACITY_STATE_DIR="$(CURDIR)/$(VENV)/demo" sh benchmarks/demo
 
 # Two tests share the cores, so each one's Go servers keep to one, which costs them a third less. What compares speeds
-# comes last: two at a time where little goes on, else one by one.
+# comes last: two at a time where little goes on, else one by one. With more cores: make test AT_ONCE=4.
+AT_ONCE ?= 2
 test: setup
-	$(BIN)/python -m pytest -n 2 -m "$(FAST)"
-	GOMAXPROCS=1 GOGC=400 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not ($(FAST)) and not alone and not calm"
+	$(BIN)/python -m pytest -n $(AT_ONCE) -m "$(FAST)"
+	GOMAXPROCS=1 GOGC=400 $(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal -m "not ($(FAST)) and not alone and not calm"
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m calm
 	$(BIN)/python -m pytest -m alone
 

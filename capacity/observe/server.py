@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping
 from typing import Any, Final
+
+import psutil
 
 from capacity.cluster import processes
 from capacity.observe.pages import Site
@@ -27,7 +30,8 @@ class ServerSource:
     url : str
         The page.
     pid, created : int and float, optional
-        The local server's process, where it is known; else whoever listens on a loopback URL's port.
+        The local server's process, where it is known; else a process named after Temporal that listens on a loopback
+        URL's port.
     """
 
     component = "server"
@@ -126,7 +130,10 @@ class ServerSource:
             return None
         self._looked = now
         pid = listener(self._site.port)
-        return (pid, processes.created(pid)) if pid is not None else None
+        with contextlib.suppress(psutil.Error):
+            if pid is not None and "temporal" in psutil.Process(pid).name():  # else a tunnel, whose CPU says nothing
+                return pid, processes.created(pid)
+        return None
 
 
 def _pools(found: Mapping[str, Mapping[str, float]]) -> dict[str, SqlPool]:

@@ -185,6 +185,13 @@ def test_quantiles_are_interpolated_as_prometheus_does(q: float, expected: float
     assert Histogram({0.001: 50, 0.002: 99, math.inf: 100}, 100, 0.2).quantile(q) == pytest.approx(expected)
 
 
+def test_a_tunnel_is_not_taken_for_the_server(clock: list[float]) -> None:
+    """Whatever hands the page on listens here, too; its CPU would be shown as the server's."""
+    for vitals, missing in readings(page(900), page(1000), clock=clock):
+        assert (vitals.cpus_used, vitals.rss_bytes) == (None, None)
+        assert missing["cpus_used"] == "its process is not known on this machine"
+
+
 def test_a_server_that_is_away_says_so_and_comes_back(clock: list[float]) -> None:
     """Nobody listening is "no answer: connection refused"; the same reader goes on when the server is back."""
     with serving(lambda _: (200, page(900))) as url:
