@@ -27,7 +27,9 @@ Stub = Callable[..., tuple[str, int]]
 SLOW = (
     *("model/test_coverage", "model/test_simulation", "model/test_sizing", "model/test_fleet", "notebook/", "fuzz/"),
     *("launcher/test_faults", "verdict/test_alerts", "cli/test_size", "fleet/test_report", "cli/test_printing"),
-    "observe/test_metrics",
+    *("observe/test_metrics", "experiment/test_sweep", "experiment/test_pressure", "cli/test_plan", "cli/test_table"),
+    *("cli/test_score", "model/test_score", "verdict/test_soak", "launcher/test_items", "fleet/test_pacing"),
+    *("fleet/test_opening", "cli/test_watch", "cli/test_help", "cli/test_sweep", "model/test_queueing"),
 )
 """Where a test without a server may take seconds."""
 ALONE = (
