@@ -39,7 +39,8 @@ app = typer.Typer(
     --rate and auto hold for the fleet as a whole; against a limit of the cluster
     each launcher paces itself by the refusals it gets. Whoever ordered a batch
     may leave: the same command with --resume watches it again, or fetches the
-    result.
+    result. Mixed outcomes of millions of items are ordered in parts, for which
+    whoever ordered it has to be there.
 
     An items file must be readable at the same path on every worker. A namespace
     at its request limit refuses the fleet's own calls first: --fleet-namespace
@@ -141,6 +142,8 @@ def status(
         rate = found["starts_per_second"]
         now = "starts/s not known yet" if rate is None else f"{rate:,.0f} starts/s"
         print(f"now        {now}, {found['in_flight']} in flight")
+    elif found["done"] < found["count"]:
+        print("to do      the rest: the launch that ordered it goes on with --resume")
     print(f"launchers  {len(found['launchers'])} at work, {found['pollers']} ask for ranges")
     for words in found["failing"]:
         print(f"failed     {words}")

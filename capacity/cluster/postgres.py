@@ -225,8 +225,8 @@ def leftover(folder: Path) -> tuple[int, float] | None:
     data = folder / "pgdata"
     try:
         pid = int((data / "postmaster.pid").read_text(encoding="utf-8").partition("\n")[0])
-        process = psutil.Process(pid)  # another one, if the pid is used again, does not work in that folder
-        return (pid, processes.created(pid)) if Path(process.cwd()) == data.resolve() else None
+        words = psutil.Process(pid).cmdline()  # another one, if the pid is used again, does not name that folder
+        return (pid, processes.created(pid)) if str(data) in words else None
     except (OSError, ValueError, psutil.Error):
         return None
 

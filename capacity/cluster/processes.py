@@ -134,6 +134,14 @@ def alive(pid: int, born: float) -> bool:
         return False
 
 
+def boot() -> str:
+    """What the kernel calls this run of the machine; empty where it does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
 def _since_boot(process: psutil.Process) -> float:
     # Linux knows when a process began by ticks since boot; as a time of day it moves with each step of the clock.
     return process.create_time() - (psutil.boot_time() if psutil.LINUX else 0.0)

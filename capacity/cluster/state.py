@@ -13,7 +13,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,8 @@ from capacity.cluster.guard import split_address
 from capacity.errors import ClusterError, UsageError
 
 SCHEMA = 2
+NEVER = -1e9
+"""When no process began [s since boot]."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class ClusterState:
         Data folder that ``down`` drops.
     postgres : str, optional
         Connection string of its database, without the password.
+    boot : str
+        The run of the machine in which it was started: in another one none of its processes is there.
     """
 
     store: str
@@ -93,6 +97,7 @@ class ClusterState:
     ready: bool
     folder: str | None = None
     postgres: str | None = None
+    boot: str = field(default_factory=processes.boot)
     schema: int = field(default=SCHEMA)
 
     @property
@@ -158,8 +163,10 @@ def read() -> ClusterState | None:
         found = files.json_file(path)
         if isinstance(found, dict) and found.get("schema") != SCHEMA:
             raise files.UnreadableError(f"is of schema {files.shown(found.get('schema'))}, not {SCHEMA}")
-        found = files.fields(found, _CLUSTER, {"folder": str | None, "postgres": str | None})
+        found = files.fields(found, _CLUSTER, {"folder": str | None, "postgres": str | None, "boot": str})
         found["components"] = tuple(_component(each) for each in found["components"])
+        if found.get("boot") != processes.boot():  # its pids are those of other processes now
+            found["components"] = tuple(replace(each, created=NEVER) for each in found["components"])
         if found["ready"] and not found["components"]:
             raise files.UnreadableError("is damaged: it is ready without a component")
         try:

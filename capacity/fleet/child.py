@@ -31,7 +31,7 @@ from capacity.launcher import worker
 from capacity.launcher.batch import Batch
 from capacity.launcher.journal import Journal
 from capacity.launcher.progress import Progress
-from capacity.launcher.rebuild import rebuild_beside
+from capacity.launcher.rebuild import read, reading
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import Scheduler
 from capacity.launcher.transport import Connection, connect
@@ -116,6 +116,14 @@ def say(message: dict[str, Any]) -> None:
     sys.stdout.buffer.flush()
 
 
+def say_opening() -> None:
+    """Say that it reads its items; without a parent end at once, which no thread that reads can be told."""
+    try:
+        say({"opening": True})
+    except BrokenPipeError:
+        os._exit(1)
+
+
 def rss_bytes() -> int:
     """Return the resident set of this process [bytes]."""
     with open("/proc/self/statm", "rb") as file:
@@ -163,7 +171,7 @@ async def _serve() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     target, _ = worker.unpack(await lines.readline())
     fields = order_of(await lines.readline())
-    batch = await rebuild_beside(fields["batch"], lambda: say({"opening": True}), ALIVE_EVERY)
+    batch = await read(reading(fields["batch"]), say_opening, ALIVE_EVERY)
     policy = RetryPolicy(**fields["policy"])
     with Journal.inherited(fields["journal"]) as journal:
         async with connect(target) as connection:

@@ -27,7 +27,7 @@ from capacity.cluster.target import Target
 from capacity.errors import ClusterError, RunFailedError
 from capacity.fleet import TASK_QUEUE, Fleet
 from capacity.fleet.conductor import RUNNING, described, forgotten
-from capacity.fleet.looking import Seen, connected, look, pollers
+from capacity.fleet.looking import Seen, connected, look, members
 from capacity.fleet.merged import Merged
 from capacity.fleet.notes import pack, unpack
 from capacity.fleet.report import Report
@@ -90,6 +90,7 @@ class FleetBatch:
         self._limit = 0  # the last one that a launcher kept to
         self._asked = False  # whether this launch ordered it, be its answer lost
         self._taken_up = False
+        self._paused = False
         self._warnings: tuple[str, ...] = ()
         self._stopping = ""
         self._error: RunFailedError | None = None
@@ -131,8 +132,22 @@ class FleetBatch:
         handle = await self._ordered(client)  # None: an earlier order had done it all
         while handle is not None:
             done = await self._look_on(client, handle, drain, abort)
-            handle = await self._ordered(client, rest=True) if done is not None and self._fetch(done) else None
+            handle = await self._ordered_rest(client, done.paused, drain) if done and self._fetch(done) else None
         return self._result()
+
+    async def _ordered_rest(
+        self, client: Client, paused: bool, drain: asyncio.Event | None
+    ) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
+        """Order what a batch left to do when its outcomes took too much; what was done stays done without it."""
+        if drain and drain.is_set():
+            self._stopping = STOPPED
+            return None
+        self._paused = paused
+        try:
+            return await self._ordered(client, rest=True)
+        except ClusterError as error:
+            self._error, self._stopping = RunFailedError(str(error)), "the rest could not be ordered"
+            return None
 
     async def _look_on(
         self,
@@ -212,7 +227,7 @@ class FleetBatch:
         elif running is None and not self._journal.tally().get(outcome.TO_DO, 0):
             return None
         order = order_of(self._batch, self._journal, self._control, self._policy)
-        order.namespace = self._target.namespace
+        order.namespace, order.paused = self._target.namespace, self._paused
         self._asked = True
         before = self._batch.count - self._journal.tally().get(outcome.TO_DO, 0)
         return await client.start_workflow(
@@ -236,6 +251,7 @@ class FleetBatch:
                 f"the fleet went on with the batch as it was ordered ({asked.replace('_', ' ')}): what this launch "
                 "says of that changes nothing; cancel the batch and resume it for it",
             )
+            self._control = control
 
     async def _fetch_ended(self, client: Client, workflow_id: str) -> DescribeWorkflowExecutionResponse | None:
         """Note what an earlier order of this journal did, if it ended while nobody looked on; return one that runs."""
@@ -267,7 +283,7 @@ class FleetBatch:
 
     async def _anyone(self, client: Client) -> bool:
         try:
-            return await pollers(client, self._fleet.task_queue) > 0
+            return await members(client, self._fleet.task_queue) > 0
         except RPCError:
             return False
 

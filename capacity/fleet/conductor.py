@@ -157,8 +157,11 @@ def controller_of(control: dict[str, Any]) -> Controller:
     return replace(controller, pace=pace)
 
 
-async def conduct(client: Client, workflow_id: str, control: dict[str, Any]) -> None:
-    """Share out the controller of a batch until its workflow has ended, or was deleted."""
+async def conduct(client: Client, workflow_id: str, control: dict[str, Any], first_run_id: str = "") -> None:
+    """Share out the controller of a batch until its workflow has ended, or was deleted.
+
+    What was ordered anew under its id since begins with another run, and has a conductor of its own.
+    """
     began = time.monotonic()
     conductor = Conductor(controller_of(control), began)
     who_was_told: list[str] | None = None
@@ -171,7 +174,8 @@ async def conduct(client: Client, workflow_id: str, control: dict[str, Any]) -> 
             if forgotten(error):
                 return
         if found is not None:
-            if found.workflow_execution_info.status != RUNNING:
+            info = found.workflow_execution_info
+            if info.status != RUNNING or (first_run_id and info.first_run_id not in ("", first_run_id)):
                 return
             there = conductor.look([beat for _, beat in beats_of(found)], time.monotonic())
             told = {who: astuple(share) for who, share in there.items()}

@@ -87,10 +87,17 @@ async def look(client: Client, handle: WorkflowHandle[Any, Any]) -> Seen | None:
 
 async def pollers(client: Client, task_queue: str = TASK_QUEUE) -> int:
     """Return how many launchers have asked for ranges in the last seconds."""
+    return await _asked(client, f"{task_queue}-ranges", TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY)
+
+
+async def members(client: Client, task_queue: str = TASK_QUEUE) -> int:
+    """Return how many launchers are there, those included that have a range: they still ask for workflow tasks."""
+    return await _asked(client, task_queue, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW)
+
+
+async def _asked(client: Client, task_queue: str, kind: TaskQueueType.ValueType) -> int:
     request = DescribeTaskQueueRequest(
-        namespace=client.namespace,
-        task_queue=TaskQueue(name=f"{task_queue}-ranges"),
-        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        namespace=client.namespace, task_queue=TaskQueue(name=task_queue), task_queue_type=kind
     )
     found = await client.workflow_service.describe_task_queue(request)
     recent = time.time() - ASKED_WITHIN

@@ -35,7 +35,7 @@ from capacity.launcher.batch import Batch
 from capacity.launcher.controller import Pace
 from capacity.launcher.journal import Header
 from capacity.launcher.progress import Progress
-from capacity.launcher.rebuild import rebuild_beside
+from capacity.launcher.rebuild import read, reading
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import Scheduler
 from capacity.launcher.transport import Connection, connect
@@ -70,14 +70,15 @@ class Member:
         self._client, self._connection = client, connection
         # Containers of one host may have its name and the same pid.
         self._who = f"{socket.gethostname()}:{os.getpid()}-{os.urandom(2).hex()}"
-        self._batches: dict[str, Batch] = {}
+        self._batches: dict[str, asyncio.Task[Batch]] = {}
         self._parts: dict[str, _Part] = {}
         self._beat = BEAT
 
     @activity.defn(name="conduct_batch")
     async def conduct_batch(self, workflow_id: str, control: dict[str, Any]) -> None:
         """Share out a batch's controller."""
-        await conduct(self._client, workflow_id, control)
+        ours = activity.info().workflow_id or ""
+        await conduct(self._client, workflow_id, control, ours.rpartition(":")[2])
 
     @activity.defn(name="launch_range")
     async def launch_range(self, order: RangeOrder) -> RangeDone:
@@ -93,6 +94,11 @@ class Member:
             notes = RangeNotes(Header("", order.run_id, batch.count), order.range.first, order.range.stop, packed)
         except (CapacityError, TypeError) as refused:  # tried again it would be no better
             raise ApplicationError(f"{self._who}: {refused}", non_retryable=True) from None
+        except asyncio.CancelledError:  # recalled while it read its items
+            if len(said) != 3:
+                raise
+            left = RangeNotes(Header("", order.run_id, order.range.stop), order.range.first, order.range.stop, said[1])
+            return RangeDone(said[1], left.left, said[2])
         # Nothing is started before it is told how much; then a range goes on with the share and pace of the last.
         part = self._parts.get(order.conductor) or _Part(time.monotonic(), Told(pace=Pace(MARGIN)))
         self._parts, controller = {order.conductor: part}, part.controller
@@ -165,12 +171,15 @@ class Member:
         """Return a batch, read but once; meanwhile hand on what the last launcher of the range had said of it."""
         key = json.dumps(description, sort_keys=True)
         if key not in self._batches:
-            told = (None, *said[1:]) if len(said) == 3 else ()  # of its own it has nothing to say yet
-            batch = await rebuild_beside(description, lambda: activity.heartbeat(*told), BEAT)
             if len(self._batches) >= KEPT:
                 del self._batches[next(iter(self._batches))]
-            self._batches[key] = batch
-        return self._batches[key]
+            self._batches[key] = reading(description)
+        told = (None, *said[1:]) if len(said) == 3 else ()  # of its own it has nothing to say yet
+        try:
+            return await read(self._batches[key], lambda: activity.heartbeat(*told), BEAT)
+        except Exception:  # the file may be there again for the next range
+            self._batches.pop(key, None)
+            raise
 
     async def _follow(self, conductor: str, controller: Told) -> None:
         """Keep to the share the conductor gives this launcher; at first look soon, then ever less often."""

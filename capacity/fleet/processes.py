@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import astuple
 from typing import Any
 
@@ -128,16 +128,16 @@ class Processes:
 
     async def run(self, drain: asyncio.Event | None = None, abort: asyncio.Event | None = None) -> Result:
         """Start everything there is to start and return what became of it; as `Scheduler.run`."""
-        await self._start_all()
-        self._began = self._ticked = time.perf_counter()
-        self._merged.seconds.begin(self._began)
-        self._apply(self._controller.step(None, self._began))
-        for launcher in [*self._launchers, *self._launchers]:
-            self._feed(launcher)
-        tasks = [asyncio.create_task(self._sync_forever())]
-        tasks += [asyncio.create_task(self._drain_when(drain))] if drain else []
+        tasks = [asyncio.create_task(self._drain_when(drain))] if drain else []
         tasks += [asyncio.create_task(self._abort_when(abort))] if abort else []
         try:
+            await self._unless_stopping(self._start_all())
+            self._began = self._ticked = time.perf_counter()
+            self._merged.seconds.begin(self._began)
+            self._apply(self._controller.step(None, self._began))
+            for launcher in [*self._launchers, *self._launchers]:
+                self._feed(launcher)
+            tasks.append(asyncio.create_task(self._sync_forever()))
             while self._launchers and not self._all_done():
                 await self._look()
             await self._drain()
@@ -157,13 +157,22 @@ class Processes:
 
     async def _start_all(self) -> None:
         started = await asyncio.gather(*(self._start() for _ in range(self._processes)), return_exceptions=True)
-        self._launchers = [launcher for launcher in started if isinstance(launcher, Launcher)]
         for failed in started:
             if isinstance(failed, BaseException):
                 await self._end_all()
                 raise failed
 
-    async def _start(self) -> Launcher:
+    async def _unless_stopping(self, beginning: Coroutine[Any, Any, None]) -> None:
+        """Wait until processes have begun, which takes as long as they read their items; stopped, end those that do."""
+        task = asyncio.create_task(beginning)
+        while not task.done() and not self._stopping:
+            await asyncio.wait([task], timeout=TICK)
+        if not task.done():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    async def _start(self) -> None:
         order = hello(
             self._batch,
             worker.pack(self._target, ""),
@@ -172,7 +181,7 @@ class Processes:
             self._controller.maximum,
             next(self._seeds),
         )
-        return await Launcher.start(order, self._journal.descriptor, self._heard)
+        self._launchers.append(await Launcher.start(order, self._journal.descriptor, self._heard))
 
     def _heard(self, launcher: Launcher, message: dict[str, Any]) -> None:
         if "report" in message:
@@ -241,14 +250,12 @@ class Processes:
             self._give_up("launcher processes die", RunFailedError(f"launcher processes die: {launcher.last_words}"))
             return
         try:
-            fresh = await self._start()
+            await self._unless_stopping(self._start())
         except (CapacityError, OSError) as error:
             why = RunFailedError(f"a launcher process died, and no other begins in its place: {error}")
             self._give_up("launcher processes die", why)
             return
-        self._launchers.append(fresh)
         self._apply(self._setting)
-        self._feed(fresh)
         for other in self._launchers:
             if other.idle:
                 self._feed(other)

@@ -37,6 +37,8 @@ MANY_BYTES = 8_000_000
 MANY_OUTCOMES = 768_000
 """Bytes of outcomes with which a batch ends or an order is full; Temporal takes 2 MiB, and what launchers at work did
 comes on top."""
+MOST_OUTCOMES = 1_900_000
+"""More of them are left out of a result: their items are to do again, by the same request ids."""
 PER_RANGE = 60
 """Of which a range takes so many beside its outcomes."""
 HANDED_OUT = 128
@@ -130,6 +132,7 @@ class BatchDone:
     outcomes: list[Range]
     stopped: bool = False
     error: str = ""
+    paused: bool = False
 
 
 @dataclass
@@ -218,7 +221,15 @@ class LaunchBatch:
                 lambda: len(self._running) < before or self._paused or self._ending()  # noqa: B023
             )
         await self._recall()
-        return BatchDone(self._report, list(self._outcomes.values()), self._stopped, self._error)
+        return BatchDone(self._report, self._fitting(), self._stopped, self._error, self._paused)
+
+    def _fitting(self) -> list[Range]:
+        room, outcomes = MOST_OUTCOMES, []
+        for item in self._outcomes.values():
+            if bytes_of(item) <= room:
+                outcomes.append(item)
+                room -= bytes_of(item)
+        return outcomes
 
     def _more(self) -> bool:
         return bool(self._to_do) or self._cursor < self._order.count

@@ -55,9 +55,13 @@ def rebuild(description: dict[str, Any], *, read_items: bool = True) -> Batch:
     return batch
 
 
-async def rebuild_beside(description: dict[str, Any], tell: Callable[[], None], every: float) -> Batch:
-    """Rebuild a batch in a thread, and `tell` every so many seconds that it goes on: 100 million lines take minutes."""
-    rebuilding = asyncio.create_task(asyncio.to_thread(rebuild, description))
-    while not (await asyncio.wait({rebuilding}, timeout=every))[0]:
+def reading(description: dict[str, Any]) -> asyncio.Task[Batch]:
+    """Rebuild a batch in a thread: 100 million lines take minutes."""
+    return asyncio.create_task(asyncio.to_thread(rebuild, description))
+
+
+async def read(batch: asyncio.Task[Batch], tell: Callable[[], None], every: float) -> Batch:
+    """Wait for a batch that is read, which goes on without us, and `tell` every so many seconds that it does."""
+    while not (await asyncio.wait({batch}, timeout=every))[0]:
         tell()
-    return await rebuilding
+    return await batch

@@ -128,14 +128,27 @@ def test_a_step_of_the_clock_loses_no_process(step: float, monkeypatch: pytest.M
     assert state.running_address() == "127.0.0.1:7233"
 
 
+def test_after_a_reboot_no_recorded_process_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Early in each run of a machine pids and times since boot are much the same: a stranger would be ended."""
+    state.write(_cluster(os.getpid(), processes.created(os.getpid())))
+    assert state.running_address() is not None
+    monkeypatch.setattr(processes, "boot", lambda: "another")
+    assert state.running_address() is None
+    found = state.read()
+    assert found is not None
+    assert not any(component.alive for component in found.components)
+
+
 def test_a_database_that_nobody_recorded_is_known_by_its_folder(tmp_path: Path) -> None:
     """Its pid file names it, whatever the clock says since; a process elsewhere that has its pid now is left alone."""
     data = tmp_path / "pgdata"
     data.mkdir()
-    with subprocess.Popen(["cat"], cwd=data, stdin=subprocess.PIPE) as database:
+    waiting = [sys.executable, "-c", "input()", "-D", str(data)]
+    with subprocess.Popen(waiting, stdin=subprocess.PIPE) as database:
         for pid, found in ((database.pid, (database.pid, processes.created(database.pid))), (os.getpid(), None)):
             (data / "postmaster.pid").write_text(f"{pid}\n{data}\n1\n")
             assert postgres.leftover(tmp_path) == found
+        database.communicate(b"\n")
 
 
 def test_a_folder_of_any_name_can_hold_the_database() -> None:

@@ -10,16 +10,18 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import Worker
 
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
 from capacity.errors import UsageError
 from capacity.fleet import Fleet
 from capacity.fleet.client import FleetBatch
-from capacity.fleet.conductor import conduct, forgotten
-from capacity.fleet.looking import Seen, find
+from capacity.fleet.conductor import RUNNING, conduct, forgotten
+from capacity.fleet.looking import Seen, find, members, pollers
 from capacity.fleet.notes import pack
 from capacity.fleet.report import Report
 from capacity.fleet.workflow import BatchDone, BatchOrder, LaunchBatch, Range, Standing, batch_id
@@ -27,7 +29,7 @@ from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.controller import OpenLoop
 from capacity.launcher.journal import Header, Journal
-from capacity.launcher.progress import Progress, Result
+from capacity.launcher.progress import STOPPED, Progress, Result
 from capacity.launcher.settings import settled
 
 AWAY = RPCError("connection refused", RPCStatusCode.UNAVAILABLE, b"")
@@ -89,6 +91,60 @@ def test_the_controller_of_a_batch_that_was_deleted_ends() -> None:
     asyncio.run(asyncio.wait_for(conduct(refusing(GONE), "capacity-batch:x", {"parallelism": 2}), 10))
 
 
+def test_a_conductor_ends_with_the_order_it_conducts() -> None:
+    """The rest of a batch is ordered under the same id, with a conductor of its own: two would tell launchers twice."""
+    client = mock.MagicMock(namespace="default")
+    found = DescribeWorkflowExecutionResponse()
+    found.workflow_execution_info.status = RUNNING  # type: ignore[assignment]
+    found.workflow_execution_info.first_run_id = "second"
+    client.workflow_service.describe_workflow_execution = mock.AsyncMock(return_value=found)
+    asyncio.run(asyncio.wait_for(conduct(client, "capacity-batch:x", {"parallelism": 2}, "first"), 10))
+
+
+@pytest.mark.devserver
+def test_a_launcher_that_has_a_range_is_there(devserver: DevServer) -> None:
+    """One that reads its items for minutes asks for no other range meanwhile: nobody is told to start a worker."""
+
+    async def there() -> list[tuple[int, int]]:
+        client, queue = await Client.connect(devserver.address), f"q-{uuid.uuid4().hex[:8]}"
+        seen = [(await members(client, queue), await pollers(client, queue))]
+        async with Worker(client, task_queue=queue, workflows=[LaunchBatch]):
+            while not await members(client, queue):
+                await asyncio.sleep(0.05)
+            seen.append((await members(client, queue), await pollers(client, queue)))
+        return seen
+
+    assert asyncio.run(asyncio.wait_for(there(), 60)) == [(0, 0), (1, 0)]
+
+
+def test_the_rest_of_a_batch_is_ordered_paused_if_it_was_and_not_after_an_interrupt() -> None:
+    """What took too much ended by itself: whoever had paused it did so for good, whoever interrupts wants no more."""
+    orders: list[BatchOrder] = []
+
+    async def take(_: Any, order: BatchOrder, **__: Any) -> None:
+        orders.append(order)
+
+    async def rest(paused: bool, drain: asyncio.Event | None, error: RPCError | None = None) -> FleetBatch:
+        journal.note(np.arange(5), outcome.STARTED)
+        launch = FleetBatch(HeightRange(10), Target("127.0.0.1:1"), journal, {}, fleet=Fleet())
+        client = mock.MagicMock()
+        client.start_workflow = mock.AsyncMock(side_effect=error or take)
+        await launch._ordered_rest(client, paused, drain)
+        return launch
+
+    with Journal.in_memory(Header("", "run", 10)) as journal:
+        for paused in (False, True):
+            asyncio.run(rest(paused, None))
+        interrupted = asyncio.Event()
+        interrupted.set()
+        stopped = asyncio.run(rest(False, interrupted))
+        refused = asyncio.run(rest(False, None, RPCError("no", RPCStatusCode.PERMISSION_DENIED, b"")))
+        assert [(order.paused, order.ranges[0].first) for order in orders] == [(False, 0), (True, 0)]
+        assert (stopped._result().stopped, stopped._result().error) == (STOPPED, None)
+        assert refused._result().stopped == "the rest could not be ordered"
+        assert "does not take the order: no" in str(refused._result().error)
+
+
 def ordered(journal: Journal, control: dict[str, Any], server: DevServer, queue: str) -> FleetBatch:
     fleet = Fleet(task_queue=queue)
     return FleetBatch(HeightRange(journal.header.count), Target(server.address), journal, control, fleet=fleet)
@@ -108,6 +164,7 @@ def test_a_batch_that_runs_is_taken_up_as_it_was_ordered(devserver: DevServer) -
             again = ordered(journal, control, devserver, run_id)
             assert (await again._order(client)).id == handle.id
             results.append(again._result())
+            assert again._control == first, "what is left to order in parts, too"
         await handle.terminate()
         return results
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from capacity.errors import ClusterError, UsageError
 from capacity.fleet import launcher, member
-from capacity.fleet.workflow import Range, RangeOrder
+from capacity.fleet.notes import pack
+from capacity.fleet.workflow import Range, RangeDone, RangeOrder
 from capacity.launcher import rebuild
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.retries import RetryPolicy
@@ -23,58 +25,89 @@ from capacity.launcher.retries import RetryPolicy
 BATCH = HeightRange(10)
 
 
-def slow(monkeypatch: pytest.MonkeyPatch, ends: Exception | None = None) -> list[dict[str, Any]]:
-    """Have each batch take 0.3 s to read; return what is read."""
-    read: list[dict[str, Any]] = []
+def members_read(monkeypatch: pytest.MonkeyPatch, ends: Exception | None = None) -> tuple[list[Any], threading.Event]:
+    """Have batches take to be read until an event is set: what is read, and the event."""
+    read: list[Any] = []
+    enough = threading.Event()
 
     def reading(description: dict[str, Any]) -> HeightRange:
-        read.append(description)
-        time.sleep(0.3)
+        read.append(description["count"])
+        assert enough.wait(60)
         if ends is not None:
             raise ends
         return BATCH
 
     monkeypatch.setattr(rebuild, "rebuild", reading)
-    return read
+    monkeypatch.setattr(member, "BEAT", 0.05)
+    return read, enough
 
 
-@pytest.mark.parametrize(
-    ("said", "told"),
-    [
-        ([], ()),
-        ([{"who": "one that was lost"}, "0:10", {"started": 4}], (None, "0:10", {"started": 4})),
-    ],
-)
+def activity_of(said: list[Any], enough: threading.Event) -> tuple[ActivityEnvironment, list[Any]]:
+    """An activity whose launcher before it said this, and its beats; the second lets the reading end."""
+    environment, beats = ActivityEnvironment(), []
+    environment.info = replace(environment.info, heartbeat_details=said)
+
+    def beat(*details: Any) -> None:
+        beats.append(details)
+        if len(beats) == 2:
+            enough.set()
+
+    environment.on_heartbeat = beat
+    return environment, beats
+
+
+LOST = [{"who": "one that was lost"}, pack(np.array([1] * 4 + [0] * 6, np.uint8)), {"attempts": 4, "codes": {"1": 4}}]
+ORDER = RangeOrder("run", BATCH.describe(), asdict(RetryPolicy()), "conductor", Range(0, 10))
+
+
+@pytest.mark.parametrize(("said", "told"), [([], ()), (LOST, (None, *LOST[1:]))])
 def test_a_launcher_of_a_fleet_is_not_lost_while_it_reads(
     said: list[Any], told: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It beats, and hands on what a lost one had done of the range, but not as if that one were there."""
-    monkeypatch.setattr(member, "BEAT", 0.05)
-    slow(monkeypatch, UsageError("items file x has changed since it was launched"))
-    environment, beats = ActivityEnvironment(), []
-    environment.info = replace(environment.info, heartbeat_details=said)
-    environment.on_heartbeat = lambda *details: beats.append(details)
-    order = RangeOrder("run", BATCH.describe(), asdict(RetryPolicy()), "conductor", Range(0, 10))
+    _, enough = members_read(monkeypatch, UsageError("items file x has changed since it was launched"))
+    environment, beats = activity_of(said, enough)
     with pytest.raises(ApplicationError, match="items file x has changed"):
-        asyncio.run(environment.run(member.Member(mock.MagicMock(), mock.MagicMock()).launch_range, order))
-    assert len(beats) >= 2
-    assert set(map(str, beats)) == {str(told)}
+        asyncio.run(environment.run(member.Member(mock.MagicMock(), mock.MagicMock()).launch_range, ORDER))
+    assert beats[:2] == [told, told]
+
+
+def test_a_range_that_is_recalled_while_it_reads_comes_back_with_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a lost launcher had told stays told; the reading goes on, and whoever comes next waits for that one."""
+    read, enough = members_read(monkeypatch)
+    one = member.Member(mock.MagicMock(), mock.MagicMock())
+
+    async def recalled() -> RangeDone:
+        environment, _ = activity_of(LOST, threading.Event())
+        environment.on_heartbeat = lambda *_: environment.cancel()
+        back = await environment.run(one.launch_range, ORDER)
+        enough.set()
+        assert await one._batch(ORDER.batch, []) is BATCH
+        return back
+
+    back = asyncio.run(recalled())
+    assert (back.done, back.left, back.report) == (LOST[1], 6, LOST[2])
+    assert read == [10]
 
 
 def test_batches_launched_at_once_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranges of two batches come in turn; only the oldest of many is read again."""
-    read = slow(monkeypatch)
-    monkeypatch.setattr(time, "sleep", lambda _: None)
+    read, enough = members_read(monkeypatch)
+    enough.set()
+    monkeypatch.setattr(member, "BEAT", 60.0)
     one = member.Member(mock.MagicMock(), mock.MagicMock())
 
     async def opened(numbers: list[int]) -> None:
         for number in numbers:
-            assert await one._batch({"number": number}, []) is BATCH
+            assert await one._batch({"count": number}, []) is BATCH
 
-    asyncio.run(opened([1, 2, 1, 2]))
-    assert [each["number"] for each in read] == [1, 2]
-    asyncio.run(opened([*range(3, 3 + member.KEPT - 1), 2, 1]))
-    assert [each["number"] for each in read] == [*range(1, 3 + member.KEPT - 1), 1]
+    async def run() -> None:
+        await opened([1, 2, 1, 2])
+        assert read == [1, 2]
+        await opened([*range(3, 3 + member.KEPT - 1), 2, 1])
+
+    asyncio.run(run())
+    assert read == [*range(1, 3 + member.KEPT - 1), 1]
 
 
 class Process:

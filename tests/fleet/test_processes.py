@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import deque
 from pathlib import Path
 from unittest import mock
 
@@ -29,7 +30,7 @@ from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.controller import Fixed
 from capacity.launcher.journal import Header, Journal
-from capacity.launcher.progress import Progress
+from capacity.launcher.progress import STOPPED, Progress, Result
 from capacity.observe.run import Run
 from capacity.observe.session import launch
 
@@ -205,6 +206,40 @@ def test_a_launcher_is_idle_only_when_it_has_done_all_it_was_given() -> None:
     assert not fleet._all_done()
     fleet._heard(launcher, {"idle": 1})
     assert fleet._all_done()
+
+
+def test_an_interrupt_does_not_wait_for_processes_that_begin() -> None:
+    """They read their items first, for minutes perhaps: the one that is ready is ended, the other is not awaited."""
+    ready = mock.MagicMock(gone=False, seen=None, in_flight=0, idle=True, away=False, ranges=deque(), waiting=0)
+    ended = []
+
+    async def end() -> None:
+        ended.append(ready)
+
+    ready.end = end
+    begun = []
+
+    async def start(*_: object) -> mock.MagicMock:
+        begun.append(1)
+        if len(begun) > 1:
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                ended.append("reading")
+        return ready
+
+    async def run() -> Result:
+        drain = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.3, drain.set)
+        ready.tell = lambda _: setattr(ready, "gone", True)
+        fleet = Processes(HeightRange(100), Target("127.0.0.1:1"), Fixed(2), journal, processes=2)
+        return await asyncio.wait_for(fleet.run(drain), 20)
+
+    journal = Journal.in_memory(Header("", "run", 100))
+    with mock.patch.object(Launcher, "start", start):
+        result = asyncio.run(run())
+    assert (result.stopped, result.attempts, result.counts.done) == (STOPPED, 0, 0)
+    assert ended == ["reading", ready]
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,19 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
 from capacity.cluster.devserver import DevServer
+from capacity.fleet import workflow
 from capacity.fleet.looking import look
 from capacity.fleet.notes import pack, unpack
-from capacity.fleet.workflow import HANDED_OUT, BatchDone, BatchOrder, ConductBatch, LaunchBatch, RangeDone, RangeOrder
+from capacity.fleet.workflow import (
+    HANDED_OUT,
+    BatchDone,
+    BatchOrder,
+    ConductBatch,
+    LaunchBatch,
+    Range,
+    RangeDone,
+    RangeOrder,
+)
 from capacity.launcher import outcome
 from capacity.model.fleet_simulation import range_size
 
@@ -136,6 +146,14 @@ def test_a_batch_ends_before_its_outcomes_outgrow_what_temporal_takes(devserver:
     assert (len(runs), result.stopped, result.error) == (1, False, "")
     assert 4 <= len(result.outcomes) < HANDED_OUT, "4 ranges of 62 bytes are more than 200"
     assert result.report["codes"] == {str(outcome.STARTED): 10 * len(result.outcomes)}
+
+
+def test_a_result_is_never_more_than_temporal_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What many launchers at work bring back on top may be too much: those items are to do again, by the same ids."""
+    monkeypatch.setattr(workflow, "MOST_OUTCOMES", 200)
+    batch = LaunchBatch.__new__(LaunchBatch)
+    batch._outcomes = {n: Range(n, n + 1, done) for n, done in enumerate(["=1", "x" * 100, "=1", "=1"])}
+    assert [item.first for item in batch._fitting()] == [0, 2, 3]
 
 
 def test_a_range_that_comes_back_unfinished_is_handed_out_with_what_is_done(devserver: DevServer) -> None:
