@@ -159,10 +159,8 @@ def status(
 
 def _unknown(state: str, target: Target, fleet: Fleet) -> str:
     """Return why a batch does not say what is done of it."""
-    from capacity.fleet.client import worker_command
-
     if state == "running":
-        return f"no worker answers; start one: {worker_command(target, fleet)}"
+        return f"no worker answers; start one: {fleet.worker_command(target.address, target.namespace)}"
     return f"it was {state}, and left no result; the launch that ordered it goes on with --resume"
 
 

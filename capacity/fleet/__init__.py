@@ -6,6 +6,7 @@ sandbox imports this package again for every run of its workflows.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 TASK_QUEUE = "capacity-fleet"
@@ -24,3 +25,17 @@ class Fleet:
     def namespace_for(self, batch: str) -> str:
         """Return the namespace of its own workflows, given that of a batch's starts."""
         return self.namespace or batch
+
+    def worker_command(self, address: str, namespace: str = "default") -> str:
+        """Return the command that starts a launcher for its batches; keys and certificates are left to the profile.
+
+        >>> Fleet("night").worker_command("127.0.0.1:7233")
+        'capacity fleet worker --address 127.0.0.1:7233 --fleet-queue night'
+        """
+        options = (
+            ("--namespace", namespace, "default"),
+            ("--fleet-queue", self.task_queue, TASK_QUEUE),
+            ("--fleet-namespace", self.namespace, None),
+        )
+        words = [f"{name} {shlex.quote(str(value))}" for name, value, usual in options if value != usual]
+        return " ".join(["capacity fleet worker --address", address, *words])

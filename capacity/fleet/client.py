@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
@@ -25,13 +22,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError, RunFailedError
-from capacity.fleet import TASK_QUEUE, Fleet
+from capacity.fleet import Fleet
 from capacity.fleet.conductor import RUNNING, described, forgotten
 from capacity.fleet.looking import Seen, connected, look, members
 from capacity.fleet.merged import Merged
-from capacity.fleet.notes import pack, unpack
+from capacity.fleet.order import note, note_told, order_of
 from capacity.fleet.report import Report
-from capacity.fleet.workflow import MANY_OUTCOMES, BatchDone, BatchOrder, LaunchBatch, Range, batch_id, bytes_of
+from capacity.fleet.workflow import BatchDone, LaunchBatch, batch_id
 from capacity.launcher import outcome
 from capacity.launcher.batch import Batch
 from capacity.launcher.controller import Setting
@@ -39,7 +36,6 @@ from capacity.launcher.journal import Journal
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import AWAY, STOPPED, STOPPED_AT_ONCE, ProcessUse, Progress, Result
 from capacity.launcher.retries import RetryPolicy
-from capacity.model.fleet_simulation import range_size
 
 LOOK: Final = 1.0
 """Seconds between two looks at the fleet."""
@@ -273,7 +269,8 @@ class FleetBatch:
     async def _look(self, client: Client, handle: WorkflowHandle[Any, Any]) -> None:
         self._now = time.monotonic()
         if not (self._seen and self._seen.launchers) and not await self._anyone(client):
-            self._state = f"no launcher asks for work; start one: {worker_command(self._target, self._fleet)}"
+            command = self._fleet.worker_command(self._target.address, self._target.namespace)
+            self._state = f"no launcher asks for work; start one: {command}"
         elif (seen := await look(client, handle)) is not None:
             self._take(seen)
         else:
@@ -317,7 +314,7 @@ class FleetBatch:
         if done.report:
             self._add(Report.from_json(done.report))
         note(self._journal, done)
-        self._note_told()
+        note_told(self._journal, self._noted)
         self._merged.recount(self._journal.tally(), self._before)
         if done.stopped and not self._stopping:
             self._stopping = "stopped by another"
@@ -327,15 +324,6 @@ class FleetBatch:
         self._total, self._noted = Report(), {}
         return not self._stopping and 0 < self._journal.tally().get(outcome.TO_DO, 0) < to_do
 
-    def _note_told(self) -> None:
-        """Note what launchers told while they lived and the batch ended without: it was done all the same."""
-        noted = self._journal.codes()
-        for name, packed in self._noted.items():
-            first, stop = map(int, name.split("-"))
-            told = np.where(noted[first:stop] == outcome.TO_DO, unpack(packed, stop - first), outcome.TO_DO)
-            _note(self._journal, first, told)
-        self._journal.sync()
-
     def _result(self) -> Result:
         # Known to a second or two: begin and end are seen at looks.
         seconds = self._now - self._began if self._began is not None else 0.0
@@ -343,51 +331,3 @@ class FleetBatch:
             self._merged.seconds.close(self._now, 0, self._setting().limit)
         result = self._merged.result(seconds, self._setting(), None, 0.0, self._stopping, self._error)
         return replace(result, warnings=self._warnings)
-
-
-def worker_command(target: Target, fleet: Fleet) -> str:
-    """Return the command that starts a launcher for a fleet's batches; keys and certificates are left to the profile.
-
-    >>> worker_command(Target("127.0.0.1:7233"), Fleet("night"))
-    'capacity fleet worker --address 127.0.0.1:7233 --fleet-queue night'
-    """
-    options = (
-        ("--namespace", target.namespace, "default"),
-        ("--fleet-queue", fleet.task_queue, TASK_QUEUE),
-        ("--fleet-namespace", fleet.namespace, None),
-    )
-    words = [f"{name} {shlex.quote(str(value))}" for name, value, usual in options if value != usual]
-    return " ".join(["capacity fleet worker --address", target.address, *words])
-
-
-def order_of(
-    batch: Batch, journal: Journal, control: dict[str, Any], policy: RetryPolicy, outcome_bytes: int = MANY_OUTCOMES
-) -> BatchOrder:
-    """Return the order for what a journal does not note yet, or for as much of it as an order may hold."""
-    size = range_size(batch.count)
-    order = BatchOrder(
-        journal.header.run_id, batch.describe(), asdict(policy), control, batch.count, size, outcome_bytes=outcome_bytes
-    )
-    if journal.tally().get(outcome.TO_DO, 0) == batch.count:
-        return order
-    order.cursor = batch.count
-    codes, held = journal.codes(), 0
-    for first in range(0, batch.count, size):
-        part = codes[first : first + size]
-        if not part.all() and held <= outcome_bytes:
-            order.ranges.append(Range(first, first + part.size, pack(part)))
-            held += bytes_of(order.ranges[-1])
-    return order
-
-
-def note(journal: Journal, done: BatchDone) -> None:
-    """Note in a journal what a fleet did."""
-    for item in done.outcomes:
-        _note(journal, item.first, unpack(item.done, item.stop - item.first))
-    journal.sync()
-
-
-def _note(journal: Journal, first: int, codes: npt.NDArray[np.uint8]) -> None:
-    for code in np.unique(codes):
-        if code != outcome.TO_DO:
-            journal.note(first + np.flatnonzero(codes == code), int(code))

@@ -22,7 +22,7 @@ from capacity.cluster import devserver as embedded
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
 from capacity.fleet import Fleet, client
-from capacity.fleet.client import order_of
+from capacity.fleet.order import order_of
 from capacity.fleet.workflow import HEARTBEAT_TIMEOUT, BatchOrder, bytes_of
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
