@@ -224,7 +224,7 @@ def _growth(figure: Figure, readings: Sequence[Reading], limit: float, keeps: bo
     lasted = counted[-1].at - counted[0].at
     if found is None or lasted < SHORTEST:
         words = (
-            f"too short to tell: {len(counted)} rounds in {lasted:.0f} s after the warm-up; {FEWEST} in "
+            f"too short to tell: {len(counted)} rounds in {lasted:.1f} s after the warm-up; {FEWEST} in "
             f"{SHORTEST:.0f} s are the least"
         )
         return Growth(figure.name, figure.unit, *edges, None, None, None, None, limit, SHORT, words)

@@ -196,7 +196,7 @@ def test_a_point_by_a_whole_launch(devserver: DevServer, state_folder: str) -> N
 
 @pytest.mark.devserver
 def test_keys_of_the_server_get_a_fresh_cluster_for_each_run(devserver: DevServer) -> None:
-    """Each run has a server of its own, started with its keys: a cap of 40/s shows, and is named."""
+    """Each run has a server of its own, started with its keys: a cap of 20/s shows, and is named."""
     seen: list[tuple[str, str]] = []
 
     @contextlib.contextmanager
@@ -205,11 +205,11 @@ def test_keys_of_the_server_get_a_fresh_cluster_for_each_run(devserver: DevServe
             seen.append((target.address, cluster.dynamic_config.get("frontend.namespaceRPS", "")))
             yield target, cluster
 
-    sides = setting_of("4"), setting_of("4,frontend.namespaceRPS=40")
+    sides = setting_of("4"), setting_of("4,frontend.namespaceRPS=20")
     found = Comparing(Wanted([1], seconds=1, seed=2), *sides, 2, cluster=watched).run()
     judged = compare(found.blocks, sides[0].name, sides[1].name)
     assert len(seen) == 4
-    assert sorted(limit for _, limit in seen) == ["1000000", "1000000", "40", "40"]
+    assert sorted(limit for _, limit in seen) == ["1000000", "1000000", "20", "20"]
     assert all(block.candidate.throughput < 50 for block in found.blocks)
     assert any("RPS_LIMIT" in note for note in judged.notes)
 
