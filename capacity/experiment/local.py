@@ -12,17 +12,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Final
-
-import psutil
 
 from capacity.cluster import processes, state
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.guard import split_address
 from capacity.cluster.state import ClusterState
 from capacity.errors import ClusterError, UsageError
-from capacity.observe.process import CpuMeter, children, listener
+from capacity.observe.process import CpuMeter, children, dev_server
 from capacity.rules.cpus import available_cpus
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -138,22 +135,17 @@ def found(address: str) -> LocalCluster:
         recorded = state.read()
         if recorded is not None and recorded.ready and split_address(recorded.address)[1] == port and recorded.alive:
             return of_state(recorded)
-    pid = listener(port)
-    if pid is None:
+    running = dev_server(port)
+    if running is None:
         return LocalCluster(address)
-    try:
-        process = psutil.Process(pid)
-        words, created = process.cmdline(), processes.created(pid)
-    except psutil.Error:
-        return LocalCluster(address)
-    if "start-dev" not in words:  # a tunnel or a proxy listens here just as well
-        return LocalCluster(address)
-    metrics = dict(pairwise(words)).get("--metrics-port")
-    url = f"http://127.0.0.1:{metrics}/metrics" if metrics else None
-    settings = [after for word, after in pairwise(words) if word == "--dynamic-config-value"]
-    config = {key: value for key, _, value in (setting.partition("=") for setting in settings)}
     return LocalCluster(
-        address, "sqlite", (pid, created), metrics_url=url, shards=1, max_conns=1, dynamic_config=config
+        address,
+        "sqlite",
+        (running.pid, running.created),
+        metrics_url=running.metrics_url,
+        shards=1,
+        max_conns=1,
+        dynamic_config=running.dynamic_config,
     )
 
 

@@ -86,7 +86,6 @@ class FleetBatch:
         self._limit = 0  # the last one that a launcher kept to
         self._asked = False  # whether this launch ordered it, be its answer lost
         self._taken_up = False
-        self._paused = False
         self._warnings: tuple[str, ...] = ()
         self._stopping = ""
         self._error: RunFailedError | None = None
@@ -128,19 +127,18 @@ class FleetBatch:
         handle = await self._ordered(client)  # None: an earlier order had done it all
         while handle is not None:
             done = await self._look_on(client, handle, drain, abort)
-            handle = await self._ordered_rest(client, done.paused, drain) if done and self._fetch(done) else None
+            handle = await self._ordered_rest(client, done, drain) if done and self._fetch(done) else None
         return self._result()
 
     async def _ordered_rest(
-        self, client: Client, paused: bool, drain: asyncio.Event | None
+        self, client: Client, done: BatchDone, drain: asyncio.Event | None
     ) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
         """Order what a batch left to do when its outcomes took too much; what was done stays done without it."""
         if drain and drain.is_set():
             self._stopping = STOPPED
             return None
-        self._paused = paused
         try:
-            return await self._ordered(client, rest=True)
+            return await self._ordered(client, rest_of=done)
         except ClusterError as error:
             self._error, self._stopping = RunFailedError(str(error)), "the rest could not be ordered"
             return None
@@ -196,13 +194,15 @@ class FleetBatch:
             await handle.signal(LaunchBatch.stop, rpc_timeout=STOP_WITHIN)
             self._stopping = STOPPED
 
-    async def _ordered(self, client: Client, *, rest: bool = False) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
+    async def _ordered(
+        self, client: Client, rest_of: BatchDone | None = None
+    ) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
         """Order the batch, and try again for a while where the server refuses in passing."""
         passing = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.RESOURCE_EXHAUSTED)
         until = time.monotonic() + ORDER_WITHIN
         while True:
             try:
-                return await self._order(client, rest=rest)
+                return await self._order(client, rest_of)
             except RPCError as error:
                 if error.status not in passing or time.monotonic() > until:
                     raise ClusterError(
@@ -211,28 +211,31 @@ class FleetBatch:
                     ) from None
                 await asyncio.sleep(LOOK)
 
-    async def _order(self, client: Client, *, rest: bool = False) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
+    async def _order(
+        self, client: Client, rest_of: BatchDone | None = None
+    ) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
         """Start the batch's workflow, or take up the one that runs; None when an ended one had done all there is.
 
-        What an ended one did is noted before; the `rest` is that of one whose outcomes are noted already.
+        What an ended one did is noted before; that of the one whose rest is ordered is noted already.
         """
         run_id = self._journal.header.run_id
-        running = None if rest else await self._fetch_ended(client, batch_id(run_id))
+        running = None if rest_of else await self._fetch_ended(client, batch_id(run_id))
+        to_do = self._journal.tally().get(outcome.TO_DO, 0)
         if running is not None and not self._asked:
             self._take_up(running)
-        elif running is None and not self._journal.tally().get(outcome.TO_DO, 0):
+        elif running is None and not to_do:
             return None
         order = order_of(self._batch, self._journal, self._control, self._policy)
-        order.namespace, order.paused = self._target.namespace, self._paused
+        order.namespace, order.paused = self._target.namespace, rest_of is not None and rest_of.paused
         self._asked = True
-        before = self._batch.count - self._journal.tally().get(outcome.TO_DO, 0)
+        known = {"count": self._batch.count, "before": self._batch.count - to_do, "control": self._control}
         return await client.start_workflow(
             LaunchBatch.run,
             order,
             id=batch_id(run_id),
             task_queue=self._fleet.task_queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            memo={"capacity": {"count": self._batch.count, "before": before, "control": self._control}},
+            memo={"capacity": known},
         )
 
     def _take_up(self, running: DescribeWorkflowExecutionResponse) -> None:
@@ -315,14 +318,15 @@ class FleetBatch:
             self._add(Report.from_json(done.report))
         note(self._journal, done)
         note_told(self._journal, self._noted)
-        self._merged.recount(self._journal.tally(), self._before)
+        noted = self._journal.tally()
+        self._merged.recount(noted, self._before)
         if done.stopped and not self._stopping:
             self._stopping = "stopped by another"
         if done.error:
             self._error = RunFailedError(done.error)
             self._stopping = self._stopping if self._stopping == GONE else "no item can succeed"
         self._total, self._noted = Report(), {}
-        return not self._stopping and 0 < self._journal.tally().get(outcome.TO_DO, 0) < to_do
+        return not self._stopping and 0 < noted.get(outcome.TO_DO, 0) < to_do
 
     def _result(self) -> Result:
         # Known to a second or two: begin and end are seen at looks.

@@ -83,22 +83,21 @@ class Member:
     @activity.defn(name="launch_range")
     async def launch_range(self, order: RangeOrder) -> RangeDone:
         """Launch one range; recalled, it drains and returns what it did."""
-        packed, total = order.range.done, Report()
         said = activity.info().heartbeat_details  # of a launcher that was lost with it
+        packed, before = said[1:] if len(said) == 3 else (order.range.done, None)
         try:
             self._check(order.namespace)
-            batch, policy = await self._batch(order.batch, said), RetryPolicy(**order.policy)
-            if len(said) == 3:
-                _, packed, before = said
-                total = Report.from_json(before)
+            # While it reads the batch it has nothing to say of its own, and hands on what that launcher had said.
+            batch = await self._batch(order.batch, (None, packed, before) if before is not None else ())
+            policy, total = RetryPolicy(**order.policy), Report.from_json(before) if before is not None else Report()
             notes = RangeNotes(Header("", order.run_id, batch.count), order.range.first, order.range.stop, packed)
         except (CapacityError, TypeError) as refused:  # tried again it would be no better
             raise ApplicationError(f"{self._who}: {refused}", non_retryable=True) from None
         except asyncio.CancelledError:  # recalled while it read its items
-            if len(said) != 3:
+            if before is None:
                 raise
-            left = RangeNotes(Header("", order.run_id, order.range.stop), order.range.first, order.range.stop, said[1])
-            return RangeDone(said[1], left.left, said[2])
+            notes = RangeNotes(Header("", order.run_id, order.range.stop), order.range.first, order.range.stop, packed)
+            return RangeDone(packed, notes.left, before)
         # Nothing is started before it is told how much; then a range goes on with the share and pace of the last.
         part = self._parts.get(order.conductor) or _Part(time.monotonic(), Told(pace=Pace(MARGIN)))
         self._parts, controller = {order.conductor: part}, part.controller
@@ -167,14 +166,13 @@ class Member:
                 next_step=f"start its worker with --namespace {namespace}",
             )
 
-    async def _batch(self, description: dict[str, Any], said: Sequence[Any]) -> Batch:
-        """Return a batch, read but once; meanwhile hand on what the last launcher of the range had said of it."""
+    async def _batch(self, description: dict[str, Any], told: Sequence[Any]) -> Batch:
+        """Return a batch, read but once; meanwhile the heartbeats tell this."""
         key = json.dumps(description, sort_keys=True)
         if key not in self._batches:
             if len(self._batches) >= KEPT:
                 del self._batches[next(iter(self._batches))]
             self._batches[key] = reading(description)
-        told = (None, *said[1:]) if len(said) == 3 else ()  # of its own it has nothing to say yet
         try:
             return await read(self._batches[key], lambda: activity.heartbeat(*told), BEAT)
         except Exception:  # the file may be there again for the next range

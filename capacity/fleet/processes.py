@@ -146,7 +146,8 @@ class Processes:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._end_all()
-            self._tick(time.perf_counter(), last=True)
+            if self._began:  # else no process began
+                self._tick(time.perf_counter(), last=True)
         self._merged.recount(self._journal.tally(), self._before)
         seconds = (self._answered or self._ticked) - self._began  # not the time their interpreters take to end
         return self._merged.result(
@@ -165,12 +166,13 @@ class Processes:
     async def _unless_stopping(self, beginning: Coroutine[Any, Any, None]) -> None:
         """Wait until processes have begun, which takes as long as they read their items; stopped, end those that do."""
         task = asyncio.create_task(beginning)
-        while not task.done() and not self._stopping:
-            await asyncio.wait([task], timeout=TICK)
-        if not task.done():
+        try:
+            while not task.done() and not self._stopping:
+                await asyncio.wait([task], timeout=TICK)
+        finally:
             task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
     async def _start(self) -> None:
         order = hello(

@@ -278,9 +278,10 @@ class LaunchBatch:
 
     def _came_back(self, item: Range, done: RangeDone) -> None:
         add_reports(self._report, done.report)
-        self._keep(Range(item.first, item.stop, done.done))
+        item = Range(item.first, item.stop, done.done)
+        self._keep(item)
         if done.left:
-            self._to_do.append(Range(item.first, item.stop, done.done))
+            self._to_do.append(item)
         self._error = self._error or done.error
 
     def _came_back_without(self, item: Range, error: BaseException) -> None:

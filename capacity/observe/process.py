@@ -6,12 +6,15 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import psutil
+
+from capacity.cluster import processes
 
 _LINUX: Final = sys.platform == "linux"
 _TICK: Final = 1.0 / os.sysconf("SC_CLK_TCK")
@@ -153,6 +156,45 @@ def listener(port: int) -> int | None:
             if found.status == psutil.CONN_LISTEN and found.laddr and found.laddr.port == port and found.pid:
                 return found.pid
     return None
+
+
+@dataclass(frozen=True)
+class LocalDevServer:
+    """An embedded dev server that somebody started on this machine, known by its own command line.
+
+    Parameters
+    ----------
+    pid, created : int, float
+        Its process and when that began [s since boot].
+    metrics_url : str, optional
+        Its Prometheus page, if it has one.
+    dynamic_config : Mapping of str to str
+        The keys it was started with.
+    """
+
+    pid: int
+    created: float
+    metrics_url: str | None
+    dynamic_config: Mapping[str, str]
+
+
+def dev_server(port: int) -> LocalDevServer | None:
+    """Return the dev server that listens on a local TCP port; a tunnel or a proxy that listens there is none."""
+    pid = listener(port)
+    try:
+        words = psutil.Process(pid).cmdline() if pid is not None else []
+    except psutil.Error:
+        return None
+    if pid is None or "start-dev" not in words:
+        return None
+    metrics = dict(pairwise(words)).get("--metrics-port", "")
+    settings = (after.partition("=") for word, after in pairwise(words) if word == "--dynamic-config-value")
+    return LocalDevServer(
+        pid,
+        processes.created(pid),
+        f"http://127.0.0.1:{metrics}/metrics" if metrics.isdecimal() else None,
+        {key: value for key, _, value in settings},
+    )
 
 
 def _read(path: str) -> bytes:

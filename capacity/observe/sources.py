@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import psutil
-
 from capacity.cluster import processes, state
 from capacity.errors import ClusterError
 from capacity.observe.pages import Site
 from capacity.observe.postgres import PostgresSource, checked_dsn
-from capacity.observe.process import listener
+from capacity.observe.process import dev_server
 from capacity.observe.prometheus import PrometheusSource
 from capacity.observe.server import ServerSource
 from capacity.observe.watcher import Source
@@ -90,20 +88,12 @@ def find(address: str, places: Places) -> list[Source]:
 
 
 def _dev_server(address: str) -> list[Source]:
-    """Return the source of a dev server that somebody started here, known by its own command line."""
+    """Return the source of a dev server that somebody started here."""
     host, _, port = address.rpartition(":")
-    pid = listener(int(port)) if host in _LOOPBACK and port.isdigit() else None
-    if pid is None:
+    running = dev_server(int(port)) if host in _LOOPBACK and port.isdigit() else None
+    if running is None or running.metrics_url is None:
         return []
-    try:
-        process = psutil.Process(pid)
-        words = process.cmdline()
-        if "start-dev" not in words or "--metrics-port" not in words[:-1]:
-            return []
-        metrics = words[words.index("--metrics-port") + 1]
-        return [ServerSource(f"http://127.0.0.1:{int(metrics)}/metrics", pid, processes.created(pid))]
-    except (psutil.Error, ValueError):
-        return []
+    return [ServerSource(running.metrics_url, running.pid, running.created)]
 
 
 def _same(one: str, other: str) -> bool:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from capacity import files
 from capacity.errors import UsageError
 from capacity.model import shipped
-from capacity.model.words import number, size
+from capacity.model.words import number, size, span
 
 Figure = Literal[
     "starts_per_second",
@@ -207,7 +207,7 @@ def quantity(value: float | None, unit: str) -> str:
     if value is None or math.isnan(value):
         return "-"
     if unit == "s":
-        return _time(value)
+        return span(value) if value < 1 else f"{value:.1f} s" if value < 100 else f"{value:,.0f} s"
     if unit == "share":
         return f"{number(value * 100)} %"
     if unit == "bytes":
@@ -215,9 +215,3 @@ def quantity(value: float | None, unit: str) -> str:
     if unit == "starts/s":
         return f"{number(value, 2)}/s"
     return f"{value:,.0f}" if unit == "count" else f"{value:.2f}"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 1:
-        return f"{number(seconds * 1e3, 2)} ms"
-    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds:,.0f} s"

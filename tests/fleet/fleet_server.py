@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import psutil
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from real_server import wait_for
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
@@ -82,6 +83,11 @@ def worker(address: str, processes: int = 1, *options: str, prefix: tuple[str, .
         process.stderr.close()
 
 
+def _seconds(moment: Timestamp) -> float:
+    """Return a time [s since the epoch]; 0 of one that is not set."""
+    return moment.ToMicroseconds() / 1e6
+
+
 class Waits:
     """How long the ranges under way waited for their next sign of life: a heartbeat, or another launcher."""
 
@@ -115,8 +121,10 @@ class Waits:
                 now = time.time()
                 for one in found.pending_activities:
                     if one.attempt > 1 or one.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED:
-                        signs = (one.last_heartbeat_time, one.last_started_time)
-                        self.longest = max(self.longest, now - max(sign.ToMicroseconds() / 1e6 for sign in signs))
+                        sign = max(_seconds(one.last_heartbeat_time), _seconds(one.last_started_time))
+                        # Of one lost before its first heartbeat the server tells only when it counted as lost.
+                        sign = sign or _seconds(one.last_attempt_complete_time) or now
+                        self.longest = max(self.longest, now - sign)
                         self.looks += 1
 
 

@@ -129,7 +129,7 @@ def test_the_rest_of_a_batch_is_ordered_paused_if_it_was_and_not_after_an_interr
         launch = FleetBatch(HeightRange(10), Target("127.0.0.1:1"), journal, {}, fleet=Fleet())
         client = mock.MagicMock()
         client.start_workflow = mock.AsyncMock(side_effect=error or take)
-        await launch._ordered_rest(client, paused, drain)
+        await launch._ordered_rest(client, BatchDone({}, [], paused=paused), drain)
         return launch
 
     with Journal.in_memory(Header("", "run", 10)) as journal:

@@ -22,7 +22,7 @@ from real_server import HASTY, launched, runs_by_id, wait_for
 
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
-from capacity.errors import UsageError
+from capacity.errors import ClusterError, UsageError
 from capacity.fleet import Fleet
 from capacity.fleet.launcher import Launcher
 from capacity.fleet.processes import Processes
@@ -206,6 +206,21 @@ def test_a_launcher_is_idle_only_when_it_has_done_all_it_was_given() -> None:
     assert not fleet._all_done()
     fleet._heard(launcher, {"idle": 1})
     assert fleet._all_done()
+
+
+def test_processes_that_do_not_begin_tell_no_progress() -> None:
+    """No clock was started: the launch would be said to have lasted since the machine began."""
+    told: list[Progress] = []
+    with Journal.in_memory(Header("", "run", 100)) as journal:
+        fleet = Processes(
+            HeightRange(100), Target("127.0.0.1:1"), Fixed(2), journal, processes=2, on_progress=told.append
+        )
+        with (
+            mock.patch.object(Launcher, "start", side_effect=ClusterError("a launcher process did not begin")),
+            pytest.raises(ClusterError, match="did not begin"),
+        ):
+            asyncio.run(fleet.run(asyncio.Event()))
+    assert told == []
 
 
 def test_an_interrupt_does_not_wait_for_processes_that_begin() -> None:
