@@ -48,7 +48,7 @@ class Panel:
     launch : callable, optional
         Stands in for `capacity.observe.session.launch`, with the same signature.
     figure : bool
-        With a live figure; each brings 5 MB of script to the browser, so have one in a notebook.
+        With a live figure; each brings 2 MB of script to the browser, so have few in a notebook.
 
     Attributes
     ----------

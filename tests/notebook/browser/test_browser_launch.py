@@ -199,10 +199,10 @@ def test_a_reload_in_mid_run_keeps_state_and_goes_on(page: Any, form: Any, expec
     before = done_so_far(form)
 
     def shows() -> None:
-        expect(state(form)).to_have_text("Running", timeout=30_000)
-        expect(form.locator(".js-plotly-plot .gtitle").first).to_contain_text("of 20,000 done", timeout=30_000)
+        expect(state(form)).to_have_text("Running", timeout=60_000)
+        expect(form.locator(".js-plotly-plot .gtitle").first).to_contain_text("of 20,000 done", timeout=60_000)
         other = page.locator(".jp-CodeCell").nth(1).get_by_role("button", name="Launch")
-        expect(other).to_be_attached(timeout=30_000)
+        expect(other).to_be_attached(timeout=60_000)
 
     reloaded(page, shows)
     until_more_than(form, before)
