@@ -59,7 +59,9 @@ Counters = dict[tuple[str, str, str], float]
 
 
 def counters_of(text: str) -> Counters:
-    """Return the persistence counters of a metrics page, namespaces added up.
+    """Return the persistence counters of a metrics page, namespaces added up; times only where they are in seconds.
+
+    In whole milliseconds (``framework: opentelemetry``), rounded down, most calls of a store would be nothing.
 
     >>> counters_of('persistence_requests{operation="GetShard",service_name="history"} 3')
     {('requests', 'history', 'GetShard'): 3.0}
@@ -67,7 +69,10 @@ def counters_of(text: str) -> Counters:
     from prometheus_client.parser import text_string_to_metric_families
 
     # The page has a megabyte, of which these lines are a few kilobytes.
-    wanted = ("persistence_requests", "persistence_latency_sum", "persistence_latency_seconds_sum")
+    lowest = re.search(r'^persistence_latency_bucket\{[^\n]*\ble="(\d+(?:\.\d+)?)"', text, re.MULTILINE)
+    in_milliseconds = lowest is not None and float(lowest[1]) >= 1
+    times = () if in_milliseconds else ("persistence_latency_sum", "persistence_latency_seconds_sum")
+    wanted = ("persistence_requests", *times)
     lines = "\n".join(line for line in text.splitlines() if line.startswith(wanted))
     found: Counters = {}
     try:

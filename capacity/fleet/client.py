@@ -79,7 +79,7 @@ class FleetBatch:
         self._total = Report()  # of the order that runs
         self._cpu_seconds, self._rss_bytes = 0.0, 0
         self._seen: Seen | None = None
-        self._noted: dict[str, str] = {}  # of a range that is recalled from a lost launcher nothing else is left
+        self._told: dict[str, tuple[str, Report]] = {}  # all that is left of a range recalled from a lost launcher
         self._state = "ordering"
         self._began: float | None = None
         self._now = 0.0
@@ -289,7 +289,7 @@ class FleetBatch:
 
     def _take(self, seen: Seen) -> None:
         self._seen = seen
-        self._noted |= seen.noted
+        self._told |= seen.told
         away = any(beat.away for _, beat in seen.launchers)
         self._state = "draining" if self._stopping else AWAY if away else seen.standing.state
         self.launchers_seen |= {beat.who for _, beat in seen.launchers}
@@ -314,10 +314,13 @@ class FleetBatch:
         """Note what an order did; return whether items are left that another order can do."""
         to_do = self._journal.tally().get(outcome.TO_DO, 0)
         self._now = time.monotonic()
-        if done.report:
-            self._add(Report.from_json(done.report))
         note(self._journal, done)
-        note_told(self._journal, self._noted)
+        lost = note_told(self._journal, {name: packed for name, (packed, _) in self._told.items()})
+        if self._stopping != GONE:  # else what was seen last is all that is known
+            total = Report.from_json(done.report) if done.report else Report()
+            for name in lost:
+                total.add(self._told[name][1])
+            self._add(total)
         noted = self._journal.tally()
         self._merged.recount(noted, self._before)
         if done.stopped and not self._stopping:
@@ -325,7 +328,7 @@ class FleetBatch:
         if done.error:
             self._error = RunFailedError(done.error)
             self._stopping = self._stopping if self._stopping == GONE else "no item can succeed"
-        self._total, self._noted = Report(), {}
+        self._total, self._told = Report(), {}
         return not self._stopping and 0 < noted.get(outcome.TO_DO, 0) < to_do
 
     def _result(self) -> Result:

@@ -41,15 +41,15 @@ class Seen:
         Range and newest heartbeat of each launcher at work.
     failing : list of str
         Ranges whose last attempt failed, with its reason.
-    noted : dict of str
-        By range, as ``first-stop``, the packed outcomes that its launcher told last.
+    told : dict of (str, Report)
+        By range, as ``first-stop``, what its launcher told last: packed outcomes, and what they took.
     """
 
     standing: Standing
     total: Report
     launchers: list[tuple[str, Beat]]
     failing: list[str]
-    noted: dict[str, str] = field(default_factory=dict)
+    told: dict[str, tuple[str, Report]] = field(default_factory=dict)
 
     @property
     def in_flight(self) -> int:
@@ -71,18 +71,19 @@ async def look(client: Client, handle: WorkflowHandle[Any, Any]) -> Seen | None:
         return None
     running = set(standing.running)
     total = Report.from_json(standing.report) if standing.report else Report()
-    noted: dict[str, str] = {}
+    told: dict[str, tuple[str, Report]] = {}
     for one in found.pending_activities:
         if one.activity_id in running and len(said := details(one)) == 3:
-            total.add(Report.from_json(said[2]))
-            noted[one.activity_id.partition(".")[0]] = said[1]
+            report = Report.from_json(said[2])
+            total.add(report)
+            told[one.activity_id.partition(".")[0]] = said[1], report
     beats = [(name, beat) for name, beat in beats_of(found) if name in running]
     failing = [
         f"range {one.activity_id.partition('.')[0]}, attempt {one.attempt}: before, {one.last_failure.message}"
         for one in found.pending_activities
         if one.activity_id in running and one.last_failure.message
     ]
-    return Seen(standing, total, beats, failing, noted)
+    return Seen(standing, total, beats, failing, told)
 
 
 async def pollers(client: Client, task_queue: str = TASK_QUEUE) -> int:

@@ -45,7 +45,7 @@ def note(journal: Journal, done: BatchDone) -> None:
     journal.sync()
 
 
-def note_told(journal: Journal, told: Mapping[str, str]) -> None:
+def note_told(journal: Journal, told: Mapping[str, str]) -> list[str]:
     """Note what launchers told while they lived and the batch ended without: it was done all the same.
 
     Parameters
@@ -54,13 +54,20 @@ def note_told(journal: Journal, told: Mapping[str, str]) -> None:
         With what the batch itself brought back.
     told : Mapping of str to str
         By range, as ``first-stop``, packed outcomes.
+
+    Returns
+    -------
+    list of str
+        Ranges of which the batch had not brought back all that was told.
     """
-    noted = journal.codes()
+    noted, lost = journal.codes(), []
     for name, packed in told.items():
         first, stop = map(int, name.split("-"))
         codes = np.where(noted[first:stop] == outcome.TO_DO, unpack(packed, stop - first), outcome.TO_DO)
         _note(journal, first, codes)
+        lost += [name] if codes.any() else []
     journal.sync()
+    return lost
 
 
 def _note(journal: Journal, first: int, codes: npt.NDArray[np.uint8]) -> None:

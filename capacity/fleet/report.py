@@ -223,4 +223,5 @@ class Reporter:
 
 
 def _grown(new: Mapping[K, int], old: Mapping[K, int]) -> dict[K, int]:
-    return {key: n - old.get(key, 0) for key, n in new.items() if n != old.get(key, 0)}
+    grown = {key: new.get(key, 0) - old.get(key, 0) for key in {**old, **new}}  # less where a sum has shrunk
+    return {key: n for key, n in grown.items() if n}

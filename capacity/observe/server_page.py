@@ -2,7 +2,9 @@
 
 The page is about a megabyte, of which a few hundred lines are wanted. `semaphore_latency{operation="ShardInfo"}` is
 what a request waits for its shard's I/O semaphore (server:service/history/shard/context_impl.go);
-`dd_shard_io_semaphore_latency` is only the deadlock detector's own probe, so it is not read.
+`dd_shard_io_semaphore_latency` is only the deadlock detector's own probe, so it is not read. A server with
+``framework: opentelemetry`` counts whole milliseconds, rounded down, unless told ``recordTimerInSeconds``
+(server:common/metrics/config.go).
 """
 
 from __future__ import annotations
@@ -33,9 +35,10 @@ _TYPE: Final = b"\n# TYPE "
 # Each alternative begins with the same literal byte: the search skips from line to line, which "^" makes 20 x slower.
 _WANTED: Final = re.compile(
     rf"\n((?:{'|'.join(_SINGLE)})(?:_total)?[{{ ][^\n]*"
-    rf"|(?:{'|'.join(family for family, _ in HISTOGRAMS.values())})(?:_seconds)?_(?:bucket|sum|count)\{{[^\n]*"
+    rf"|(?:{'|'.join(name for name, _ in HISTOGRAMS.values())})(?:_(?:milli)?seconds)?_(?:bucket|sum|count)\{{[^\n]*"
     rf'operation="(?:{"|".join(operation for _, operation in HISTOGRAMS.values())})"[^\n]*)'.encode()
 )
+_SUFFIX: Final = re.compile(rb"_total$|_(?:milli)?seconds$")
 _NAME: Final = re.compile(rb"(\w+)(?:\{(.*)\})?$")
 _LABEL: Final = re.compile(rb'(\w+)="((?:[^"\\]|\\.)*)"')
 PART: Final = 131072
@@ -59,6 +62,12 @@ class Histogram:
         buckets = {bound: n - before.buckets.get(bound, 0.0) for bound, n in self.buckets.items()}
         later = Histogram(buckets, self.count - before.count, self.sum - before.sum)
         return None if later.count < 0 or min(buckets.values(), default=0.0) < 0 else later
+
+    def in_seconds(self) -> Histogram:
+        """Return it in seconds: one whose lowest bound is 1 or more was counted in milliseconds, whatever its name."""
+        if not 1 <= min(self.buckets, default=0.0) < math.inf:
+            return self
+        return Histogram({bound / 1e3: n for bound, n in self.buckets.items()}, self.count, self.sum / 1e3)
 
     def mean(self) -> float | None:
         """Return the mean [s]; None of nothing."""
@@ -146,8 +155,10 @@ class Parser:
             elif family in _SINGLE_FAMILIES:
                 self._search(page, text, begin, until)
             name = text[until + len(_TYPE) : text.find(b" ", until + len(_TYPE), size)]
-            family = bytes(name).removesuffix(b"_total").removesuffix(b"_seconds")
+            family = _SUFFIX.sub(b"", bytes(name))
             begin, looked = until, until + 1
+        for key, histogram in page.histograms.items():
+            page.histograms[key] = histogram.in_seconds()
         return page
 
     def _jump(self, page: Page, text: bytes | bytearray, begin: int, until: int, operation: bytes) -> None:
@@ -186,7 +197,7 @@ def _series(text: bytes) -> _Series:
         return _NOT_WANTED
     labels = {key.decode(): value.decode("utf-8", "replace") for key, value in _LABEL.findall(found[2] or b"")}
     try:
-        return _meaning(found[1].decode().removesuffix("_total"), labels)
+        return _meaning(_SUFFIX.sub(b"", found[1]).decode(), labels)
     except (KeyError, ValueError):
         return _NOT_WANTED  # a label that this needs is not there
 
@@ -205,7 +216,7 @@ def _meaning(name: str, labels: Mapping[str, str]) -> _Series:
     if name.endswith("_rps_limit"):
         return "lowest", name, None
     family, _, part = name.rpartition("_")
-    wanted = (family.removesuffix("_seconds"), labels["operation"])
+    wanted = (_SUFFIX.sub(b"", family.encode()).decode(), labels["operation"])
     ours = next((key for key, names in HISTOGRAMS.items() if names == wanted), None)
     if ours is None or (ours == "start" and not at_frontend):
         return _NOT_WANTED

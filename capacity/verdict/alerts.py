@@ -183,15 +183,22 @@ ALERTS: Final = (
 )
 
 _BLIND: Final = (
-    ("TemporalNotMeasured", "service_requests", "No Temporal metrics"),
-    ("PostgresNotMeasured", "pg_settings_max_connections", "No postgres_exporter metrics"),
+    (
+        "TemporalNotMeasured",
+        "service_requests",
+        "No Temporal metrics",
+        " A server with framework: opentelemetry has these names with withoutUnitSuffix, withoutCounterSuffix and "
+        "recordTimerInSeconds: true.",
+    ),
+    ("PostgresNotMeasured", "pg_settings_max_connections", "No postgres_exporter metrics", ""),
     (
         "PostgresCpuNotMeasured",
         f'node_cpu_seconds_total{{job="{POSTGRES_NODES}",mode="idle"}}',
         "No CPU of PostgreSQL's hosts",
+        "",
     ),
 )
-"""A metric that is missing fires no alert of its own, so its absence has one."""
+"""A metric that is missing fires no alert of its own, so its absence has one: name, metric, words, what else to do."""
 BLIND_FOR: Final = 300
 
 
@@ -255,10 +262,11 @@ def rules(limits: Sequence[Threshold], predicted: float | None = None) -> tuple[
                 f"{alert.runbook} Limit set by {_literal(threshold.source)}.",
             )
         )
-    for name, series, what in _BLIND:
+    for name, series, what, more in _BLIND:
         description = (
             f"{what} for {BLIND_FOR} s: the alerts on them cannot fire. Look at the scrape job and its target."
         )
+        description += more
         found.append(Rule(name, BLIND, f"absent({series})", BLIND_FOR, "warning", "none", what, description))
     return tuple(found)
 

@@ -43,6 +43,14 @@ def test_a_single_connection_s_hold_is_not_told_apart_from_its_wait() -> None:
     assert times_between({}, counters_of(PAGE), 500, pooled=False).connection_hold is None
 
 
+def test_times_in_whole_milliseconds_are_not_taken() -> None:
+    """They are rounded down, most to nothing; requests are counted under either name."""
+    in_milliseconds = PAGE.replace('le="0.1"', 'le="1"').replace("persistence_requests{", "persistence_requests_total{")
+    found, ours = counters_of(in_milliseconds), counters_of(PAGE)
+    assert found == {key: n for key, n in ours.items() if key[0] == "requests"}
+    assert times_between({}, found, 500).shard_hold is None
+
+
 def test_only_what_came_between_two_pages_counts() -> None:
     """What the server did before is taken off."""
     counters = counters_of(PAGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
 from typing import Any
@@ -76,14 +77,23 @@ def test_a_launchers_clock_does_not_say_when_a_batch_began() -> None:
 
 
 def test_what_a_lost_launcher_told_is_noted_though_its_range_was_recalled() -> None:
-    """The batch was stopped before another had the range: what of it was started is no item to do."""
+    """The batch was stopped before another had the range: what of it was started is no item to do, nor uncounted."""
     told = np.array([outcome.STARTED] * 3 + [outcome.TO_DO] * 2, np.uint8)
     with Journal.in_memory(Header("", "run", 10)) as journal:
         launch = FleetBatch(HeightRange(10), Target("127.0.0.1:1"), journal, {}, fleet=Fleet())
-        launch._take(Seen(Standing("running", {}, []), Report(), [], [], {"0-5": pack(told), "5-10": pack(told)}))
-        launch._fetch(BatchDone({}, [Range(5, 10, pack(np.full(5, outcome.STARTED, np.uint8)))], stopped=True))
+        one, two = (Report(codes={outcome.STARTED: 3}, attempts=3, buckets={bucket: 3}) for bucket in (7, 8))
+        both = Report()
+        for report in (one, two):
+            both.add(report)
+        packed = pack(told)
+        launch._take(Seen(Standing("running", {}, []), both, [], [], {"0-5": (packed, one), "5-10": (packed, two)}))
+        launch._take(Seen(Standing("running", {}, []), Report(), [], []))  # recalled: no longer under way
+        whole = Report(codes={outcome.STARTED: 5}, attempts=5, buckets={8: 5})
+        back = Range(5, 10, pack(np.full(5, outcome.STARTED, np.uint8)))
+        launch._fetch(BatchDone(json.loads(json.dumps(whole.to_json())), [back], stopped=True))
         assert journal.codes().tolist() == [*told.tolist(), *[outcome.STARTED] * 5]
-        assert launch._result().counts.started == 8
+        result = launch._result()
+        assert (result.counts.started, result.attempts, result.latencies.count) == (8, 8, 8)
 
 
 def test_the_controller_of_a_batch_that_was_deleted_ends() -> None:

@@ -63,12 +63,15 @@ def test_reports_add_up_the_same_here_and_in_the_workflow(reports: list[Report])
 
 @given(made(), made())
 def test_what_came_since_and_what_was_before_are_the_whole(before: Report, later: Report) -> None:
-    """``since`` undoes ``add``."""
+    """``since`` undoes ``add``, also of a sum that has shrunk since."""
     total = Report.from_json(json.loads(json.dumps(before.to_json())))
     total.add(later)
     grown = total.since(before)
     assert (grown.codes, grown.attempts, grown.buckets) == (later.codes, later.attempts, later.buckets)
     assert (grown.retries, grown.throttles) == (later.retries, later.throttles)
+    shrunk = before.since(total)
+    shrunk.add(later)
+    assert not any([*shrunk.codes.values(), *shrunk.buckets.values(), *shrunk.retries.values()])
 
 
 def test_merged_reports_are_the_batch() -> None:

@@ -92,6 +92,29 @@ def test_parts_of_any_size_read_the_same(size: int, monkeypatch: pytest.MonkeyPa
     assert parse(text.partition(b"counter\n# TYPE service_requests counter\n")[2]) == whole
 
 
+@pytest.mark.parametrize(
+    "suffixes", [("_total", "_seconds"), ("_total", "_milliseconds"), ("", "_milliseconds"), ("", "")]
+)
+def test_a_page_of_opentelemetry_reads_the_same(suffixes: tuple[str, str]) -> None:
+    """Whatever its server's configuration makes of names and units; as server 1.32 wrote them with each."""
+    counter, unit = suffixes
+    text = page(exhausted=3, pool_in_use=5).decode().replace("{", '{otel_scope_name="temporal",')
+    text = re.sub(r"(service_requests|service_errors_resource_exhausted)", rf"\1{counter}", text)
+    text = re.sub(r"_(latency)_(bucket|sum|count)", rf"_\1{unit}_\2", text)
+    if unit != "_seconds":
+        text = re.sub(r'le="([0-9.]+)"', lambda found: f'le="{float(found[1]) * 1e3:g}"', text)
+        text = re.sub(r"(_sum\{.*\}) ([0-9.]+)", lambda found: f"{found[1]} {float(found[2]) * 1e3:g}", text)
+    assert "1e+03" not in text
+    ours = parse(page(exhausted=3, pool_in_use=5))
+    theirs = parse(text.encode())
+    for key, histogram in ours.histograms.items():
+        assert dict(theirs.histograms[key].buckets) == pytest.approx(dict(histogram.buckets))
+        assert theirs.histograms[key].sum == pytest.approx(histogram.sum)
+        assert theirs.histograms[key].quantile(0.75) == pytest.approx(histogram.quantile(0.75))
+        theirs.histograms[key] = histogram
+    assert theirs == ours
+
+
 def test_a_page_with_the_type_of_each_family_reads_the_same() -> None:
     """A real page names each family before its lines; what stands under another one's name is passed over."""
     text = page(exhausted=3, pool_in_use=5)
