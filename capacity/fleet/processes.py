@@ -1,7 +1,8 @@
 """A batch launched by several processes of this machine: one controller, one journal, one result.
 
 Invariants: the journal says what is to do, so a process that dies takes nothing along: what it had not noted goes to
-another. The parent alone runs the controller, on what all of them saw together, and shares its setting out.
+another. The parent alone runs the controller, on what all of them saw together, and shares its setting out; while one
+begins in the place of a lost one, the others have all of it.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class Processes:
         self._merged = Merged(batch.count, self._before)
         self._launchers: list[Launcher] = []
         self._ended: list[Launcher] = []
+        self._beginning: set[asyncio.Task[None]] = set()  # in the place of lost ones
         self._seeds = itertools.count()
         size = min(max(batch.count // (20 * processes), 100), 50_000)
         self._todo = deque((first, min(first + size, batch.count)) for first in range(0, batch.count, size))
@@ -138,13 +140,15 @@ class Processes:
             for launcher in [*self._launchers, *self._launchers]:
                 self._feed(launcher)
             tasks.append(asyncio.create_task(self._sync_forever()))
-            while self._launchers and not self._all_done():
+            while (self._launchers or self._beginning) and not self._all_done():
                 await self._look()
+            await self._end_beginning()
             await self._drain()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._end_beginning()
             await self._end_all()
             if self._began:  # else no process began
                 self._tick(time.perf_counter(), last=True)
@@ -222,7 +226,7 @@ class Processes:
             return
 
     async def _look(self) -> None:
-        """Wait for news of every launcher, then tick; see to launchers that died."""
+        """Wait for news of every launcher, then tick; see to launchers that died, and to those in their place."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5 * TICK):
                 while not self._all_heard() and not self._all_done():
@@ -230,11 +234,14 @@ class Processes:
                     await self._changed.wait()
         for launcher in [one for one in self._launchers if one.gone]:
             await self._died(launcher)
+        for task in [one for one in self._beginning if one.done()]:
+            self._beginning.remove(task)
+            task.result()  # raises what nobody foresaw
         self._tick(time.perf_counter())
 
     def _all_heard(self) -> bool:
         heard = all(one.seen is not None or one.idle for one in self._launchers)
-        return heard or bool(self._stopping) or any(one.gone for one in self._launchers)
+        return (heard and bool(self._launchers)) or bool(self._stopping) or any(one.gone for one in self._launchers)
 
     def _all_done(self) -> bool:
         return bool(self._stopping) or (not self._todo and all(launcher.idle for launcher in self._launchers))
@@ -251,16 +258,31 @@ class Processes:
         if self._lost_in_a_row > LOST_AT_MOST:
             self._give_up("launcher processes die", RunFailedError(f"launcher processes die: {launcher.last_words}"))
             return
+        self._share_out()
+        self._beginning.add(asyncio.create_task(self._replace()))
+
+    async def _replace(self) -> None:
+        """Begin a process, which takes as long as it reads its items, in the place of a lost one."""
         try:
-            await self._unless_stopping(self._start())
+            await self._start()
         except (CapacityError, OSError) as error:
             why = RunFailedError(f"a launcher process died, and no other begins in its place: {error}")
             self._give_up("launcher processes die", why)
             return
+        self._share_out()
+
+    def _share_out(self) -> None:
+        """Give those that are there all of the setting, and work to whoever has none."""
         self._apply(self._setting)
-        for other in self._launchers:
-            if other.idle:
-                self._feed(other)
+        for launcher in self._launchers:
+            if launcher.idle:
+                self._feed(launcher)
+
+    async def _end_beginning(self) -> None:
+        for task in self._beginning:
+            task.cancel()
+        await asyncio.gather(*self._beginning, return_exceptions=True)
+        self._beginning.clear()
 
     async def _drain(self) -> None:
         for launcher in self._launchers:
@@ -290,7 +312,7 @@ class Processes:
         whole = over is None and lasted >= 1 - TICK / 2
         if whole or (last and lasted > 0):
             self._merged.seconds.close(over or now, in_flight, self._setting.limit)
-        if not last and not self._stopping:
+        if not last and not self._stopping and self._launchers:
             windows = [Window(r.seconds, r.answered, r.in_flight, r.throttled, r.away) for r in reports]
             setting = self._controller.step(together(windows, seconds), now)
             if setting.reason == "finding the knee":

@@ -77,7 +77,7 @@ def server_on(host: str, database: Path) -> Iterator[str]:
 
 
 def test_a_host_that_is_cut_off_in_mid_batch_costs_no_item(hosts: list[str], tmp_path: Path) -> None:
-    """Three launcher hosts, one without network for twice the time of a heartbeat: its range goes to others, and every id has one run."""
+    """Three launcher hosts, one cut off for two heartbeats' time: its range goes to others, every id has one run."""
     server, *launchers = hosts
     with contextlib.ExitStack() as stack:
         address = stack.enter_context(server_on(server, tmp_path / "temporal.db"))

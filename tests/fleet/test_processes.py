@@ -69,23 +69,52 @@ def test_two_processes_launch_one_batch(devserver: DevServer, tmp_path: Path) ->
     assert launchers(os.getpid()) == []
 
 
-def test_a_killed_process_is_replaced_and_its_items_are_started_once(devserver: DevServer) -> None:
-    """SIGKILL for one launcher process after the other, in mid-batch: every id has one run, and the record says so."""
+def test_killed_processes_are_replaced_and_their_items_are_started_once(devserver: DevServer) -> None:
+    """SIGKILL for one launcher process, then for both, in mid-batch: every id has one run, and the record says so."""
     name, killed = named(), []
 
     def watch(progress: Progress) -> None:
-        for nth, share in enumerate((0.2, 0.5)):
-            if progress.done > share * progress.count and len(killed) == nth:
-                killed.append(launchers(os.getpid())[0])
-                killed[-1].kill()
+        for before, share in ((0, 0.2), (1, 0.5)):
+            if progress.done > share * progress.count and len(killed) == before:
+                for one in launchers(os.getpid())[: 1 + before]:
+                    killed.append(one)
+                    one.kill()
 
     batch = HeightRange(1000, name)
     run = launched(batch, devserver.address, processes=2, on_progress=watch)
-    assert len(killed) == 2
+    assert len(killed) == 3
     assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (1000, 0, 0, 1000)
-    assert any("2 launcher processes died" in warning for warning in run.warnings), (run.warnings, killed)
+    assert any("3 launcher processes died" in warning for warning in run.warnings), (run.warnings, killed)
     held = runs_by_id(devserver.address, f"{name}:index-block:", 1000)
     assert (len(held), set(held.values())) == (1000, {1})
+
+
+def test_while_a_process_is_replaced_the_others_go_on(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may read its items for minutes: meanwhile all that is in flight is the other's, and progress is told."""
+    start, begun, killed = Processes._start, [], []
+    told: list[Progress] = []
+    found: list[list[int]] = []
+
+    async def slow_third(processes: Processes) -> None:
+        begun.append(1)
+        if len(begun) > 2:
+            at_least, deadline = told[-1].done + 100, time.monotonic() + 60
+            while told[-1].done < at_least:
+                assert time.monotonic() < deadline, "progress stands still"
+                await asyncio.sleep(0.05)
+            found.append([one.share.limit for one in processes._launchers])
+        await start(processes)
+
+    def watch(progress: Progress) -> None:
+        told.append(progress)
+        if progress.done > 100 and not killed:
+            killed.append(launchers(os.getpid())[0])
+            killed[-1].kill()
+
+    monkeypatch.setattr(Processes, "_start", slow_third)
+    run = launched(HeightRange(800, named()), devserver.address, processes=2, parallelism=8, on_progress=watch)
+    assert (run.scheduled, run.verified, len(begun)) == (800, 800, 3)
+    assert found == [[8]]
 
 
 def test_a_process_that_cannot_be_replaced_ends_the_launch_with_its_record(
