@@ -194,7 +194,7 @@ async def _status(client: Client, batch: str | None, task_queue: str) -> dict[st
         "count": memo.get("count", 0),
         "done": memo.get("before", 0) + total.answered if total else None,
         "failed": failed,
-        "starts_per_second": unknown if started is None else started / seconds,
+        "starts_per_second": unknown if started is None else max(started, 0) / seconds,
         "in_flight": seen.in_flight if seen else unknown,
         "pollers": await pollers(client, task_queue),
         "launchers": launchers if seen or not running else None,

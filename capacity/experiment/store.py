@@ -68,11 +68,11 @@ def counters_of(text: str) -> Counters:
     """
     from prometheus_client.parser import text_string_to_metric_families
 
-    # The page has a megabyte, of which these lines are a few kilobytes.
     lowest = re.search(r'^persistence_latency_bucket\{[^\n]*\ble="(\d+(?:\.\d+)?)"', text, re.MULTILINE)
     in_milliseconds = lowest is not None and float(lowest[1]) >= 1
     times = () if in_milliseconds else ("persistence_latency_sum", "persistence_latency_seconds_sum")
     wanted = ("persistence_requests", *times)
+    # The page has a megabyte, of which these lines are a few kilobytes.
     lines = "\n".join(line for line in text.splitlines() if line.startswith(wanted))
     found: Counters = {}
     try:

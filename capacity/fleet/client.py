@@ -79,7 +79,9 @@ class FleetBatch:
         self._total = Report()  # of the order that runs
         self._cpu_seconds, self._rss_bytes = 0.0, 0
         self._seen: Seen | None = None
-        self._told: dict[str, tuple[str, Report]] = {}  # all that is left of a range recalled from a lost launcher
+        self._told: dict[
+            str, tuple[str, dict[str, Any]]
+        ] = {}  # all that is left of a range recalled from a lost launcher
         self._state = "ordering"
         self._began: float | None = None
         self._now = 0.0
@@ -315,11 +317,11 @@ class FleetBatch:
         to_do = self._journal.tally().get(outcome.TO_DO, 0)
         self._now = time.monotonic()
         note(self._journal, done)
-        lost = note_told(self._journal, {name: packed for name, (packed, _) in self._told.items()})
-        if self._stopping != GONE:  # else what was seen last is all that is known
-            total = Report.from_json(done.report) if done.report else Report()
-            for name in lost:
-                total.add(self._told[name][1])
+        lost = note_told(self._journal, self._told)
+        if self._stopping != GONE:  # of a batch that is gone the last look is all that is known
+            total = Report()
+            for report in [done.report, *lost]:
+                total.add(Report.from_json(report) if report else Report())
             self._add(total)
         noted = self._journal.tally()
         self._merged.recount(noted, self._before)

@@ -35,6 +35,8 @@ class Launcher:
         How many of these it had not begun when it last reported.
     idle : bool
         Whether it has done all of them.
+    useful : bool
+        Whether any item got its outcome by it.
     share : Share
         The last it was told.
     seen : Report, optional
@@ -51,6 +53,7 @@ class Launcher:
     ranges: deque[tuple[int, int]] = field(default_factory=deque)
     waiting: int = 0
     idle: bool = True
+    useful: bool = False
     share: Share = NOTHING
     seen: Report | None = None
     in_flight: int = 0
@@ -96,8 +99,8 @@ class Launcher:
         except TimeoutError:
             await spawned.end(END_WITHIN)
             raise ClusterError(f"a launcher process said nothing within {READY_WITHIN:g} s") from None
-        except asyncio.CancelledError:
-            await spawned.end(END_WITHIN)
+        except asyncio.CancelledError:  # while it reads it would not hear of it, and it has noted nothing
+            await spawned.end(0)
             raise
         launcher.reading = asyncio.create_task(launcher._read(heard))
         return launcher

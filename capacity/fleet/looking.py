@@ -41,15 +41,15 @@ class Seen:
         Range and newest heartbeat of each launcher at work.
     failing : list of str
         Ranges whose last attempt failed, with its reason.
-    told : dict of (str, Report)
-        By range, as ``first-stop``, what its launcher told last: packed outcomes, and what they took.
+    told : dict of (str, dict)
+        By range, as ``first-stop``, what its launcher told last: packed outcomes, and its report as JSON values.
     """
 
     standing: Standing
     total: Report
     launchers: list[tuple[str, Beat]]
     failing: list[str]
-    told: dict[str, tuple[str, Report]] = field(default_factory=dict)
+    told: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def in_flight(self) -> int:
@@ -71,12 +71,11 @@ async def look(client: Client, handle: WorkflowHandle[Any, Any]) -> Seen | None:
         return None
     running = set(standing.running)
     total = Report.from_json(standing.report) if standing.report else Report()
-    told: dict[str, tuple[str, Report]] = {}
+    told: dict[str, tuple[str, dict[str, Any]]] = {}
     for one in found.pending_activities:
         if one.activity_id in running and len(said := details(one)) == 3:
-            report = Report.from_json(said[2])
-            total.add(report)
-            told[one.activity_id.partition(".")[0]] = said[1], report
+            total.add(Report.from_json(said[2]))
+            told[one.activity_id.partition(".")[0]] = said[1], said[2]
     beats = [(name, beat) for name, beat in beats_of(found) if name in running]
     failing = [
         f"range {one.activity_id.partition('.')[0]}, attempt {one.attempt}: before, {one.last_failure.message}"

@@ -45,27 +45,27 @@ def note(journal: Journal, done: BatchDone) -> None:
     journal.sync()
 
 
-def note_told(journal: Journal, told: Mapping[str, str]) -> list[str]:
+def note_told(journal: Journal, told: Mapping[str, tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
     """Note what launchers told while they lived and the batch ended without: it was done all the same.
 
     Parameters
     ----------
     journal : Journal
         With what the batch itself brought back.
-    told : Mapping of str to str
-        By range, as ``first-stop``, packed outcomes.
+    told : Mapping of str to (str, dict)
+        As `Seen.told`.
 
     Returns
     -------
-    list of str
-        Ranges of which the batch had not brought back all that was told.
+    list of dict
+        Reports on the ranges of which the batch had not brought back all that was told.
     """
     noted, lost = journal.codes(), []
-    for name, packed in told.items():
+    for name, (packed, report) in told.items():
         first, stop = map(int, name.split("-"))
         codes = np.where(noted[first:stop] == outcome.TO_DO, unpack(packed, stop - first), outcome.TO_DO)
         _note(journal, first, codes)
-        lost += [name] if codes.any() else []
+        lost += [report] if codes.any() else []
     journal.sync()
     return lost
 

@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import astuple
 from typing import Any
 
@@ -42,7 +42,7 @@ from capacity.launcher.progress import (
 from capacity.launcher.retries import RetryPolicy
 
 LOST_AT_MOST = 3
-"""Processes that may die in a row without anything being started in between."""
+"""Processes that may die without a start of their own, and with none of others in between."""
 
 
 def check_processes(processes: int) -> None:
@@ -98,7 +98,7 @@ class Processes:
         self._ramp_seconds = 0.0
         self._stopping = ""
         self._error: CapacityError | None = None
-        self._lost_in_a_row = 0
+        self._useless = 0  # lost in a row
         self._lost = 0
         self._changed = asyncio.Event()
 
@@ -133,7 +133,7 @@ class Processes:
         tasks = [asyncio.create_task(self._drain_when(drain))] if drain else []
         tasks += [asyncio.create_task(self._abort_when(abort))] if abort else []
         try:
-            await self._unless_stopping(self._start_all())
+            await self._start_all()
             self._began = self._ticked = time.perf_counter()
             self._merged.seconds.begin(self._began)
             self._apply(self._controller.step(None, self._began))
@@ -142,7 +142,7 @@ class Processes:
             tasks.append(asyncio.create_task(self._sync_forever()))
             while (self._launchers or self._beginning) and not self._all_done():
                 await self._look()
-            await self._end_beginning()
+            await self._end_beginning()  # before those that are there are told to drain: no other comes then
             await self._drain()
         finally:
             for task in tasks:
@@ -161,22 +161,18 @@ class Processes:
     # -- processes ---------------------------------------------------------------------------------------------
 
     async def _start_all(self) -> None:
-        started = await asyncio.gather(*(self._start() for _ in range(self._processes)), return_exceptions=True)
-        for failed in started:
-            if isinstance(failed, BaseException):
-                await self._end_all()
-                raise failed
-
-    async def _unless_stopping(self, beginning: Coroutine[Any, Any, None]) -> None:
-        """Wait until processes have begun, which takes as long as they read their items; stopped, end those that do."""
-        task = asyncio.create_task(beginning)
+        """Begin all processes, which takes as long as they read their items; stopped meanwhile, end those that do."""
+        starting = [asyncio.create_task(self._start()) for _ in range(self._processes)]
         try:
-            while not task.done() and not self._stopping:
-                await asyncio.wait([task], timeout=TICK)
+            pending = set(starting)
+            while pending and not self._stopping:
+                done, pending = await asyncio.wait(starting, timeout=TICK, return_when=asyncio.FIRST_EXCEPTION)
+                for task in done:
+                    task.result()  # raises why it did not begin
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            for task in starting:
+                task.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
 
     async def _start(self) -> None:
         order = hello(
@@ -198,7 +194,7 @@ class Processes:
             launcher.waiting = message["waiting"]
             self._merged.add(report)
             if report.answered:
-                self._answered, self._lost_in_a_row = time.perf_counter(), 0
+                self._answered, self._useless, launcher.useful = time.perf_counter(), 0, True
             if launcher.seen is None:
                 launcher.seen = report
             else:  # it reported twice since the last tick
@@ -253,9 +249,9 @@ class Processes:
         if self._stopping:
             return
         self._lost += 1
-        self._lost_in_a_row += 1
+        self._useless += not launcher.useful
         self._todo.extendleft(reversed(launcher.ranges))  # what of them is done is passed over
-        if self._lost_in_a_row > LOST_AT_MOST:
+        if self._useless > LOST_AT_MOST:
             self._give_up("launcher processes die", RunFailedError(f"launcher processes die: {launcher.last_words}"))
             return
         self._share_out()

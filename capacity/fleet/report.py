@@ -186,7 +186,7 @@ class Reporter:
 
     def __init__(self, counted: Mapping[int, int], now: float) -> None:
         self._now = now
-        self._codes: Counter[int] = Counter(counted)
+        self._codes = Counter({code: n for code, n in counted.items() if code != outcome.TO_DO})
         self._attempts = self._throttled = 0
         self._retries: dict[str, int] = {}
         self._throttles: dict[str, int] = {}

@@ -50,11 +50,13 @@ class Seconds:
         """End the second under way: its sample joins the series."""
         seconds = max(self.lasted(now), 1e-9)
         p50, p99 = self._latencies.quantile(0.5), self._latencies.quantile(0.99)
-        starts = max(self._starts, 0)  # a fleet's sum falls by what a lost launcher had told last
-        self.series.add(Sample(now - self._began, seconds, starts, self._throttled, in_flight, limit, p50, p99))
+        # A fleet's sum falls by what a lost launcher had told last: what is below zero is taken off the next second.
+        starts, throttled = max(self._starts, 0), max(self._throttled, 0)
+        self.series.add(Sample(now - self._began, seconds, starts, throttled, in_flight, limit, p50, p99))
         self.last = (starts / seconds, p50, p99)
         self._latencies = Latencies()
-        self._starts = self._throttled = 0
+        self._starts -= starts
+        self._throttled -= throttled
         self._second_began = now
 
 

@@ -31,7 +31,7 @@ class CapacityFigure(anywidget.AnyWidget):
     In place of plotly's FigureWidget, whose checked objects take most of the time of a key press and two seconds to
     import, whose page tells the kernel at length what it has drawn, and which a reloaded page shows with its first
     data. Here a page has the script in a message of bytes, compressed (2 MB a figure), and draws what the state
-    says. A page that is loaded again asks for all of them at once and waits 4 s: few figures in a notebook load well.
+    says. The widget manager of a page that is loaded again gives up after 4 s, so have few figures in a notebook.
 
     Parameters
     ----------
@@ -43,10 +43,11 @@ class CapacityFigure(anywidget.AnyWidget):
     _script = traitlets.Bytes().tag(sync=True)
 
     _esm = """
-    function load(script) {  // once a page: each figure's module is its own
-      if (window.Plotly) return Promise.resolve();
-      window.capacityLoads ??= plotly(script).finally(() => { delete window.capacityLoads; });
-      return window.capacityLoads;
+    async function load(script) {  // once a page: each figure's module is its own
+      while (window.capacityLoads) await window.capacityLoads.catch(() => {});
+      if (window.Plotly) return;
+      window.capacityLoads = plotly(script).finally(() => { delete window.capacityLoads; });
+      await window.capacityLoads;
     }
     async function plotly(script) {
       const whole = new Blob([script]).stream().pipeThrough(new DecompressionStream("gzip"));

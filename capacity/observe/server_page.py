@@ -27,8 +27,8 @@ _SINGLE: Final = (
     *("num_goroutines", "memory_allocated", "persistence_sql_max_open_conn", "persistence_sql_open_conn"),
     *("persistence_sql_idle_conn", "persistence_sql_in_use"),
 )
-_SINGLE_FAMILIES: Final = {b"", *(name.encode() for name in _SINGLE)}
-_OPERATIONS: Final = {name.encode(): f'operation="{one}"'.encode() for name, one in HISTOGRAMS.values()}
+_SINGLE_FAMILIES: Final = {"", *_SINGLE}
+_OPERATIONS: Final = {name: f'operation="{one}"'.encode() for name, one in HISTOGRAMS.values()}
 """What is searched: these families, and whatever stands before the first line with a type. The others, most of a page,
 are passed over by that line."""
 _TYPE: Final = b"\n# TYPE "
@@ -38,7 +38,8 @@ _WANTED: Final = re.compile(
     rf"|(?:{'|'.join(name for name, _ in HISTOGRAMS.values())})(?:_(?:milli)?seconds)?_(?:bucket|sum|count)\{{[^\n]*"
     rf'operation="(?:{"|".join(operation for _, operation in HISTOGRAMS.values())})"[^\n]*)'.encode()
 )
-_SUFFIX: Final = re.compile(rb"_total$|_(?:milli)?seconds$")
+_UNITS: Final = {"_milliseconds": 1e-3, "_seconds": 1.0}
+"""Of a histogram, where its name says it [s]."""
 _NAME: Final = re.compile(rb"(\w+)(?:\{(.*)\})?$")
 _LABEL: Final = re.compile(rb'(\w+)="((?:[^"\\]|\\.)*)"')
 PART: Final = 131072
@@ -51,11 +52,15 @@ MOST_SERIES: Final = 20_000
 
 @dataclass
 class Histogram:
-    """A histogram's counters: observations up to each bound [s], their number and sum [s]."""
+    """A histogram's counters: observations up to each bound [s], their number and sum [s].
+
+    Until it is `in_seconds` it is in a unit [s]; None is one that its name does not say.
+    """
 
     buckets: dict[float, float] = field(default_factory=lambda: defaultdict(float))
     count: float = 0.0
     sum: float = 0.0
+    unit: float | None = 1.0
 
     def since(self, before: Histogram) -> Histogram | None:
         """Return what came after `before`; None if a counter went backwards."""
@@ -64,10 +69,9 @@ class Histogram:
         return None if later.count < 0 or min(buckets.values(), default=0.0) < 0 else later
 
     def in_seconds(self) -> Histogram:
-        """Return it in seconds: one whose lowest bound is 1 or more was counted in milliseconds, whatever its name."""
-        if not 1 <= min(self.buckets, default=0.0) < math.inf:
-            return self
-        return Histogram({bound / 1e3: n for bound, n in self.buckets.items()}, self.count, self.sum / 1e3)
+        """Return it in seconds; one whose name says no unit was counted in milliseconds if no bound is below 1."""
+        unit = self.unit or (1e-3 if 1 <= min(self.buckets, default=0.0) < math.inf else 1.0)
+        return Histogram({bound * unit: n for bound, n in self.buckets.items()}, self.count, self.sum * unit)
 
     def mean(self) -> float | None:
         """Return the mean [s]; None of nothing."""
@@ -111,12 +115,16 @@ class Page:
         """Take the value of one series of the page."""
         kind, key, part = series
         self.lines += 1
-        if kind == "bucket":
-            self.histograms[key].buckets[part] += value
-        elif kind == "count":
-            self.histograms[key].count += value
-        elif kind == "sum":
-            self.histograms[key].sum += value
+        if kind in ("bucket", "count", "sum"):
+            bound, unit = part
+            histogram = self.histograms[key]
+            histogram.unit = unit
+            if kind == "bucket":
+                histogram.buckets[bound] += value
+            elif kind == "count":
+                histogram.count += value
+            else:
+                histogram.sum += value
         elif kind == "request":
             self.requests += value
             self.starts += value if key == "StartWorkflowExecution" else 0.0
@@ -144,7 +152,7 @@ class Parser:
     def parse(self, text: bytes | bytearray, size: int | None = None) -> Page:
         """Return the wanted numbers of the first `size` bytes of a text."""
         size = len(text) if size is None else size
-        page, begin, family = Page(), max(0, text.find(b"\n", 0, size)), b""
+        page, begin, family = Page(), max(0, text.find(b"\n", 0, size)), ""
         self._scan(page, b"\n" + text[:begin], 0, begin + 1)
         looked = begin
         while begin < size:
@@ -155,7 +163,7 @@ class Parser:
             elif family in _SINGLE_FAMILIES:
                 self._search(page, text, begin, until)
             name = text[until + len(_TYPE) : text.find(b" ", until + len(_TYPE), size)]
-            family = _SUFFIX.sub(b"", bytes(name))
+            family, _ = _bare(name.decode("utf-8", "replace"))
             begin, looked = until, until + 1
         for key, histogram in page.histograms.items():
             page.histograms[key] = histogram.in_seconds()
@@ -197,7 +205,7 @@ def _series(text: bytes) -> _Series:
         return _NOT_WANTED
     labels = {key.decode(): value.decode("utf-8", "replace") for key, value in _LABEL.findall(found[2] or b"")}
     try:
-        return _meaning(_SUFFIX.sub(b"", found[1]).decode(), labels)
+        return _meaning(found[1].decode().removesuffix("_total"), labels)
     except (KeyError, ValueError):
         return _NOT_WANTED  # a label that this needs is not there
 
@@ -216,12 +224,25 @@ def _meaning(name: str, labels: Mapping[str, str]) -> _Series:
     if name.endswith("_rps_limit"):
         return "lowest", name, None
     family, _, part = name.rpartition("_")
-    wanted = (_SUFFIX.sub(b"", family.encode()).decode(), labels["operation"])
-    ours = next((key for key, names in HISTOGRAMS.items() if names == wanted), None)
+    family, unit = _bare(family)
+    ours = next((key for key, names in HISTOGRAMS.items() if names == (family, labels["operation"])), None)
     if ours is None or (ours == "start" and not at_frontend):
         return _NOT_WANTED
     bound = float(labels["le"]) if part == "bucket" else None
-    return _NOT_WANTED if bound is not None and not (0 <= bound <= 1e9 or bound == math.inf) else (part, ours, bound)
+    wanted = bound is None or 0 <= bound <= 1e9 or bound == math.inf
+    return (part, ours, (bound, unit)) if wanted else _NOT_WANTED
+
+
+def _bare(family: str) -> tuple[str, float | None]:
+    """Return a family's name without what says that it counts or in which unit, and that unit [s].
+
+    >>> _bare("service_latency_milliseconds"), _bare("service_requests_total")
+    (('service_latency', 0.001), ('service_requests', None))
+    """
+    for suffix, unit in _UNITS.items():
+        if family.endswith(suffix):
+            return family.removesuffix(suffix), unit
+    return family.removesuffix("_total"), None
 
 
 def _cause(text: str) -> str:

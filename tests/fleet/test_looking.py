@@ -85,8 +85,11 @@ def test_what_a_lost_launcher_told_is_noted_though_its_range_was_recalled() -> N
         both = Report()
         for report in (one, two):
             both.add(report)
-        packed = pack(told)
-        launch._take(Seen(Standing("running", {}, []), both, [], [], {"0-5": (packed, one), "5-10": (packed, two)}))
+        last = {
+            name: (pack(told), json.loads(json.dumps(report.to_json())))
+            for name, report in (("0-5", one), ("5-10", two))
+        }
+        launch._take(Seen(Standing("running", {}, []), both, [], [], last))
         launch._take(Seen(Standing("running", {}, []), Report(), [], []))  # recalled: no longer under way
         whole = Report(codes={outcome.STARTED: 5}, attempts=5, buckets={8: 5})
         back = Range(5, 10, pack(np.full(5, outcome.STARTED, np.uint8)))

@@ -69,22 +69,31 @@ def test_two_processes_launch_one_batch(devserver: DevServer, tmp_path: Path) ->
     assert launchers(os.getpid()) == []
 
 
-def test_killed_processes_are_replaced_and_their_items_are_started_once(devserver: DevServer) -> None:
-    """SIGKILL for one launcher process, then for both, in mid-batch: every id has one run, and the record says so."""
-    name, killed = named(), []
+def test_killed_processes_are_replaced_and_their_items_are_started_once(
+    devserver: DevServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL for one launcher process, then for all four at once: every id has one run, and the record says so."""
+    start, name = Processes._start, named()
+    killed: list[int] = []
+    ready: list[Processes] = []
+
+    async def noted(processes: Processes) -> None:
+        await start(processes)
+        ready.append(processes)
 
     def watch(progress: Progress) -> None:
-        for before, share in ((0, 0.2), (1, 0.5)):
-            if progress.done > share * progress.count and len(killed) == before:
-                for one in launchers(os.getpid())[: 1 + before]:
-                    killed.append(one)
-                    one.kill()
+        for before, share, count in ((0, 0.1, 1), (1, 0.4, 4)):
+            if len(killed) == before and progress.done > share * progress.count and len(ready) == 4 + before:
+                killed.extend(ready[0].pids[:count])
+                for pid in ready[0].pids[:count]:
+                    os.kill(pid, signal.SIGKILL)
 
+    monkeypatch.setattr(Processes, "_start", noted)
     batch = HeightRange(1000, name)
-    run = launched(batch, devserver.address, processes=2, on_progress=watch)
-    assert len(killed) == 3
+    run = launched(batch, devserver.address, processes=4, parallelism=4, on_progress=watch)
+    assert len(killed) == 5
     assert (run.scheduled, run.failed, run.not_attempted, run.verified) == (1000, 0, 0, 1000)
-    assert any("3 launcher processes died" in warning for warning in run.warnings), (run.warnings, killed)
+    assert any("5 launcher processes died" in warning for warning in run.warnings), (run.warnings, killed)
     held = runs_by_id(devserver.address, f"{name}:index-block:", 1000)
     assert (len(held), set(held.values())) == (1000, {1})
 

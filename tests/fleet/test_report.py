@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,11 +14,15 @@ from hypothesis import strategies as st
 from capacity.errors import ClusterError
 from capacity.fleet.merged import Merged
 from capacity.fleet.notes import RangeNotes, pack, unpack
-from capacity.fleet.report import Report
+from capacity.fleet.report import Report, Reporter
 from capacity.fleet.workflow import add_reports
 from capacity.launcher import outcome
+from capacity.launcher.batch import HeightRange
+from capacity.launcher.controller import Fixed
 from capacity.launcher.journal import Header
 from capacity.launcher.latency import Latencies
+from capacity.launcher.scheduler import Scheduler
+from capacity.launcher.tally import Seconds
 
 codes = st.sampled_from([outcome.STARTED, outcome.ALREADY_RUNNING, outcome.REFUSED + 3, outcome.GAVE_UP + 14])
 
@@ -114,6 +120,41 @@ def test_a_range_that_is_done_in_order_packs_small() -> None:
     assert len(pack(half)) < 400
     with pytest.raises(ClusterError, match="outcomes of 7 items cannot be read: more than 7"):
         unpack(pack(half), 7)
+
+
+def test_reports_of_a_range_tell_what_was_answered_and_not_what_is_to_do() -> None:
+    """Each counts from what was noted before it; an item that is to do has no outcome to count."""
+    notes = RangeNotes(Header("", "run", 2_000), 1_000, 1_500)
+    notes.note(np.arange(1_000, 1_003), outcome.STARTED)
+    reporter = Reporter(notes.tally(), time.perf_counter())
+    connection = mock.MagicMock()
+    connection.target.namespace = "default"
+    scheduler = Scheduler(HeightRange(2_000), connection, Fixed(1), notes)
+    found = []
+    for started in (2, 0, 1):
+        scheduler._tally.indices += range(started)
+        scheduler._tally.latencies += [0.01] * started
+        with mock.patch.object(notes, "note"):
+            scheduler._tally.note()
+        found.append(reporter.report(scheduler, time.perf_counter()))
+    assert [report.codes for report in found] == [{outcome.STARTED: 2}, {}, {outcome.STARTED: 1}]
+    assert [report.answered for report in found] == [2, 0, 1]
+
+
+def test_a_sum_that_falls_is_taken_off_the_seconds_after() -> None:
+    """What a lost launcher had told is counted again by another: the series counts it once."""
+    seconds = Seconds()
+    seconds.begin(0.0)
+    for now, starts, throttled in ((1.0, 100, 5), (2.0, -40, -5), (3.0, 30, 0), (4.0, 60, 2)):
+        seconds.add(starts, np.empty(0))
+        seconds.throttled(throttled)
+        seconds.close(now, 0, 1)
+    assert [(sample.starts, sample.throttled) for sample in seconds.series.samples] == [
+        (100, 5),
+        (0, 0),
+        (0, 0),
+        (50, 0),
+    ]
 
 
 def test_notes_of_a_range_keep_the_indices_of_the_batch() -> None:

@@ -27,12 +27,12 @@ def nbval(path: Path, environment: dict[str, str]) -> tuple[int, dict[int, str]]
     report = path.with_suffix(".xml")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--override-ini=addopts="]
     command += ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "120", f"--junitxml={report}", str(path)]
-    subprocess.run(command, env=environment, capture_output=True, timeout=280, cwd=path.parent, check=False)
-    cells = list(ElementTree.parse(report).iter("testcase"))
-    failed = [
-        (cell.attrib["name"], failure) for cell in cells for failure in (*cell.iter("failure"), *cell.iter("error"))
-    ]
-    return len(cells), {int(name.removeprefix("Cell ")): f"{name}: {failure.text}" for name, failure in failed}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, cwd=path.parent)
+    assert report.exists(), done.stdout + done.stderr
+    ran = [case for case in ElementTree.parse(report).iter("testcase") if case.find("skipped") is None]
+    failed = {case.attrib["name"]: each.text for case in ran for each in case if each.tag in ("failure", "error")}
+    places = {int("".join(filter(str.isdigit, name)) or -1): f"{name}: {text}" for name, text in failed.items()}
+    return len(ran), places
 
 
 def test_there_is_a_notebook_to_check() -> None:

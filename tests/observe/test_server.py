@@ -115,6 +115,19 @@ def test_a_page_of_opentelemetry_reads_the_same(suffixes: tuple[str, str]) -> No
     assert theirs == ours
 
 
+@pytest.mark.parametrize(("name", "bounds"), [("_milliseconds", "0.5 1"), ("_seconds", "1 2"), ("", "0.5 1")])
+def test_a_name_that_says_its_unit_is_believed(name: str, bounds: str) -> None:
+    """Bounds are the server's configuration: they tell only where the name does not."""
+    low, high = bounds.split()
+    labels = 'operation="StartWorkflowExecution",service_name="frontend"'
+    lines = [f'service_latency{name}_bucket{{{labels},le="{bound}"}} 4' for bound in (low, high, "+Inf")]
+    lines += [f"service_latency{name}_sum{{{labels}}} 4", f"service_latency{name}_count{{{labels}}} 4"]
+    found = parse("\n".join(lines).encode()).histograms["start"]
+    unit = 1e-3 if name == "_milliseconds" else 1.0
+    assert [*found.buckets] == pytest.approx([float(low) * unit, float(high) * unit, math.inf])
+    assert found.mean() == pytest.approx(unit)
+
+
 def test_a_page_with_the_type_of_each_family_reads_the_same() -> None:
     """A real page names each family before its lines; what stands under another one's name is passed over."""
     text = page(exhausted=3, pool_in_use=5)
