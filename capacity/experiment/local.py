@@ -19,7 +19,7 @@ from capacity.cluster.devserver import DevServer
 from capacity.cluster.guard import split_address
 from capacity.cluster.state import ClusterState
 from capacity.errors import ClusterError, UsageError
-from capacity.observe.process import CpuMeter, children, dev_server
+from capacity.observe.process import CpuMeter, LocalDevServer, children, dev_server
 from capacity.rules.cpus import available_cpus
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -93,10 +93,14 @@ class LocalCluster:
 
 def of_devserver(server: DevServer) -> LocalCluster:
     """Return a dev server: one history shard, and SQLite over one connection."""
+    return _embedded(server.address, (server.pid, server.started_at), server)
+
+
+def _embedded(address: str, process: tuple[int, float], server: DevServer | LocalDevServer) -> LocalCluster:
     return LocalCluster(
-        server.address,
+        address,
         "sqlite",
-        (server.pid, server.started_at),
+        process,
         metrics_url=server.metrics_url,
         shards=1,
         max_conns=1,
@@ -138,15 +142,7 @@ def found(address: str) -> LocalCluster:
     running = dev_server(port)
     if running is None:
         return LocalCluster(address)
-    return LocalCluster(
-        address,
-        "sqlite",
-        (running.pid, running.created),
-        metrics_url=running.metrics_url,
-        shards=1,
-        max_conns=1,
-        dynamic_config=running.dynamic_config,
-    )
+    return _embedded(address, (running.pid, running.created), running)
 
 
 class ClusterCpu:

@@ -23,6 +23,7 @@ from capacity.cluster import postgres
 from capacity.cluster.temporal_server import MAIN, VISIBILITY
 from capacity.model.measurement import StatementShare, Storage, StoreTimes
 from capacity.observe.pages import Site
+from capacity.observe.server_page import in_milliseconds
 from capacity.observe.vitals import NotMeasuredError
 
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ def counters_of(text: str) -> Counters:
     from prometheus_client.parser import text_string_to_metric_families
 
     lowest = re.search(r'^persistence_latency_bucket\{[^\n]*\ble="(\d+(?:\.\d+)?)"', text, re.MULTILINE)
-    in_milliseconds = lowest is not None and float(lowest[1]) >= 1
-    times = () if in_milliseconds else ("persistence_latency_sum", "persistence_latency_seconds_sum")
-    wanted = ("persistence_requests", *times)
+    wanted: tuple[str, ...] = ("persistence_requests", "persistence_latency_seconds_sum")
+    if lowest is None or not in_milliseconds(float(lowest[1])):
+        wanted += ("persistence_latency_sum",)
     # The page has a megabyte, of which these lines are a few kilobytes.
     lines = "\n".join(line for line in text.splitlines() if line.startswith(wanted))
     found: Counters = {}

@@ -24,7 +24,7 @@ from capacity.cluster.target import Target
 from capacity.errors import ClusterError, RunFailedError
 from capacity.fleet import Fleet
 from capacity.fleet.conductor import RUNNING, described, forgotten
-from capacity.fleet.looking import Seen, connected, look, members
+from capacity.fleet.looking import LastTold, Seen, connected, look, members
 from capacity.fleet.merged import Merged
 from capacity.fleet.order import note, note_told, order_of
 from capacity.fleet.report import Report
@@ -79,9 +79,7 @@ class FleetBatch:
         self._total = Report()  # of the order that runs
         self._cpu_seconds, self._rss_bytes = 0.0, 0
         self._seen: Seen | None = None
-        self._told: dict[
-            str, tuple[str, dict[str, Any]]
-        ] = {}  # all that is left of a range recalled from a lost launcher
+        self._told: LastTold = {}  # all that is left of a range recalled from a lost launcher
         self._state = "ordering"
         self._began: float | None = None
         self._now = 0.0
@@ -320,8 +318,8 @@ class FleetBatch:
         lost = note_told(self._journal, self._told)
         if self._stopping != GONE:  # of a batch that is gone the last look is all that is known
             total = Report()
-            for report in [done.report, *lost]:
-                total.add(Report.from_json(report) if report else Report())
+            for report in filter(None, [done.report, *lost]):
+                total.add(Report.from_json(report))
             self._add(total)
         noted = self._journal.tally()
         self._merged.recount(noted, self._before)

@@ -28,6 +28,10 @@ ASKED_WITHIN: Final = 90.0
 """A poll lasts a minute: who asked within this time still asks [s]."""
 
 
+LastTold = dict[str, tuple[str, dict[str, Any]]]
+"""By range, as ``first-stop``, what its launcher told last: packed outcomes, and its report as JSON values."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """A fleet's batch at one moment.
@@ -41,15 +45,14 @@ class Seen:
         Range and newest heartbeat of each launcher at work.
     failing : list of str
         Ranges whose last attempt failed, with its reason.
-    told : dict of (str, dict)
-        By range, as ``first-stop``, what its launcher told last: packed outcomes, and its report as JSON values.
+    told : LastTold
     """
 
     standing: Standing
     total: Report
     launchers: list[tuple[str, Beat]]
     failing: list[str]
-    told: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    told: LastTold = field(default_factory=dict)
 
     @property
     def in_flight(self) -> int:
@@ -71,7 +74,7 @@ async def look(client: Client, handle: WorkflowHandle[Any, Any]) -> Seen | None:
         return None
     running = set(standing.running)
     total = Report.from_json(standing.report) if standing.report else Report()
-    told: dict[str, tuple[str, dict[str, Any]]] = {}
+    told: LastTold = {}
     for one in found.pending_activities:
         if one.activity_id in running and len(said := details(one)) == 3:
             total.add(Report.from_json(said[2]))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from capacity.fleet.looking import LastTold
 from capacity.fleet.notes import pack, unpack
 from capacity.fleet.workflow import MANY_OUTCOMES, BatchDone, BatchOrder, Range, bytes_of
 from capacity.launcher import outcome
@@ -45,15 +45,14 @@ def note(journal: Journal, done: BatchDone) -> None:
     journal.sync()
 
 
-def note_told(journal: Journal, told: Mapping[str, tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+def note_told(journal: Journal, told: LastTold) -> list[dict[str, Any]]:
     """Note what launchers told while they lived and the batch ended without: it was done all the same.
 
     Parameters
     ----------
     journal : Journal
         With what the batch itself brought back.
-    told : Mapping of str to (str, dict)
-        As `Seen.told`.
+    told : LastTold
 
     Returns
     -------

@@ -88,7 +88,7 @@ class Processes:
         self._merged = Merged(batch.count, self._before)
         self._launchers: list[Launcher] = []
         self._ended: list[Launcher] = []
-        self._beginning: set[asyncio.Task[None]] = set()  # in the place of lost ones
+        self._beginning: set[asyncio.Task[None]] = set()
         self._seeds = itertools.count()
         size = min(max(batch.count // (20 * processes), 100), 50_000)
         self._todo = deque((first, min(first + size, batch.count)) for first in range(0, batch.count, size))
@@ -162,17 +162,12 @@ class Processes:
 
     async def _start_all(self) -> None:
         """Begin all processes, which takes as long as they read their items; stopped meanwhile, end those that do."""
-        starting = [asyncio.create_task(self._start()) for _ in range(self._processes)]
-        try:
-            pending = set(starting)
-            while pending and not self._stopping:
-                done, pending = await asyncio.wait(starting, timeout=TICK, return_when=asyncio.FIRST_EXCEPTION)
-                for task in done:
-                    task.result()  # raises why it did not begin
-        finally:
-            for task in starting:
-                task.cancel()
-            await asyncio.gather(*starting, return_exceptions=True)
+        self._beginning = pending = {asyncio.create_task(self._start()) for _ in range(self._processes)}
+        while pending and not self._stopping:
+            done, pending = await asyncio.wait(self._beginning, timeout=TICK, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()  # raises why it did not begin
+        await self._end_beginning()
 
     async def _start(self) -> None:
         order = hello(

@@ -50,6 +50,11 @@ MOST_SERIES: Final = 20_000
 """Series whose labels are remembered."""
 
 
+def in_milliseconds(lowest: float) -> bool:
+    """Tell by its lowest bound whether a histogram whose name says no unit was counted in milliseconds."""
+    return 1 <= lowest < math.inf
+
+
 @dataclass
 class Histogram:
     """A histogram's counters: observations up to each bound [s], their number and sum [s].
@@ -69,8 +74,8 @@ class Histogram:
         return None if later.count < 0 or min(buckets.values(), default=0.0) < 0 else later
 
     def in_seconds(self) -> Histogram:
-        """Return it in seconds; one whose name says no unit was counted in milliseconds if no bound is below 1."""
-        unit = self.unit or (1e-3 if 1 <= min(self.buckets, default=0.0) < math.inf else 1.0)
+        """Return it in seconds."""
+        unit = self.unit or (1e-3 if in_milliseconds(min(self.buckets, default=0.0)) else 1.0)
         return Histogram({bound * unit: n for bound, n in self.buckets.items()}, self.count, self.sum * unit)
 
     def mean(self) -> float | None:

@@ -263,10 +263,8 @@ def rules(limits: Sequence[Threshold], predicted: float | None = None) -> tuple[
             )
         )
     for name, series, what, more in _BLIND:
-        description = (
-            f"{what} for {BLIND_FOR} s: the alerts on them cannot fire. Look at the scrape job and its target."
-        )
-        description += more
+        description = f"{what} for {BLIND_FOR} s: the alerts on them cannot fire. "
+        description += f"Look at the scrape job and its target.{more}"
         found.append(Rule(name, BLIND, f"absent({series})", BLIND_FOR, "warning", "none", what, description))
     return tuple(found)
 
