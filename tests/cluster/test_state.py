@@ -143,8 +143,10 @@ def test_a_database_that_nobody_recorded_is_known_by_its_folder(tmp_path: Path) 
     """Its pid file names it, whatever the clock says since; a process elsewhere that has its pid now is left alone."""
     data = tmp_path / "pgdata"
     data.mkdir()
-    waiting = [sys.executable, "-c", "input()", "-D", str(data)]
-    with subprocess.Popen(waiting, stdin=subprocess.PIPE) as database:
+    waiting = [sys.executable, "-c", "print(flush=True); input()", "-D", str(data)]
+    with subprocess.Popen(waiting, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as database:
+        assert database.stdout is not None
+        database.stdout.readline()  # for a moment after its begin a process has no command line yet
         for pid, found in ((database.pid, (database.pid, processes.created(database.pid))), (os.getpid(), None)):
             (data / "postmaster.pid").write_text(f"{pid}\n{data}\n1\n")
             assert postgres.leftover(tmp_path) == found
