@@ -67,10 +67,10 @@ class Outage:
         return self.active
 
     def succeeded(self) -> bool:
-        """Note that a server answered; return whether others waited for it."""
-        waited = self._probe is not None
+        """Note that a server answered; return whether that ends an outage, in which others may have waited."""
+        ends = self.active
         self._failures, self.active, self._probe = 0, False, None
-        return waited
+        return ends
 
     async def pause(self, now: float) -> None:
         """Wait for the moment of the next probe, for a tick at most."""

@@ -86,6 +86,7 @@ class Scheduler:
         self._throttles: Counter[tuple[str, str]] = Counter()
 
         self._waiting = Waiting()
+        self._took_unanswered = False  # the last attempt was of an item that had no answer before
         self._outage = Outage()
         self._setting = Setting(0)
         self._ramp_seconds = 0.0
@@ -289,9 +290,14 @@ class Scheduler:
         return bool(self._waiting) and self._waiting.due() <= time.perf_counter()
 
     def _take(self, intended: float, now: float) -> Pending | None:
-        """Return an item that waits and is due, else the next of the batch; None: look again later."""
-        fresh = self._outage.asks_fresh and not self._exhausted
-        pending = None if fresh else self._waiting.pop(now)
+        """Return an item that waits and is due, else the next of the batch; None: look again later.
+
+        After one that had no answer the next of the batch comes first: many such can fall due faster than attempts can
+        be made, and would leave no turn for those that have one.
+        """
+        fresh = self._outage.asks_fresh if self._outage.active else self._took_unanswered and not self._many_wait
+        pending = None if fresh and not self._exhausted else self._waiting.pop(now)
+        self._took_unanswered = pending is not None and pending.unanswered
         if pending is not None or self._exhausted:
             return pending
         for _ in range(1000):

@@ -65,6 +65,7 @@ class Counted:
     """
 
     start: StartCall
+    slower: float = 0.0
     in_flight: int = 0
     most: int = 0
 
@@ -72,6 +73,8 @@ class Counted:
         self.in_flight += 1
         self.most = max(self.most, self.in_flight)
         try:
+            if self.slower:
+                await asyncio.sleep(self.slower)
             return await self.start(request, timeout)
         finally:
             self.in_flight -= 1
@@ -87,11 +90,13 @@ def launched(
     on_existing: str = "skip",
     on_progress: Callable[[Progress], None] | None = None,
     within: float = 60.0,
+    slower: float = 0.0,
     meanwhile: Callable[[FakeFrontend, asyncio.Event, asyncio.Event], Any] | None = None,
 ) -> Seen:
     """Launch a batch at a frontend with this script; a hang beyond `within` seconds fails the test.
 
     By default an attempt that is never answered is given up soon; one on its way has time, also on a busy machine.
+    Each attempt takes `slower` seconds more.
     """
     hangs = any(step.startswith("hang") for steps in script.values() for step in steps)
     policy = policy or (QUICK if hangs else replace(QUICK, deadline=20.0))
@@ -102,7 +107,7 @@ def launched(
         async with frontend.serving(), connect(Target(frontend.address), plain_http2=plain_http2) as connection:
             batch = HeightRange(count, options=StartOptions(on_existing=on_existing))
             with Journal.in_memory(Header("f", "run", count)) as journal:
-                counted = Counted(connection.start)
+                counted = Counted(connection.start, slower)
                 connection = replace(connection, start=counted)
                 scheduler = Scheduler(
                     batch, connection, controller or Steady([4]), journal, policy=policy, on_progress=on_progress
@@ -265,17 +270,22 @@ def test_an_answer_that_holds_for_all_ends_the_batch(step: str, kind: str, plain
     assert sum(seen.frontend.attempts.values()) <= 10 + 4
 
 
-@pytest.mark.parametrize(("most", "count"), [(4096, 300), (8, 100)])
-def test_items_without_an_answer_hold_up_no_others(monkeypatch: pytest.MonkeyPatch, most: int, count: int) -> None:
+@pytest.mark.parametrize(
+    ("most", "count", "slower"),
+    [(4096, 300, 0.0), (8, 100, 0.0), pytest.param(4096, 300, 0.01, id="more due than the server answers")],
+)
+def test_items_without_an_answer_hold_up_no_others(
+    monkeypatch: pytest.MonkeyPatch, most: int, count: int, slower: float
+) -> None:
     """A tenth of the ids is answered by nobody, as where a shard is away: all others are started meanwhile.
 
     Only then, with nothing else left to start, does the launch give up on them; they stay to do. So it is when more of
-    them wait than may.
+    them wait than may, and where they fall due more often (30 each 15 ms) than attempts can be made (400 a second).
     """
     monkeypatch.setattr(scheduler_module, "MOST_UNANSWERED", most)
     script = {item: ["unavailable"] for item in range(count) if item % 10 == 5}
     policy = replace(QUICK, deadline=20.0, patience=1.0)
-    seen = launched(script, count, policy=policy, within=50)
+    seen = launched(script, count, policy=policy, within=50, slower=slower)
     assert seen.codes == [outcome.TO_DO if item in script else outcome.STARTED for item in range(count)]
     assert "no server started anything for 1 s" in str(seen.result.error)
 

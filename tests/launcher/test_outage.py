@@ -71,6 +71,17 @@ def test_while_one_item_probes_all_others_wait_until_it_is_answered() -> None:
     assert not outage.succeeded()  # nobody waited for this one
 
 
+def test_a_late_answer_frees_those_that_waited_for_a_probe_that_has_failed() -> None:
+    """While no item is due there is no next probe: those that waited for the last one are freed all the same."""
+    outage = Outage()
+    for item in range(3):
+        outage.failed(item, 0.0)
+    outage.sent(7)
+    outage.failed(7, 0.1)
+    assert not outage.probing
+    assert outage.succeeded()
+
+
 def test_every_other_probe_is_an_item_that_was_not_tried_before() -> None:
     """Of those that were all may be of a shard that is away, of those that were not all may fail once."""
     outage, asked = Outage(), []
