@@ -6,12 +6,14 @@ import re
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import pytest
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 PINNED = re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_oldest_promised_python_can_install_every_pinned_version() -> None:
     """No pin asks for more than Python 3.11.0; a Debian's own 3.11.2 could not set up otherwise."""
     asked, looked = {}, 0

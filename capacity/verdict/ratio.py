@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from capacity.experiment.blocks import Block
 from capacity.model.measurement import Point
@@ -113,7 +113,7 @@ def estimate(logs: Any, signs: Any) -> Ratio:
     rest = logs - design @ beta
     spread = math.sqrt(float(rest @ rest) / freedom)
     error = spread * math.sqrt(float(np.linalg.inv(design.T @ design)[0, 0]))
-    width = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    width = float(stdtrit(freedom, (1 + LEVEL) / 2)) * error
     return Ratio(value, (math.exp(beta[0] - width), math.exp(beta[0] + width)), spread, freedom, order)
 
 
@@ -129,7 +129,7 @@ def blocks_needed(found: Ratio, done: int) -> int:
         return max(2, 4 - done)
     margin, count = math.log1p(MARGIN), 12
     for _ in range(20):  # the quantiles depend on the number, weakly: a few turns settle it
-        quantiles = np.asarray(stats.t.ppf([(1 + LEVEL) / 2, POWER], max(count - 2, 1)))
+        quantiles = np.asarray(stdtrit(max(count - 2, 1), [(1 + LEVEL) / 2, POWER]))
         before, count = count, min(MOST_BLOCKS, max(4, math.ceil((quantiles.sum() * found.spread / margin) ** 2)))
         if count == before:
             break

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import stdtrit
 
 from capacity.experiment.soaking import Reading
 from capacity.model.words import number
@@ -278,7 +278,7 @@ def slope(at: Sequence[float], values: Sequence[float], quantum: float = 0.0) ->
     alike = float(rest[1:] @ rest[:-1]) / spread if spread > 0 else 0.0
     alike = min(0.8, max(0.0, (count * alike + 2) / (count - 4)))
     error = math.sqrt(spread / (count - 2) / float(((x - x.mean()) ** 2).sum()) * (1 + alike) / (1 - alike))
-    width = max(float(stats.t.ppf((1 + LEVEL) / 2, count - 2)) * error, quantum / (time[-1] - time[0]))
+    width = max(float(stdtrit(count - 2, (1 + LEVEL) / 2)) * error, quantum / (time[-1] - time[0]))
     middle = count // 2
     halves = tuple(_median_slope(x[part], y[part]) for part in (slice(middle), slice(middle, None)))
     return Slope(value, value - width, value + width, (halves[0], halves[1]))

@@ -23,6 +23,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(
     chain_id=names,
     from_height=st.integers(0, 2**63 - 1),

@@ -215,6 +215,7 @@ def test_pace_is_dropped_when_it_no_longer_binds() -> None:
     assert rates[-1] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maximum", [1, 2, 7, 512])
 def test_auto_stays_within_its_maximum(maximum: int) -> None:
     """Auto never has more in flight than --max-in-flight, and never less than one."""
@@ -233,6 +234,7 @@ CLUSTERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_auto_finds_the_knee(name: str) -> None:
     """Once it has looked around, auto gets 0.92 of the best throughput at no more than about twice the knee's p99."""
@@ -256,6 +258,7 @@ def wandering(sigma: float, seconds: float, seed: int) -> Callable[[Cluster, flo
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("sigma", "seconds"), [(0.2, 0.5), (0.4, 0.5), (0.4, 3), (0.6, 2)])
 def test_auto_is_not_carried_away_by_a_noisy_machine(sigma: float, seconds: float, seed: int) -> None:
@@ -282,6 +285,7 @@ def steps(**changes: float) -> Callable[[Cluster, float], None]:
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "delay", "best"),
     [
@@ -297,6 +301,7 @@ def test_auto_follows_a_step(changes: dict[str, float], delay: float, best: floa
     assert seen.rate(13, 18) >= 0.9 * best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("controller", [Auto, lambda: Fixed(64), lambda: Fixed(8)])
 @pytest.mark.parametrize("admitted", [200, 1000])
 def test_throttling_is_honoured(controller: Callable[[], Controller], admitted: int) -> None:

@@ -68,6 +68,7 @@ def test_notes_and_header_survive_a_close(tmp_path: Path) -> None:
         assert journal.tally() == {outcome.TO_DO: COUNT - 4} | dict.fromkeys(NOTED.values(), 1)
 
 
+@pytest.mark.slow
 def test_notes_outlive_a_process_that_did_not_close(tmp_path: Path) -> None:
     """What was noted before a kill is there, though nobody flushed it."""
     script = (

@@ -170,6 +170,7 @@ def test_a_peak_is_only_told_where_points_fall_beyond_it(calibrations: dict[str,
     assert any("not measured beyond P = 128" in line for line in calibrations["two_cpus"].not_identified())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["devserver", "quiet", "two_cpus", "one_cpu"])
 def test_without_cpu_columns_throughput_alone_tells_the_cpu(
     calibrations: dict[str, Calibration], measurements: Sweeps, name: str

@@ -223,6 +223,7 @@ def test_without_any_number_the_verdict_asks_for_a_measurement() -> None:
     assert "run capacity sweep" in verdict(())
 
 
+@pytest.mark.slow
 @given(clusters(), demands())
 def test_ceilings_are_in_the_announced_order(described: Cluster, needs: Demands) -> None:
     """Capping ones rise, then those that delay rise, then come those without a number."""
@@ -232,6 +233,7 @@ def test_ceilings_are_in_the_announced_order(described: Cluster, needs: Demands)
     assert all(re.match(r"[a-z]", ceiling.key) and ceiling.reason for ceiling in found)
 
 
+@pytest.mark.slow
 @given(clusters(), demands(), st.data())
 def test_raising_a_key_never_lowers_what_binds(described: Cluster, needs: Demands, data: st.DataObject) -> None:
     """More of anything never costs starts."""
@@ -244,6 +246,7 @@ def test_raising_a_key_never_lowers_what_binds(described: Cluster, needs: Demand
     assert high.rate >= low.rate
 
 
+@pytest.mark.slow
 @given(clusters(), demands())
 def test_doubling_hosts_doubles_what_each_host_has(described: Cluster, needs: Demands) -> None:
     """Twice the frontends, history and matching hosts: twice every ceiling that is per host, and no other changes."""
@@ -254,6 +257,7 @@ def test_doubling_hosts_doubles_what_each_host_has(described: Cluster, needs: De
         assert double[key].rate == pytest.approx((2 if per_host else 1) * ceiling.rate)
 
 
+@pytest.mark.slow
 @given(clusters(), demands())
 def test_raised_is_the_next_ceiling_and_its_value_reaches_it(described: Cluster, needs: Demands) -> None:
     """Setting a key to the value named, and those below it, makes the next ceiling the binding one."""

@@ -74,6 +74,7 @@ def test_beyond_the_measured_parallelism_is_said(calibrations: Calibrations) -> 
     assert "beyond 256" in dict(on(calibrations["quiet"], cpus=128).sentences())["How sure"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plan", "heading"), [(64, "Twice as many"), (100, "More"), (32, "Twice as many"), (20, "More")]
 )

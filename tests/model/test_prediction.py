@@ -96,6 +96,7 @@ def test_intervals_of_a_point_hold_most_points_of_another_cluster(
 LEVELS = (1, 2, 3, 4, 7, 8, 16, 33, 64, 128, 256, 512)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["devserver", "quiet", "two_cpus", "one_cpu", "one_shard"])
 def test_figures_of_a_prediction_agree_with_each_other(calibrations: dict[str, Calibration], name: str) -> None:
     """Little's law, duration, order of quantiles, intervals around their values, utilization within 0 to 1."""
@@ -129,6 +130,7 @@ def test_latency_at_measured_parallelism_is_the_measured_one(
     assert found.p50.value / found.mean.value == pytest.approx([min(p.p50 / p.mean, 1) for p in points], rel=0.1)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(1, 512), st.floats(0.01, 10)), min_size=1, max_size=6, unique_by=lambda p: p[0]))
 def test_the_shape_between_two_points_lies_between_theirs(points: list[tuple[int, float]]) -> None:
     """At a measured parallelism it is the measured one, between two it neither dips nor peaks."""

@@ -48,6 +48,7 @@ def test_relative_weighting_is_another_fit(cisco: tuple[list[float], list[float]
     assert float(absolute.throughput_at(1)) > rates[0] * 1.04
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(
     rate=st.floats(1, 1e5),

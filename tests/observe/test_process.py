@@ -43,6 +43,7 @@ def busy_child(seconds: float) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [True, False])
 def test_cpu_of_other_processes_is_what_they_used(threads: bool) -> None:
     """A child's CPU seconds are those it counted itself, whichever way they are read."""

@@ -68,6 +68,7 @@ def test_a_setting_with_itself_covers_one() -> None:
     assert 36 <= sum(covers(each.p99) for each in found) <= 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slope", [0.0, 0.05])
 def test_coverage_over_many_seeds(slope: float) -> None:
     """Of 1,000 comparisons 93 to 97 % cover the truth, also on a server that loses 5 % with every run."""

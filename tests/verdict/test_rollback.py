@@ -194,6 +194,7 @@ def test_a_process_that_is_gone_is_one_line() -> None:
         running.running(pid, 3)
 
 
+@pytest.mark.slow
 def test_a_process_that_has_ended_but_is_still_listed_is_one_line() -> None:
     """A process that ended and was not waited for has no environment, which is not one without the variable."""
     process = subprocess.Popen(["true"], stdout=subprocess.PIPE)
