@@ -29,6 +29,7 @@ from capacity.experiment.subject import ours, subject, tell_left
 from capacity.experiment.wanted import Wanted
 from capacity.launcher.batch import HeightRange, StartOptions
 from capacity.launcher.progress import RESUME_LATER, Progress
+from capacity.launcher.tasks import end_tasks
 from capacity.observe.history import forget
 from capacity.observe.process import rss_bytes
 from capacity.observe.run import Run
@@ -199,8 +200,7 @@ class Soaking:
                     if not drain.is_set():
                         self._read(cluster)
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            await end_tasks(watching)
 
     async def _round(self, number: int, target: Target, folder: Path, drain: asyncio.Event) -> None:
         check_count(self._starts + (1 + self._plan.concurrent) * self._plan.batch)

@@ -34,6 +34,7 @@ from capacity.launcher.progress import Progress
 from capacity.launcher.rebuild import read, reading
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import Scheduler
+from capacity.launcher.tasks import end_tasks
 from capacity.launcher.transport import Connection, connect
 
 ALIVE_EVERY: Final = 5.0
@@ -185,10 +186,7 @@ async def _serve() -> None:
 
             listening = asyncio.create_task(listen())
             await asyncio.wait([running, listening], return_when=asyncio.FIRST_COMPLETED)
-            for task in (running, listening):
-                if not task.done():
-                    task.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            await end_tasks(running, listening)
             with contextlib.suppress(asyncio.CancelledError):
                 await running
 

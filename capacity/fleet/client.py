@@ -36,6 +36,7 @@ from capacity.launcher.journal import Journal
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import AWAY, STOPPED, STOPPED_AT_ONCE, ProcessUse, Progress, Result
 from capacity.launcher.retries import RetryPolicy
+from capacity.launcher.tasks import end_tasks
 
 LOOK: Final = 1.0
 """Seconds between two looks at the fleet."""
@@ -162,8 +163,7 @@ class FleetBatch:
                 await self._stop(handle)
             done = await answer if answer.done() else None
         finally:
-            answer.cancel()
-            await asyncio.gather(answer, return_exceptions=True)
+            await end_tasks(answer)
         if done is None:
             if not self._stopping:
                 self._error = RunFailedError(

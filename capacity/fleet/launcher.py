@@ -15,6 +15,7 @@ from capacity.errors import CapacityError, ClusterError
 from capacity.fleet.report import Report
 from capacity.fleet.sharing import Share
 from capacity.launcher.spawn import Spawned
+from capacity.launcher.tasks import end_tasks
 
 READY_WITHIN = 60.0
 """Seconds a process may be silent before it is ready."""
@@ -143,8 +144,7 @@ class Launcher:
     async def end(self) -> None:
         """Have it end, and let go of it."""
         await self.spawned.end(END_WITHIN)
-        self.reading.cancel()
-        await asyncio.gather(self.reading, return_exceptions=True)
+        await end_tasks(self.reading)
 
 
 _MESSAGE: Final[files.Kinds] = {

@@ -38,6 +38,7 @@ from capacity.launcher.progress import Progress
 from capacity.launcher.rebuild import read, reading
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import Scheduler
+from capacity.launcher.tasks import end_tasks
 from capacity.launcher.transport import Connection, connect
 from capacity.model.fleet_records import STANDARD
 
@@ -151,9 +152,7 @@ class Member:
                 drain.set()
                 result = await launching
         finally:
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            await end_tasks(*others)
         error = str(result.error) if result.error and result.stopped != "no server answered" else ""
         return RangeDone(notes.pack(), notes.left, total.to_json(), error)
 

@@ -40,6 +40,7 @@ from capacity.launcher.progress import (
     reason_to_stop,
 )
 from capacity.launcher.retries import RetryPolicy
+from capacity.launcher.tasks import end_tasks
 
 LOST_AT_MOST = 3
 """Processes that may die without a start of their own, and with none of others in between."""
@@ -145,9 +146,7 @@ class Processes:
             await self._end_beginning()  # before those that are there are told to drain: no other comes then
             await self._drain()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(*tasks)
             await self._end_beginning()
             await self._end_all()
             if self._began:  # else no process began
@@ -270,9 +269,7 @@ class Processes:
                 self._feed(launcher)
 
     async def _end_beginning(self) -> None:
-        for task in self._beginning:
-            task.cancel()
-        await asyncio.gather(*self._beginning, return_exceptions=True)
+        await end_tasks(*self._beginning)
         self._beginning.clear()
 
     async def _drain(self) -> None:

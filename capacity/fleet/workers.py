@@ -13,6 +13,7 @@ from capacity.fleet.launcher import READY_WITHIN
 from capacity.fleet.processes import check_processes
 from capacity.launcher import worker
 from capacity.launcher.spawn import Spawned
+from capacity.launcher.tasks import end_tasks
 
 SHORT = 10.0
 """A process that lives for less than this did not begin well [s]."""
@@ -48,9 +49,7 @@ async def serve(
     try:
         await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*tasks)
 
 
 async def _keep(
@@ -94,7 +93,6 @@ async def _once(
             say(f"launcher process {spawned.process.pid} is ready")
         await asyncio.wait([stopping, ended], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (stopping, ended, first):
-            task.cancel()
+        await end_tasks(stopping, ended, first)
         await spawned.end(DRAIN_WITHIN)
     return spawned.last_words

@@ -25,10 +25,13 @@ from capacity.launcher.pacing import TICK, Pacing
 from capacity.launcher.progress import AWAY, RESUME_LATER, STOPPED, STOPPED_AT_ONCE, Progress, Result, reason_to_stop
 from capacity.launcher.retries import Pending, RetryPolicy, Waiting
 from capacity.launcher.tally import Tally
+from capacity.launcher.tasks import end_tasks
 from capacity.launcher.transport import Connection, Meaning, read
 
 MOST_UNANSWERED = 4_096
 """Items that wait for a server's answer, at most, while others are begun."""
+FRESH_TURNS = 3
+"""Items not tried before that come between two that had no answer."""
 
 
 class Scheduler:
@@ -86,7 +89,7 @@ class Scheduler:
         self._throttles: Counter[tuple[str, str]] = Counter()
 
         self._waiting = Waiting()
-        self._took_unanswered = False  # the last attempt was of an item that had no answer before
+        self._fresh_turns = 0
         self._outage = Outage()
         self._setting = Setting(0)
         self._ramp_seconds = 0.0
@@ -133,9 +136,7 @@ class Scheduler:
                     elif error is not None:
                         raise error
         finally:
-            for task in [*tasks, *self._workers]:
-                task.cancel()
-            await asyncio.gather(*tasks, *self._workers, return_exceptions=True)
+            await end_tasks(*tasks, *self._workers)
             self._workers.clear()
             self._tick(last=True)  # before the wait for a disk: the batch lasted until now
             writer.shutdown()
@@ -292,12 +293,12 @@ class Scheduler:
     def _take(self, intended: float, now: float) -> Pending | None:
         """Return an item that waits and is due, else the next of the batch; None: look again later.
 
-        After one that had no answer the next of the batch comes first: many such can fall due faster than attempts can
-        be made, and would leave no turn for those that have one.
+        After one that had no answer some of the batch come first: many such can fall due faster than attempts can be
+        made, and would leave no turn for those that have one.
         """
-        fresh = self._outage.asks_fresh if self._outage.active else self._took_unanswered and not self._many_wait
+        fresh = self._outage.asks_fresh if self._outage.active else self._fresh_turns > 0 and not self._many_wait
         pending = None if fresh and not self._exhausted else self._waiting.pop(now)
-        self._took_unanswered = pending is not None and pending.unanswered
+        self._fresh_turns = FRESH_TURNS if pending and pending.unanswered else max(self._fresh_turns - 1, 0)
         if pending is not None or self._exhausted:
             return pending
         for _ in range(1000):

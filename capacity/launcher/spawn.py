@@ -10,6 +10,8 @@ import contextlib
 import sys
 from collections.abc import Collection
 
+from capacity.launcher.tasks import end_tasks
+
 LINE = 1 << 24
 """Longest line of a process's output [bytes]."""
 
@@ -66,8 +68,7 @@ class Spawned:
                 raise
         finally:
             await asyncio.wait([self._errors], timeout=1)  # what it said last is still on its way
-            self._errors.cancel()
-            await asyncio.gather(self._errors, return_exceptions=True)
+            await end_tasks(self._errors)
 
     @property
     def last_words(self) -> str:

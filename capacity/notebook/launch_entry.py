@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,15 @@ import ipywidgets as widgets
 
 from capacity.errors import CapacityError, UsageError
 from capacity.fleet import MOST_PROCESSES
+from capacity.model.words import size
 from capacity.notebook.launch_field import ERROR, Field, Refusals, choice, ticked, whole
 from capacity.notebook.launch_panel import Panel
 from capacity.notebook.launch_request import Request
 
 if TYPE_CHECKING:
     from capacity.cluster.target import Target
-    from capacity.launcher.batch import Batch
+    from capacity.launcher.batch import Batch, StartOptions
+    from capacity.launcher.items import ItemsFile
     from capacity.observe.run import Run
 
 _HEIGHTS, _ITEMS = "range of heights", "file of items"
@@ -75,6 +78,7 @@ class LaunchForm(Panel):
         launch: Callable[..., Awaitable[Run]] | None = None,
     ) -> None:
         self._target, trouble = _target(target)
+        self._file: tuple[tuple[Any, ...], ItemsFile] | None = None
         address, namespace = (self._target.address, self._target.namespace) if self._target else ("", "default")
         self.address = Field("Target", address, str, hint="HOST:PORT of a dev cluster's frontend")
         self.namespace = Field("Namespace", namespace, _named("namespace"))
@@ -135,8 +139,6 @@ class LaunchForm(Panel):
         super()._on_launch(button)
 
     def _where(self) -> Target:
-        from dataclasses import replace
-
         from capacity.cluster.guard import split_address
         from capacity.cluster.target import Target
 
@@ -168,7 +170,6 @@ class LaunchForm(Panel):
     def _batch(self) -> Batch:
         from capacity.cluster.guard import check_count
         from capacity.launcher.batch import HeightRange, StartOptions
-        from capacity.launcher.items import ItemsFile
 
         options = StartOptions(on_existing=self.existing.value)
         if self.source.value == _ITEMS:
@@ -182,7 +183,7 @@ class LaunchForm(Panel):
                 raise refused[0]
         try:
             if self.source.value == _ITEMS:
-                batch: Batch = ItemsFile.open(path, options)
+                batch: Batch = self._opened(path, options)
             else:
                 batch = HeightRange(self.count.read(), self.chain.read(), self.height.read(), options)
             check_count(batch.count)
@@ -190,6 +191,20 @@ class LaunchForm(Panel):
             field.refuse(str(error))
             raise
         return batch
+
+    def _opened(self, path: Path, options: StartOptions) -> ItemsFile:
+        """Return the file as a batch: read when it is named or has changed, not for each box that changes."""
+        from capacity.launcher.items import ItemsFile
+
+        try:
+            found = path.stat()
+        except (OSError, ValueError):
+            return ItemsFile.open(path, options)  # which says what is wrong
+        state = (path.absolute(), found.st_ino, found.st_size, found.st_mtime_ns)
+        if self._file is None or self._file[0] != state:
+            self.about.value = f'<p role="status">Reading {html.escape(str(path))}, {size(found.st_size)} …</p>'
+            self._file = state, ItemsFile.open(path)
+        return replace(self._file[1], options=options)
 
     def _control(self) -> dict[str, Any]:
         from capacity.launcher.settings import controller_for

@@ -24,6 +24,7 @@ from capacity.launcher.progress import Progress, Result
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import Scheduler
 from capacity.launcher.settings import controller_for, settled
+from capacity.launcher.tasks import end_tasks
 from capacity.launcher.transport import Connection, connect
 from capacity.observe.history import runs_folder
 from capacity.observe.metrics import LaunchMetrics, serving
@@ -271,6 +272,4 @@ async def _unless(events: Sequence[asyncio.Event | None], awaited: Coroutine[Any
         await asyncio.wait([task, *told], return_when=asyncio.FIRST_COMPLETED)
         return task.result() if task.done() else None
     finally:
-        for each in (task, *told):
-            each.cancel()
-        await asyncio.gather(task, *told, return_exceptions=True)
+        await end_tasks(task, *told)

@@ -22,7 +22,9 @@ from capacity.cluster import devserver as embedded
 from capacity.cluster import processes
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError, GuardRefusalError, UsageError
+from capacity.launcher import rebuild
 from capacity.launcher.batch import HeightRange
+from capacity.launcher.items import ItemsFile
 from capacity.notebook.launch import Launch
 from capacity.notebook.launch_curve import LOST, MOST, Curve
 from capacity.notebook.launch_entry import LaunchForm
@@ -578,6 +580,56 @@ def test_a_file_of_items_takes_the_place_of_heights(form: LaunchForm, tmp_path: 
     form.items.box.value = str(tmp_path / "none.csv")
     assert "cannot read items file" in form.items.refusal.value
     assert form.launch.disabled
+
+
+def test_a_file_of_items_is_read_once_until_it_changes(
+    form: LaunchForm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of gigabytes takes a while: it is said, and another box that changes does not have it read again."""
+    read, said, opened = [], [], ItemsFile.open
+
+    def open_(path: Path, *rest: Any) -> ItemsFile:
+        read.append(path)
+        said.append(form.about.value)
+        return opened(path, *rest)
+
+    monkeypatch.setattr(ItemsFile, "open", open_)
+    file = tmp_path / "items.csv"
+    file.write_text("id\na\nb\n")
+    form.source.value = "file of items"
+    form.items.box.value = str(file)
+    form.parallelism.box.value = "64"
+    form.existing.value = "rerun"
+    assert (read, form._next.batch.count, form._next.batch.options.on_existing) == ([file], 2, "rerun")
+    assert "Reading" in said[0]
+    assert "items.csv, 7 B" in said[0]
+    assert "Reading" not in form.about.value
+    file.write_text("id\na\nb\nc\n")
+    form.parallelism.box.value = "32"
+    assert (len(read), form._next.batch.count) == (2, 3)
+
+
+def test_a_launch_says_that_it_reads_its_file_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it is known to be the same file nothing is started, and the words say why; then they are as before."""
+    said: list[str] = []
+
+    async def launch(batch: Any, *_: Any, **__: Any) -> Run:
+        said.append(form.status.value)
+        return record(batch.count, 0)
+
+    def rebuilt(described: dict[str, Any], again: Any = rebuild.rebuild) -> Any:
+        said.append(form.status.value)
+        return again(described)
+
+    path = tmp_path / "items.csv"
+    path.write_text("id\na\n")
+    form = LaunchForm(HERE, launch=launch)
+    form.source.value = "file of items"
+    form.items.box.value = str(path)
+    monkeypatch.setattr(rebuild, "rebuild", rebuilt)
+    form.launch.click()
+    ended(form)
+    assert ["items.csv once more" in said[0], "Running" in said[1]] == [True, True]
 
 
 def test_the_form_is_still_while_it_runs() -> None:
