@@ -93,6 +93,8 @@ async def _once(
             say(f"launcher process {spawned.process.pid} is ready")
         await asyncio.wait([stopping, ended], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await end_tasks(stopping, ended, first)
-        await spawned.end(DRAIN_WITHIN)
+        try:
+            await end_tasks(stopping, ended, first)
+        finally:
+            await spawned.end(DRAIN_WITHIN)
     return spawned.last_words

@@ -58,19 +58,31 @@ class Pending(NamedTuple):
     unanswered: bool = False
 
 
+_OVERHEAD = 220  # bytes of a `Pending` beside its body
+
+
 class Waiting:
-    """Items that wait for another attempt, soonest first; `unanswered` of them had no answer to the last."""
+    """Items that wait for another attempt, soonest first.
+
+    Attributes
+    ----------
+    unanswered : int
+        Those that had no answer to the last.
+    unanswered_bytes : int
+        What these take of memory, about.
+    """
 
     def __init__(self) -> None:
         self._heap: list[Pending] = []
         self.unanswered = 0
+        self.unanswered_bytes = 0
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def push(self, pending: Pending) -> None:
         heapq.heappush(self._heap, pending)
-        self.unanswered += pending.unanswered
+        self._count(pending, 1)
 
     def due(self) -> float:
         """Return when the soonest is due [s]."""
@@ -81,5 +93,10 @@ class Waiting:
         if not self._heap or self._heap[0].due > now:
             return None
         found = heapq.heappop(self._heap)
-        self.unanswered -= found.unanswered
+        self._count(found, -1)
         return found
+
+    def _count(self, pending: Pending, sign: int) -> None:
+        if pending.unanswered:
+            self.unanswered += sign
+            self.unanswered_bytes += sign * (len(pending.body) + _OVERHEAD)

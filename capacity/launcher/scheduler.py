@@ -28,10 +28,10 @@ from capacity.launcher.tally import Tally
 from capacity.launcher.tasks import end_tasks
 from capacity.launcher.transport import Connection, Meaning, read
 
-MOST_UNANSWERED = 4_096
-"""Items that wait for a server's answer, at most, while others are begun."""
+MOST_UNANSWERED = 1 << 26
+"""Memory for items that nobody answers [bytes], 200,000 small ones; with more of them others are but probes."""
 FRESH_TURNS = 3
-"""Items not tried before that come between two that had no answer."""
+"""Turns that items not tried before get for each other attempt that had no answer again."""
 
 
 class Scheduler:
@@ -89,7 +89,7 @@ class Scheduler:
         self._throttles: Counter[tuple[str, str]] = Counter()
 
         self._waiting = Waiting()
-        self._fresh_turns = 0
+        self._fresh_turns = self._since_fresh = 0
         self._outage = Outage()
         self._setting = Setting(0)
         self._ramp_seconds = 0.0
@@ -229,7 +229,8 @@ class Scheduler:
         attempt, tries = item.attempt, item.tries + 1
         if meaning is Meaning.AWAY:
             # Some ids may have no answer, those of a shard that is away, while all others have: fresh ones tell.
-            tells = item.tries == 0 or self._exhausted or self._outage.active or self._many_wait
+            only_retries = self._exhausted or self._since_fresh > self._setting.limit
+            tells = item.tries == 0 or only_retries or self._outage.active
             away = tells and self._outage.failed(item.item, now)
             if away and now - self._outage.since > self._policy.patience:
                 error = ClusterError(
@@ -237,6 +238,9 @@ class Scheduler:
                     next_step=RESUME_LATER,
                 )
                 self._give_up(error, "no server answered")
+            if item.tries:
+                most = FRESH_TURNS * max(self._setting.limit, 1)
+                self._fresh_turns = min(self._fresh_turns + FRESH_TURNS, most)
         elif meaning is Meaning.THROTTLED:
             self._throttled += 1
             self._throttles[verdict.kind, verdict.scope] += 1
@@ -284,21 +288,25 @@ class Scheduler:
     @property
     def _many_wait(self) -> bool:
         """Whether so many wait that no further items are begun."""
-        unanswered = self._waiting.unanswered
-        return len(self._waiting) - unanswered >= max(self._setting.limit, 16) or unanswered >= MOST_UNANSWERED
+        waiting, most = self._waiting, max(self._setting.limit, 16)
+        return len(waiting) - waiting.unanswered >= most or waiting.unanswered_bytes >= MOST_UNANSWERED
+
+    @property
+    def _fresh_first(self) -> bool:
+        """Whether the next attempt is of an item not tried before, whatever is due.
+
+        Items that nobody answers can fall due faster than attempts can be made, and would leave no turn for others.
+        """
+        asked = self._outage.asks_fresh if self._outage.active else self._fresh_turns > 0 and not self._many_wait
+        return asked and not self._exhausted
 
     def _retrying(self) -> bool:
-        return bool(self._waiting) and self._waiting.due() <= time.perf_counter()
+        return bool(self._waiting) and self._waiting.due() <= time.perf_counter() and not self._fresh_first
 
     def _take(self, intended: float, now: float) -> Pending | None:
-        """Return an item that waits and is due, else the next of the batch; None: look again later.
-
-        After one that had no answer some of the batch come first: many such can fall due faster than attempts can be
-        made, and would leave no turn for those that have one.
-        """
-        fresh = self._outage.asks_fresh if self._outage.active else self._fresh_turns > 0 and not self._many_wait
-        pending = None if fresh and not self._exhausted else self._waiting.pop(now)
-        self._fresh_turns = FRESH_TURNS if pending and pending.unanswered else max(self._fresh_turns - 1, 0)
+        """Return an item that waits and is due, else the next of the batch; None: look again later."""
+        pending = None if self._fresh_first else self._waiting.pop(now)
+        self._since_fresh += pending is not None
         if pending is not None or self._exhausted:
             return pending
         for _ in range(1000):
@@ -308,6 +316,7 @@ class Scheduler:
                 self._exhausted = True
                 return None
             if body is not None:
+                self._fresh_turns, self._since_fresh = max(self._fresh_turns - 1, 0), 0
                 return Pending(now, index, body, 0, 0, intended)
             self._others.append((index, outcome.BAD_ITEM))
         return None

@@ -200,11 +200,11 @@ class LaunchForm(Panel):
             found = path.stat()
         except (OSError, ValueError):
             return ItemsFile.open(path, options)  # which says what is wrong
-        state = (path.absolute(), found.st_ino, found.st_size, found.st_mtime_ns)
+        state = (path.absolute(), found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         if self._file is None or self._file[0] != state:
             self.about.value = f'<p role="status">Reading {html.escape(str(path))}, {size(found.st_size)} …</p>'
             self._file = state, ItemsFile.open(path)
-        return replace(self._file[1], options=options)
+        return replace(self._file[1], path=path, options=options)
 
     def _control(self) -> dict[str, Any]:
         from capacity.launcher.settings import controller_for

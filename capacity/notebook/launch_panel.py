@@ -217,7 +217,8 @@ class Panel:
         batch, journal = request.batch, Path(before.journal) if before and before.journal else None
         if isinstance(batch, ItemsFile):  # read again: items are known by their index, so it must be the same file
             status = self.status.value
-            self._announce(f"Reading {batch.path} once more")
+            if self.state == "running":  # not cancelled by now
+                self._announce(f"Reading {batch.path} once more")
             batch = await asyncio.to_thread(rebuild, batch.describe())
             if self.state == "running":
                 self.status.value = status

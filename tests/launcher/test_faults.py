@@ -271,21 +271,27 @@ def test_an_answer_that_holds_for_all_ends_the_batch(step: str, kind: str, plain
 
 
 @pytest.mark.parametrize(
-    ("most", "count", "slower"),
-    [(4096, 300, 0.0), (8, 100, 0.0), pytest.param(4096, 300, 0.01, id="more due than the server answers")],
+    ("most", "count", "limit", "slower"),
+    [
+        pytest.param(1 << 26, 150, 4, 0.0, id="few"),
+        pytest.param(1 << 26, 150, 4, 0.01, id="more due than can be tried"),
+        pytest.param(1 << 26, 150, 1, 0.0, id="one in flight"),
+        pytest.param(1500, 50, 4, 0.0, id="more than may wait"),
+        pytest.param(1500, 50, 1, 0.0, id="more than may wait, one in flight"),
+    ],
 )
 def test_items_without_an_answer_hold_up_no_others(
-    monkeypatch: pytest.MonkeyPatch, most: int, count: int, slower: float
+    monkeypatch: pytest.MonkeyPatch, most: int, count: int, limit: int, slower: float
 ) -> None:
-    """A tenth of the ids is answered by nobody, as where a shard is away: all others are started meanwhile.
+    """Each fifth id is answered by nobody, as where a shard is away: all others are started meanwhile.
 
     Only then, with nothing else left to start, does the launch give up on them; they stay to do. So it is when more of
     them wait than may, and where they fall due more often (30 each 15 ms) than attempts can be made (400 a second).
     """
     monkeypatch.setattr(scheduler_module, "MOST_UNANSWERED", most)
-    script = {item: ["unavailable"] for item in range(count) if item % 10 == 5}
+    script = {item: ["unavailable"] for item in range(2, count, 5)}
     policy = replace(QUICK, deadline=20.0, patience=1.0)
-    seen = launched(script, count, policy=policy, within=50, slower=slower)
+    seen = launched(script, count, policy=policy, controller=Steady([limit]), within=50, slower=slower)
     assert seen.codes == [outcome.TO_DO if item in script else outcome.STARTED for item in range(count)]
     assert "no server started anything for 1 s" in str(seen.result.error)
 
@@ -413,6 +419,20 @@ def test_nothing_is_due_before_there_is_a_schedule() -> None:
     assert max(attempts for elapsed, attempts in at if elapsed <= begun + 0.2) <= 10
     assert seen.result.latencies.maximum < 0.8
     assert seen.codes == [outcome.STARTED] * 30
+
+
+def test_items_without_an_answer_hasten_no_others() -> None:
+    """In the open loop a retry takes no place of the schedule, and nothing else goes in its place."""
+    at: list[tuple[float, int]] = []
+    seen = launched(
+        {item: ["unavailable"] for item in range(0, 200, 5)},
+        200,
+        policy=replace(QUICK, deadline=20.0, patience=0.5),
+        controller=OpenLoop(rate=100, maximum=64),
+        on_progress=lambda now: at.append((now.elapsed, now.started)),
+    )
+    assert seen.result.counts.started == 160
+    assert [(elapsed, started) for elapsed, started in at if started > 100 * elapsed + 1] == []
 
 
 def test_a_stall_is_charged_to_every_start_that_was_due_in_it() -> None:

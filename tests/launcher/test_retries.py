@@ -59,3 +59,15 @@ def test_items_leave_in_the_order_they_are_due_and_never_before(dues: list[float
         left.append(pending.due)
     assert left == sorted(due for due in dues if due <= now)
     assert len(waiting) == sum(due > now for due in dues)
+
+
+def test_what_had_no_answer_is_counted_while_it_waits() -> None:
+    """In number and in memory, of those alone that had none."""
+    waiting = Waiting()
+    for item in range(4):
+        waiting.push(Pending(float(item), item, bytes(1000), 0, 0, 0.0, unanswered=item % 2 == 1))
+    assert (len(waiting), waiting.unanswered) == (4, 2)
+    assert 2_000 < waiting.unanswered_bytes < 3_000
+    while waiting.pop(9.0):
+        pass
+    assert (waiting.unanswered, waiting.unanswered_bytes) == (0, 0)
