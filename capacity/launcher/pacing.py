@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from capacity.launcher.controller import Setting
 
 TICK = 0.1
 """Seconds between ticks: the longest that a changed setting goes unseen."""
+
+
+class Place(NamedTuple):
+    """When an attempt was due [s], and whether that is a place of the schedule."""
+
+    due: float
+    scheduled: bool
 
 
 class Pacing:
@@ -40,8 +48,15 @@ class Pacing:
             self._due = time.perf_counter()  # due from the moment it has a schedule, not from before
         self._setting = setting
 
-    async def place(self) -> float | None:
-        """Wait for the next place; return the moment it was due, None when nothing is left.
+    def give_back(self, place: Place) -> None:
+        """Leave a place that cannot be used to whoever comes next; before anything else is awaited."""
+        if place.scheduled and self._setting.schedule is not None:
+            self._due -= 1 / self._setting.schedule
+        if self._setting.pace is not None:
+            self._paced -= 1 / self._setting.pace
+
+    async def place(self) -> Place | None:
+        """Wait for the next place and return it, None when nothing is left.
 
         One worker waits for the place, the others for their turn: a changed setting is seen at once by all.
         """
@@ -49,16 +64,16 @@ class Pacing:
             while not self._over():
                 now = intended = at = time.perf_counter()
                 schedule, pace = self._setting.schedule, self._setting.pace
-                fresh = not self._retrying()
-                if schedule is not None and fresh:
+                scheduled = schedule is not None and not self._retrying()
+                if scheduled:
                     at = intended = self._due
                 if pace is not None:
                     at = max(at, self._paced)
                 if at <= now:
-                    if schedule is not None and fresh:
+                    if schedule is not None and scheduled:
                         self._due += 1 / schedule
                     if pace is not None:
                         self._paced = max(self._paced, now - TICK) + 1 / pace  # a late timer may catch up
-                    return intended
+                    return Place(intended, scheduled)
                 await asyncio.sleep(min(at - now, TICK))
         return None

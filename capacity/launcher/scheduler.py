@@ -31,7 +31,8 @@ from capacity.launcher.transport import Connection, Meaning, read
 MOST_UNANSWERED = 1 << 26
 """Memory for items that nobody answers [bytes], 200,000 small ones; with more of them others are but probes."""
 FRESH_TURNS = 3
-"""Turns that items not tried before get for each other attempt that had no answer again."""
+"""After an attempt that had no answer once more so many turns are for items not tried before; so are, of the places in
+flight, so many in four."""
 
 
 class Scheduler:
@@ -89,7 +90,7 @@ class Scheduler:
         self._throttles: Counter[tuple[str, str]] = Counter()
 
         self._waiting = Waiting()
-        self._fresh_turns = self._since_fresh = 0
+        self._fresh_turns = self._since_fresh = self._again_in_flight = 0
         self._outage = Outage()
         self._setting = Setting(0)
         self._ramp_seconds = 0.0
@@ -174,7 +175,7 @@ class Scheduler:
                 pending = await self._next(slot)
                 if pending is None:
                     return
-                _, index, body, attempt, tries, intended, _ = pending
+                _, index, body, attempt, tries, intended, again = pending
             else:
                 try:
                     index, own = next(bodies)
@@ -185,14 +186,14 @@ class Scheduler:
                     self._others.append((index, outcome.BAD_ITEM))
                     await asyncio.sleep(0)  # a file of bad lines must not keep the loop to itself
                     continue
-                body, attempt, tries, intended = own, 0, 0, now
+                body, attempt, tries, intended, again = own, 0, 0, now, False
             self._attempts += 1
             self._in_flight += 1
             try:
                 await start(template + body, deadline)
             except Refusal as refusal:
                 now = clock()
-                self._refused(Pending(now, index, body, attempt, tries, intended), refusal, now)
+                self._refused(Pending(now, index, body, attempt, tries, intended, again), refusal, now)
             else:
                 now = clock()
                 indices.append(index)
@@ -201,6 +202,8 @@ class Scheduler:
                     self._answered()
             finally:
                 self._in_flight -= 1
+                if again:
+                    self._again_in_flight -= 1
 
     # -- everything that is not the plain case -----------------------------------------------------------------
 
@@ -229,7 +232,7 @@ class Scheduler:
         attempt, tries = item.attempt, item.tries + 1
         if meaning is Meaning.AWAY:
             # Some ids may have no answer, those of a shard that is away, while all others have: fresh ones tell.
-            only_retries = self._exhausted or self._since_fresh > self._setting.limit
+            only_retries = self._exhausted or self._since_fresh > min(self._setting.limit, self._in_flight)
             tells = item.tries == 0 or only_retries or self._outage.active
             away = tells and self._outage.failed(item.item, now)
             if away and now - self._outage.since > self._policy.patience:
@@ -238,9 +241,7 @@ class Scheduler:
                     next_step=RESUME_LATER,
                 )
                 self._give_up(error, "no server answered")
-            if item.tries:
-                most = FRESH_TURNS * max(self._setting.limit, 1)
-                self._fresh_turns = min(self._fresh_turns + FRESH_TURNS, most)
+            self._fresh_turns = FRESH_TURNS if item.unanswered else self._fresh_turns
         elif meaning is Meaning.THROTTLED:
             self._throttled += 1
             self._throttles[verdict.kind, verdict.scope] += 1
@@ -256,29 +257,37 @@ class Scheduler:
     async def _next(self, slot: int) -> Pending | None:
         """Return the next attempt for a worker once it may be made; None when there is nothing left for it."""
         clock = time.perf_counter
-        intended: float | None = None
-        while not self._stopping:
+        while not self._stopping and not self._empty:
             now = clock()
-            if self._empty:
-                break
-            full = self._in_flight >= self._setting.limit  # at the end others leave, so a place is not a slot any more
-            if self._outage.probing or (slot >= self._setting.limit and (full or not self._exhausted)):
+            if self._held(slot):
                 await self._park()
-            elif self._outage.active and now < self._outage.until:
+                continue
+            if self._outage.active and now < self._outage.until:
                 await self._outage.pause(now)
-            elif self._many_wait and self._waiting.due() > now:
+                continue
+            if self._many_wait and self._waiting.due() > now:
                 await asyncio.sleep(min(self._waiting.due() - now, TICK))
-            elif intended is None and self._pacing.binds:
-                intended = await self._pacing.place()
-            else:
-                pending = self._take(now if intended is None else intended, now)
-                if pending is not None:
-                    self._outage.sent(pending.item)
-                    return pending
+                continue
+            place = await self._pacing.place() if self._pacing.binds else None
+            now = clock()
+            held = self._stopping or self._held(slot) or (self._outage.active and now < self._outage.until)
+            pending = None if held else self._take(place.due if place else now, now)
+            if pending is not None:
+                self._outage.sent(pending.item)
+                return pending
+            if place is not None:
+                self._pacing.give_back(place)
+            if not held:
                 until_due = self._waiting.due() - now if self._waiting else 0.0
                 await asyncio.sleep(max(0.0, min(until_due, TICK)))
         self._wake()  # whoever is parked has nothing left to wait for either
         return None
+
+    def _held(self, slot: int) -> bool:
+        """Whether a worker has to wait until it is woken: for a probe, or since enough others are at work."""
+        if self._exhausted:  # others leave then, so a place is not a slot any more
+            return self._outage.probing or self._in_flight >= self._setting.limit
+        return self._outage.probing or slot >= self._setting.limit
 
     @property
     def _empty(self) -> bool:
@@ -295,10 +304,14 @@ class Scheduler:
     def _fresh_first(self) -> bool:
         """Whether the next attempt is of an item not tried before, whatever is due.
 
-        Items that nobody answers can fall due faster than attempts can be made, and would leave no turn for others.
+        Items that nobody answers can fall due faster than attempts can be made, and take longer than those that are
+        answered: they would leave no turn, and no place, for others.
         """
-        asked = self._outage.asks_fresh if self._outage.active else self._fresh_turns > 0 and not self._many_wait
-        return asked and not self._exhausted
+        if self._outage.active:
+            return self._outage.asks_fresh and not self._exhausted
+        places = max(1, self._setting.limit // (FRESH_TURNS + 1))
+        enough = self._fresh_turns > 0 or self._again_in_flight >= places
+        return enough and not self._many_wait and not self._exhausted
 
     def _retrying(self) -> bool:
         return bool(self._waiting) and self._waiting.due() <= time.perf_counter() and not self._fresh_first
@@ -306,7 +319,9 @@ class Scheduler:
     def _take(self, intended: float, now: float) -> Pending | None:
         """Return an item that waits and is due, else the next of the batch; None: look again later."""
         pending = None if self._fresh_first else self._waiting.pop(now)
-        self._since_fresh += pending is not None
+        if pending is not None:
+            self._since_fresh += 1
+            self._again_in_flight += pending.unanswered
         if pending is not None or self._exhausted:
             return pending
         for _ in range(1000):

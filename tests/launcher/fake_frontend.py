@@ -76,7 +76,7 @@ class FakeFrontend(WorkflowServiceServicer):
     """
 
     def __init__(self, script: Mapping[int, Sequence[str]] | None = None, api_key: str | None = None) -> None:
-        self.script = script or {}
+        self.script = {} if script is None else script
         self.api_key = api_key
         self.runs: dict[str, str] = {}
         self.attempts: Counter[int] = Counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from capacity.launcher.batch import HeightRange, StartOptions
 from capacity.launcher.controller import Fixed, OpenLoop, Setting, Window
 from capacity.launcher.http2 import Refusal
 from capacity.launcher.journal import Header, Journal
+from capacity.launcher.pacing import Pacing, Place
 from capacity.launcher.progress import Progress, Result
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import Scheduler
@@ -421,18 +423,64 @@ def test_nothing_is_due_before_there_is_a_schedule() -> None:
     assert seen.codes == [outcome.STARTED] * 30
 
 
-def test_items_without_an_answer_hasten_no_others() -> None:
+@dataclass
+class AwayForASecond(dict[int, Sequence[str]]):
+    """No answer from half a second after the first attempt on, for a second."""
+
+    first: float | None = None
+
+    def get(self, item: int, default: Any = None) -> Any:
+        self.first = self.first or time.perf_counter()
+        return ["unavailable"] if 0.5 <= time.perf_counter() - self.first < 1.5 else ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("script", "started"),
+    [
+        pytest.param({item: ["unavailable"] for item in range(0, 300, 5)}, 240, id="a shard for ever"),
+        pytest.param(AwayForASecond(), 300, id="all for a while"),
+    ],
+)
+def test_items_without_an_answer_hasten_no_others(script: Script, started: int) -> None:
     """In the open loop a retry takes no place of the schedule, and nothing else goes in its place."""
     at: list[tuple[float, int]] = []
     seen = launched(
-        {item: ["unavailable"] for item in range(0, 200, 5)},
-        200,
-        policy=replace(QUICK, deadline=20.0, patience=0.5),
+        script,
+        300,
+        policy=replace(QUICK, deadline=20.0, patience=0.5 if started < 300 else 20.0),
         controller=OpenLoop(rate=100, maximum=64),
         on_progress=lambda now: at.append((now.elapsed, now.started)),
     )
-    assert seen.result.counts.started == 160
+    assert seen.result.counts.started == started
     assert [(elapsed, started) for elapsed, started in at if started > 100 * elapsed + 1] == []
+
+
+def test_a_place_that_is_given_back_is_the_next_one() -> None:
+    """Whoever has to wait after all loses nothing of the schedule, and a retry has none to lose."""
+    retrying = False
+
+    async def places() -> list[Place]:
+        nonlocal retrying
+        pacing = Pacing(lambda: False, lambda: retrying)
+        pacing.apply(Setting(8, schedule=1000.0, pace=1000.0))
+
+        async def place() -> Place:
+            found = await pacing.place()
+            assert found is not None
+            return found
+
+        first = await place()
+        pacing.give_back(first)
+        found = [first, await place(), await place()]
+        retrying = True
+        again = await place()
+        pacing.give_back(again)
+        retrying = False
+        return [*found, again, await place()]
+
+    first, second, third, retry, last = asyncio.run(places())
+    assert (first.due, first.scheduled, retry.scheduled) == (pytest.approx(second.due), True, False)
+    assert [third.due - second.due, last.due - third.due] == pytest.approx([0.001, 0.001])
 
 
 def test_a_stall_is_charged_to_every_start_that_was_due_in_it() -> None:
