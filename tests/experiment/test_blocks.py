@@ -220,10 +220,20 @@ def test_a_server_of_our_own_is_renewed_before_it_has_filled(
 ) -> None:
     """Once a server holds many workflows the next block is on a new one: both halves of a block share one."""
     monkeypatch.setattr(module, "FULL", 50)
-    found = Comparing(Wanted([1], seconds=1), setting_of("2"), setting_of("4"), 2).run()
-    firsts = [b.baseline if b.baseline_first else b.candidate for b in found.blocks]
-    seconds = [b.candidate if b.baseline_first else b.baseline for b in found.blocks]
-    assert max(point.open_workflows for point in firsts) < min(point.open_workflows for point in seconds)
+    servers: list[str] = []
+
+    @contextlib.contextmanager
+    def watched(wanted: Wanted, say: object) -> Iterator[tuple[Target, LocalCluster]]:
+        with subject(wanted, lambda _: None) as (target, cluster):
+            servers.append(target.address)
+            yield target, cluster
+
+    found = Comparing(Wanted([1], seconds=1), setting_of("2"), setting_of("4"), 2, cluster=watched).run()
+    assert len(servers) == len(found.blocks) == 2
+    for block in found.blocks:
+        halves = (block.baseline, block.candidate)
+        first, second = halves if block.baseline_first else halves[::-1]
+        assert second.open_workflows >= first.open_workflows + first.starts
 
 
 @pytest.mark.devserver
