@@ -90,7 +90,7 @@ class Scheduler:
         self._throttles: Counter[tuple[str, str]] = Counter()
 
         self._waiting = Waiting()
-        self._fresh_turns = self._since_fresh = self._again_in_flight = 0
+        self._fresh_turns = self._again_in_flight = 0
         self._outage = Outage()
         self._setting = Setting(0)
         self._ramp_seconds = 0.0
@@ -232,7 +232,7 @@ class Scheduler:
         attempt, tries = item.attempt, item.tries + 1
         if meaning is Meaning.AWAY:
             # Some ids may have no answer, those of a shard that is away, while all others have: fresh ones tell.
-            only_retries = self._exhausted or self._since_fresh > min(self._setting.limit, self._in_flight)
+            only_retries = self._exhausted or self._again_in_flight >= self._in_flight
             tells = item.tries == 0 or only_retries or self._outage.active
             away = tells and self._outage.failed(item.item, now)
             if away and now - self._outage.since > self._policy.patience:
@@ -320,7 +320,6 @@ class Scheduler:
         """Return an item that waits and is due, else the next of the batch; None: look again later."""
         pending = None if self._fresh_first else self._waiting.pop(now)
         if pending is not None:
-            self._since_fresh += 1
             self._again_in_flight += pending.unanswered
         if pending is not None or self._exhausted:
             return pending
@@ -331,7 +330,7 @@ class Scheduler:
                 self._exhausted = True
                 return None
             if body is not None:
-                self._fresh_turns, self._since_fresh = max(self._fresh_turns - 1, 0), 0
+                self._fresh_turns = max(self._fresh_turns - 1, 0)
                 return Pending(now, index, body, 0, 0, intended)
             self._others.append((index, outcome.BAD_ITEM))
         return None

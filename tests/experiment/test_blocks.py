@@ -194,22 +194,28 @@ def test_a_point_by_a_whole_launch(devserver: DevServer, state_folder: str) -> N
     assert not list(runs_folder().glob("*.json"))
 
 
+def watched(seen: list[LocalCluster]) -> Any:
+    """Return what starts clusters for a comparison and notes them."""
+
+    @contextlib.contextmanager
+    def started(wanted: Wanted, say: object) -> Iterator[tuple[Target, LocalCluster]]:
+        with subject(wanted, lambda _: None) as (target, cluster):
+            seen.append(cluster)
+            yield target, cluster
+
+    return started
+
+
 @pytest.mark.devserver
 def test_keys_of_the_server_get_a_fresh_cluster_for_each_run(devserver: DevServer) -> None:
     """Each run has a server of its own, started with its keys: a cap of 20/s shows, and is named."""
-    seen: list[tuple[str, str]] = []
-
-    @contextlib.contextmanager
-    def watched(wanted: Wanted, say: object) -> Iterator[tuple[Target, LocalCluster]]:
-        with subject(wanted, lambda _: None) as (target, cluster):
-            seen.append((target.address, cluster.dynamic_config.get("frontend.namespaceRPS", "")))
-            yield target, cluster
-
+    seen: list[LocalCluster] = []
     sides = setting_of("4"), setting_of("4,frontend.namespaceRPS=20")
-    found = Comparing(Wanted([1], seconds=1, seed=2), *sides, 2, cluster=watched).run()
+    found = Comparing(Wanted([1], seconds=1, seed=2), *sides, 2, cluster=watched(seen)).run()
     judged = compare(found.blocks, sides[0].name, sides[1].name)
     assert len(seen) == 4
-    assert sorted(limit for _, limit in seen) == ["1000000", "1000000", "20", "20"]
+    limits = [cluster.dynamic_config.get("frontend.namespaceRPS", "") for cluster in seen]
+    assert sorted(limits) == ["1000000", "1000000", "20", "20"]
     assert all(block.candidate.throughput < 25 for block in found.blocks)
     assert any("RPS_LIMIT" in note for note in judged.notes)
 
@@ -220,16 +226,9 @@ def test_a_server_of_our_own_is_renewed_before_it_has_filled(
 ) -> None:
     """Once a server holds many workflows the next block is on a new one: both halves of a block share one."""
     monkeypatch.setattr(module, "FULL", 50)
-    servers: list[str] = []
-
-    @contextlib.contextmanager
-    def watched(wanted: Wanted, say: object) -> Iterator[tuple[Target, LocalCluster]]:
-        with subject(wanted, lambda _: None) as (target, cluster):
-            servers.append(target.address)
-            yield target, cluster
-
-    found = Comparing(Wanted([1], seconds=1), setting_of("2"), setting_of("4"), 2, cluster=watched).run()
-    assert len(servers) == len(found.blocks) == 2
+    seen: list[LocalCluster] = []
+    found = Comparing(Wanted([1], seconds=1), setting_of("2"), setting_of("4"), 2, cluster=watched(seen)).run()
+    assert len(seen) == len(found.blocks) == 2
     for block in found.blocks:
         halves = (block.baseline, block.candidate)
         first, second = halves if block.baseline_first else halves[::-1]
