@@ -68,12 +68,20 @@ class Controller(Protocol):
         """Return the setting from `now` [s] on; the first call has no window."""
 
 
+AHEAD = 1.25
+"""How far beyond a limit attempts are paced before it has proved to be raised."""
+BURST = 2.0
+"""What a token bucket may hold, in seconds of its limit: as much as Temporal's do."""
+
+
 @dataclass
 class Pace:
     """Keeps attempts just below the rate the cluster admits, once the cluster has said that there is a limit.
 
     While attempts are refused for their rate the token bucket is empty, so what is admitted *is* the limit: the pace
-    is set a little under it. Then it rises slowly, so that a raised limit is found; each refusal sets it anew.
+    is set a little under it. Then it rises slowly, so that a raised limit is found; each refusal sets it anew. What
+    stays unused meanwhile fills the bucket again and hides the limit for seconds: the pace goes no further than
+    `AHEAD` of it until a second's worth more was admitted than a bucket of that limit can have held.
 
     Parameters
     ----------
@@ -88,6 +96,8 @@ class Pace:
     margin: float = 0.02
     prompt: bool = False
     rate: float | None = None
+    _limit: float = 0.0
+    _saved: float = 0.0
     _since: float | None = None
     _admitted: int = 0
     _refused: int = 0
@@ -115,10 +125,12 @@ class Pace:
         few = (self._admitted < 100 and self._seconds < 2) or (self._admitted < 10 and self._seconds < 5)
         if not self.prompt and (self._seconds < 0.5 or few):
             return
+        admitted = self._admitted / self._seconds * (1 - self.margin)
         if self.rate is None or self._refused > 0.2 * (self._admitted + self._refused):
-            self.rate = max(1.0, self._admitted / self._seconds * (1 - self.margin))
-        else:  # just above the limit: a short count is less exact than the pace itself
-            self.rate = max(1.0, self.rate * (1 - self.margin))
+            self.rate = max(1.0, admitted)
+        else:  # just above the limit, and a short count is less exact than the pace; or it was not heard of yet
+            self.rate = max(1.0, self.rate * (1 - self.margin), min(self.rate, admitted))
+        self._limit, self._saved = self.rate / (1 - self.margin), 0.0
         self._since = None
 
     def _recover(self, window: Window) -> None:
@@ -127,10 +139,14 @@ class Pace:
         gentle, doubling = (4, 3) if self.prompt else (10, 5)
         # A second's growth: gentle at first, then ever bolder.
         growth = 0.004 * 2 ** max(0.0, (self._calm - gentle) / doubling)
-        self.rate *= 1 + min(growth, 0.25) * window.seconds
+        self._saved = min(self._saved + self._limit * window.seconds, BURST * self._limit) - window.answered
+        if self._saved < -self._limit:
+            self._limit, self._saved = self.rate, 0.0
+        if self.rate < AHEAD * self._limit:
+            self.rate *= 1 + min(growth, 0.25) * window.seconds
         binding = window.answered >= 0.7 * self.rate * window.seconds
         self._slack = 0.0 if binding else self._slack + window.seconds
-        if self._slack >= 3:
+        if self._slack >= 3 and self._calm >= (9 if self.prompt else 3):  # launchers that were refused hold back awhile
             self.rate, self._slack, self._calm = None, 0.0, 0.0
 
 

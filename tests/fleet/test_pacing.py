@@ -41,8 +41,20 @@ class Launcher:
             self.setting = self.told.step(window, now)
 
 
-def shared(limit: float, ceiling: float, launchers: int, seed: int, seconds: float = 90.0) -> tuple[float, float]:
-    """Starts over what the namespace allows, and refusals over starts, once the burst of two seconds is over."""
+def shared(
+    limit: float,
+    ceiling: float,
+    launchers: int,
+    seed: int,
+    *,
+    raised: float = 1.0,
+    seconds: float = 90.0,
+    counted_from: float = 15.0,
+) -> tuple[float, float]:
+    """Starts over what the namespace allows, and refusals over starts, once the burst of two seconds is over.
+
+    After 40 s the limit is `raised` times as high.
+    """
     chance = random.Random(seed)
     tokens, at, looked, ticked = 2 * limit, 0.0, 1.0, 0.0
     conductor = Conductor(controller_of({"parallelism": "auto"}), 0.0)
@@ -55,6 +67,8 @@ def shared(limit: float, ceiling: float, launchers: int, seed: int, seconds: flo
     early = (0, 0)
     while at < seconds:
         at += STEP
+        if raised != 1.0 and at >= 40:
+            limit, raised = limit * raised, 1.0
         tokens = min(tokens + limit * STEP, 2 * limit)
         here = [one for one in fleet if at >= one.away_until]
         whole = sum(one.setting.limit for one in here)
@@ -87,21 +101,34 @@ def shared(limit: float, ceiling: float, launchers: int, seed: int, seconds: flo
         if at >= looked + 1.0:
             looked = at
             shares = dict(conductor.look(list(beats.values()), at))
-        if at < 15:
+        if at < counted_from:
             early = sum(one.answered for one in fleet), sum(one.refused for one in fleet)
     answered = sum(one.answered for one in fleet) - early[0]
-    return answered / (limit * (seconds - 15)), (sum(one.refused for one in fleet) - early[1]) / answered
+    return answered / (limit * (seconds - counted_from)), (sum(one.refused for one in fleet) - early[1]) / answered
 
 
 @pytest.mark.parametrize("launchers", [2, 4, 8])
-@pytest.mark.parametrize(("limit", "ceiling"), [(200, 300), (50, 120), (200, 2000)])
+@pytest.mark.parametrize(("limit", "ceiling"), [(200, 300), (50, 120), (50, 2000), (200, 2000)])
 def test_a_namespaces_limit_is_used_to_the_full_by_all_together(limit: float, ceiling: float, launchers: int) -> None:
-    """Within 5 % of the limit and at most a tenth refused, on average; never far from it."""
+    """Within 5 % of the limit and hardly more refused, on average; never far from it.
+
+    What launchers leave unused between two ranges fills the bucket again, and a pace that rises meanwhile meets the
+    limit seconds too late.
+    """
     every = [shared(limit, ceiling, launchers, seed) for seed in range(3)]
     used, refused = (sum(one) / len(every) for one in zip(*every, strict=True))
     assert 0.95 <= used <= 1.02, every
-    assert refused <= 0.1, every
+    assert refused <= 0.055, every
     assert min(one for one, _ in every) >= 0.9, every
+
+
+@pytest.mark.parametrize(("limit", "ceiling", "launchers"), [(50, 1000, 4), (200, 400, 2)])
+def test_a_raised_limit_is_used_by_all_together(limit: float, ceiling: float, launchers: int) -> None:
+    """Four times the limit is found in some 40 s, a quarter at a time; what a cluster has beyond that is not asked."""
+    for seed in range(3):
+        used, refused = shared(limit, ceiling, launchers, seed, raised=4, seconds=110, counted_from=90)
+        assert used * 4 * limit >= 0.8 * min(4 * limit, ceiling)
+        assert refused <= 0.2
 
 
 @pytest.mark.parametrize("launchers", [2, 8])
