@@ -1,4 +1,4 @@
-"""A batch launched by a fleet, as the machine sees it from which it was ordered: order, look on, stop, fetch.
+"""A batch launched by a fleet, as the machine sees it from which it was ordered: look on, stop, fetch.
 
 Invariants: the fleet holds the batch, so whoever looks on may leave and come back; the journal of the order is filled
 from the results, and what it then lacks is to do.
@@ -14,21 +14,18 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
-from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
-from temporalio.common import WorkflowIDConflictPolicy
-from temporalio.converter import DataConverter
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError, RunFailedError
 from capacity.fleet import Fleet
-from capacity.fleet.conductor import RUNNING, described, forgotten
+from capacity.fleet.conductor import forgotten
 from capacity.fleet.looking import LastTold, Seen, connected, look, members
 from capacity.fleet.merged import Merged
-from capacity.fleet.order import note, note_told, order_of
+from capacity.fleet.order import Ordering, note, note_told
 from capacity.fleet.report import Report
-from capacity.fleet.workflow import BatchDone, LaunchBatch, batch_id
+from capacity.fleet.workflow import BatchDone, LaunchBatch
 from capacity.launcher import outcome
 from capacity.launcher.batch import Batch
 from capacity.launcher.controller import Setting
@@ -40,8 +37,6 @@ from capacity.launcher.tasks import end_tasks
 
 LOOK: Final = 1.0
 """Seconds between two looks at the fleet."""
-ORDER_WITHIN: Final = 20.0
-"""Seconds for which an order is tried again."""
 STOP_WITHIN: Final = timedelta(seconds=5)
 """Time for a server to take the order to stop."""
 GONE: Final = "ended from outside"
@@ -73,8 +68,9 @@ class FleetBatch:
         policy: RetryPolicy | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
-        self._batch, self._target, self._journal, self._control = batch, target, journal, control
-        self._fleet, self._policy, self._on_progress = fleet, policy or RetryPolicy(), on_progress
+        self._batch, self._target, self._journal, self._fleet = batch, target, journal, fleet
+        self._ordering = Ordering(batch, target, journal, control, fleet, policy or RetryPolicy())
+        self._on_progress = on_progress
         self._before = journal.tally()
         self._merged = Merged(batch.count, self._before)
         self._total = Report()  # of the order that runs
@@ -85,9 +81,6 @@ class FleetBatch:
         self._began: float | None = None
         self._now = 0.0
         self._limit = 0  # the last one that a launcher kept to
-        self._asked = False  # whether this launch ordered it, be its answer lost
-        self._taken_up = False
-        self._warnings: tuple[str, ...] = ()
         self._stopping = ""
         self._error: RunFailedError | None = None
         self.launchers_seen: set[str] = set()
@@ -125,7 +118,9 @@ class FleetBatch:
         The first interrupt ends the batch on the fleet too; the second leaves without waiting for that.
         """
         client = await connected(self._target, self._fleet)
-        handle = await self._ordered(client)  # None: an earlier order had done it all
+        handle = await self._ordering.place(client)  # None: an earlier order had done it all
+        self._before = self._journal.tally()
+        self._merged = Merged(self._batch.count, self._before)
         while handle is not None:
             done = await self._look_on(client, handle, drain, abort)
             handle = await self._ordered_rest(client, done, drain) if done and self._fetch(done) else None
@@ -139,7 +134,7 @@ class FleetBatch:
             self._stopping = STOPPED
             return None
         try:
-            return await self._ordered(client, rest_of=done)
+            return await self._ordering.place(client, rest_of=done)
         except ClusterError as error:
             self._error, self._stopping = RunFailedError(str(error)), "the rest could not be ordered"
             return None
@@ -194,81 +189,6 @@ class FleetBatch:
             await handle.signal(LaunchBatch.stop, rpc_timeout=STOP_WITHIN)
             self._stopping = STOPPED
 
-    async def _ordered(
-        self, client: Client, rest_of: BatchDone | None = None
-    ) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
-        """Order the batch, and try again for a while where the server refuses in passing."""
-        passing = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.RESOURCE_EXHAUSTED)
-        until = time.monotonic() + ORDER_WITHIN
-        while True:
-            try:
-                return await self._order(client, rest_of)
-            except RPCError as error:
-                if error.status not in passing or time.monotonic() > until:
-                    raise ClusterError(
-                        f"{self._target.address} does not take the order: {error.message}",
-                        next_step="see the server's log; should it have it after all, --resume takes the batch up",
-                    ) from None
-                await asyncio.sleep(LOOK)
-
-    async def _order(
-        self, client: Client, rest_of: BatchDone | None = None
-    ) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
-        """Start the batch's workflow, or take up the one that runs; None when an ended one had done all there is.
-
-        What an ended one did is noted before; that of the one whose rest is ordered is noted already.
-        """
-        run_id = self._journal.header.run_id
-        running = None if rest_of else await self._fetch_ended(client, batch_id(run_id))
-        to_do = self._journal.tally().get(outcome.TO_DO, 0)
-        if running is not None and not self._asked:
-            self._take_up(running)
-        elif running is None and not to_do:
-            return None
-        order = order_of(self._batch, self._journal, self._control, self._policy)
-        order.namespace, order.paused = self._target.namespace, rest_of is not None and rest_of.paused
-        self._asked = True
-        known = {"count": self._batch.count, "before": self._batch.count - to_do, "control": self._control}
-        return await client.start_workflow(
-            LaunchBatch.run,
-            order,
-            id=batch_id(run_id),
-            task_queue=self._fleet.task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            memo={"capacity": known},
-        )
-
-    def _take_up(self, running: DescribeWorkflowExecutionResponse) -> None:
-        """Go on with a batch as it was ordered, and say so where this launch asks for something else."""
-        self._taken_up = True
-        memo = running.workflow_execution_info.memo.fields.get("capacity")
-        found = DataConverter.default.payload_converter.from_payload(memo) if memo is not None else {}
-        control = found.get("control")
-        if control is not None and control != self._control:
-            asked = ", ".join(f"{name} {control[name]}" for name in self._control if control.get(name) is not None)
-            self._warnings = (
-                f"the fleet went on with the batch as it was ordered ({asked.replace('_', ' ')}): what this launch "
-                "says of that changes nothing; cancel the batch and resume it for it",
-            )
-            self._control = control
-
-    async def _fetch_ended(self, client: Client, workflow_id: str) -> DescribeWorkflowExecutionResponse | None:
-        """Note what an earlier order of this journal did, if it ended while nobody looked on; return one that runs."""
-        try:
-            found = await described(client, workflow_id)
-        except RPCError as error:
-            if forgotten(error):
-                return None
-            raise
-        if found.workflow_execution_info.status == RUNNING:
-            return found
-        handle = client.get_workflow_handle_for(LaunchBatch.run, workflow_id)
-        with contextlib.suppress(WorkflowFailureError):  # terminated or failed: its items are to do
-            note(self._journal, await handle.result())
-        self._before = self._journal.tally()
-        self._merged = Merged(self._batch.count, self._before)
-        return None
-
     async def _look(self, client: Client, handle: WorkflowHandle[Any, Any]) -> None:
         self._now = time.monotonic()
         if not (self._seen and self._seen.launchers) and not await self._anyone(client):
@@ -304,7 +224,7 @@ class FleetBatch:
     def _add(self, total: Report) -> None:
         more = total.since(self._total)
         if more.first_start is not None:  # by this machine's clock, as all that it is compared with, or by none
-            more.first_start = None if self._taken_up else (more.first_start[0], time.time())
+            more.first_start = None if self._ordering.taken_up else (more.first_start[0], time.time())
         self._merged.add(more)
         self._cpu_seconds += more.cpu_seconds
         self._rss_bytes = max(self._rss_bytes, more.rss_bytes)
@@ -337,4 +257,4 @@ class FleetBatch:
         if self._began is not None:
             self._merged.seconds.close(self._now, 0, self._setting().limit)
         result = self._merged.result(seconds, self._setting(), None, 0.0, self._stopping, self._error)
-        return replace(result, warnings=self._warnings)
+        return replace(result, warnings=self._ordering.warnings)

@@ -2,20 +2,138 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import time
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.converter import DataConverter
+from temporalio.service import RPCError, RPCStatusCode
 
+from capacity.cluster.target import Target
+from capacity.errors import ClusterError
+from capacity.fleet import Fleet
+from capacity.fleet.conductor import RUNNING, described, forgotten
 from capacity.fleet.looking import LastTold
 from capacity.fleet.notes import pack, unpack
-from capacity.fleet.workflow import MANY_OUTCOMES, BatchDone, BatchOrder, Range, bytes_of
+from capacity.fleet.workflow import MANY_OUTCOMES, BatchDone, BatchOrder, LaunchBatch, Range, batch_id, bytes_of
 from capacity.launcher import outcome
 from capacity.launcher.batch import Batch
 from capacity.launcher.journal import Journal
 from capacity.launcher.retries import RetryPolicy
 from capacity.model.fleet_simulation import range_size
+
+WITHIN: Final = 20.0
+"""Seconds for which an order is tried again."""
+AGAIN: Final = 1.0
+"""Seconds between two tries."""
+
+
+class Ordering:
+    """Orders what a journal does not note yet, or takes up the batch that runs.
+
+    Parameters
+    ----------
+    batch, target, journal, control, fleet, policy
+        As for `FleetBatch`.
+
+    Attributes
+    ----------
+    taken_up : bool
+        Whether another launch had ordered what runs.
+    warnings : tuple of str
+        What this launch asked for and that one had not.
+    """
+
+    def __init__(
+        self, batch: Batch, target: Target, journal: Journal, control: dict[str, Any], fleet: Fleet, policy: RetryPolicy
+    ) -> None:
+        self._batch, self._target, self._journal, self._control = batch, target, journal, control
+        self._fleet, self._policy = fleet, policy
+        self._placed = False  # by this launch, be its answer lost
+        self.taken_up = False
+        self.warnings: tuple[str, ...] = ()
+
+    async def place(
+        self, client: Client, rest_of: BatchDone | None = None
+    ) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
+        """Start the batch's workflow, or take up the one that runs; None when an ended one had done all there is.
+
+        What an ended one did is noted before; that of the one whose rest is ordered is noted already.
+
+        Raises
+        ------
+        ClusterError
+            If the server does not take it; where it refuses in passing it is asked again for `WITHIN` seconds.
+        """
+        passing = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.RESOURCE_EXHAUSTED)
+        until = time.monotonic() + WITHIN
+        while True:
+            try:
+                return await self._place(client, rest_of)
+            except RPCError as error:
+                if error.status not in passing or time.monotonic() > until:
+                    raise ClusterError(
+                        f"{self._target.address} does not take the order: {error.message}",
+                        next_step="see the server's log; should it have it after all, --resume takes the batch up",
+                    ) from None
+                await asyncio.sleep(AGAIN)
+
+    async def _place(self, client: Client, rest_of: BatchDone | None) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
+        run_id = self._journal.header.run_id
+        running = None if rest_of else await self._note_ended(client, batch_id(run_id))
+        to_do = self._journal.tally().get(outcome.TO_DO, 0)
+        if running is not None and not self._placed:
+            self._take_up(running)
+        elif running is None and not to_do:
+            return None
+        order = order_of(self._batch, self._journal, self._control, self._policy)
+        order.namespace, order.paused = self._target.namespace, rest_of is not None and rest_of.paused
+        self._placed = True
+        known = {"count": self._batch.count, "before": self._batch.count - to_do, "control": self._control}
+        return await client.start_workflow(
+            LaunchBatch.run,
+            order,
+            id=batch_id(run_id),
+            task_queue=self._fleet.task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            memo={"capacity": known},
+        )
+
+    def _take_up(self, running: DescribeWorkflowExecutionResponse) -> None:
+        """Go on with a batch as it was ordered, and say so where this launch asks for something else."""
+        self.taken_up = True
+        memo = running.workflow_execution_info.memo.fields.get("capacity")
+        found = DataConverter.default.payload_converter.from_payload(memo) if memo is not None else {}
+        control = found.get("control")
+        if control is not None and control != self._control:
+            asked = ", ".join(f"{name} {control[name]}" for name in self._control if control.get(name) is not None)
+            self.warnings = (
+                f"the fleet went on with the batch as it was ordered ({asked.replace('_', ' ')}): what this launch "
+                "says of that changes nothing; cancel the batch and resume it for it",
+            )
+            self._control = control
+
+    async def _note_ended(self, client: Client, workflow_id: str) -> DescribeWorkflowExecutionResponse | None:
+        """Note what an earlier order of this journal did, if it ended while nobody looked on; return one that runs."""
+        try:
+            found = await described(client, workflow_id)
+        except RPCError as error:
+            if forgotten(error):
+                return None
+            raise
+        if found.workflow_execution_info.status == RUNNING:
+            return found
+        handle = client.get_workflow_handle_for(LaunchBatch.run, workflow_id)
+        with contextlib.suppress(WorkflowFailureError):  # terminated or failed: its items are to do
+            note(self._journal, await handle.result())
+        return None
 
 
 def order_of(

@@ -56,10 +56,12 @@ class Pacing:
             self._paced -= 1 / self._setting.pace
 
     async def place(self) -> Place | None:
-        """Wait for the next place and return it, None when nothing is left.
+        """Wait for the next place and return it, at once where attempts need none; None when nothing is left.
 
         One worker waits for the place, the others for their turn: a changed setting is seen at once by all.
         """
+        if not self.binds:
+            return Place(time.perf_counter(), scheduled=False)
         async with self._turn:
             while not self._over():
                 now = intended = at = time.perf_counter()

@@ -23,16 +23,11 @@ from capacity.launcher.latency import Latencies
 from capacity.launcher.outage import Outage
 from capacity.launcher.pacing import TICK, Pacing
 from capacity.launcher.progress import AWAY, RESUME_LATER, STOPPED, STOPPED_AT_ONCE, Progress, Result, reason_to_stop
-from capacity.launcher.retries import Pending, RetryPolicy, Waiting
+from capacity.launcher.retries import Pending, RetryPolicy
 from capacity.launcher.tally import Tally
 from capacity.launcher.tasks import end_tasks
 from capacity.launcher.transport import Connection, Meaning, read
-
-MOST_UNANSWERED = 1 << 26
-"""Memory for items that nobody answers [bytes], 200,000 small ones; with more of them others are but probes."""
-FRESH_TURNS = 3
-"""After an attempt that had no answer once more so many turns are for items not tried before; so are, of the places in
-flight, so many in four."""
+from capacity.launcher.turns import Turns
 
 
 class Scheduler:
@@ -78,7 +73,6 @@ class Scheduler:
         self._on_existing = batch.options.on_existing
         self._template = batch.options.request_template(connection.target.namespace, self._run_id)
         self._bodies = batch.bodies(self._run_id, journal.is_done) if bodies is None else bodies
-        self._exhausted = False
 
         self._tally = Tally(journal, batch.count)
         self._others = self._tally.others
@@ -89,13 +83,14 @@ class Scheduler:
         self._retries: Counter[str] = Counter()
         self._throttles: Counter[tuple[str, str]] = Counter()
 
-        self._waiting = Waiting()
-        self._fresh_turns = self._again_in_flight = 0
         self._outage = Outage()
+        self._turns = Turns(self._bodies, self._others, self._outage)
         self._setting = Setting(0)
         self._ramp_seconds = 0.0
         self._slow = True  # something other than "take the next item" must be looked at before an attempt
-        self._pacing = Pacing(lambda: bool(self._stopping) or self._empty, self._retrying)
+        self._pacing = Pacing(
+            lambda: bool(self._stopping) or self._turns.empty, lambda: self._turns.due(time.perf_counter())
+        )
         self._parked: list[asyncio.Future[None]] = []
         self._workers: list[asyncio.Task[None]] = []
         self._stopping = ""
@@ -180,7 +175,7 @@ class Scheduler:
                 try:
                     index, own = next(bodies)
                 except StopIteration:
-                    self._exhausted = self._slow = True
+                    self._turns.exhausted = self._slow = True
                     continue
                 if own is None:
                     self._others.append((index, outcome.BAD_ITEM))
@@ -203,7 +198,7 @@ class Scheduler:
             finally:
                 self._in_flight -= 1
                 if again:
-                    self._again_in_flight -= 1
+                    self._turns.again_in_flight -= 1
 
     # -- everything that is not the plain case -----------------------------------------------------------------
 
@@ -232,7 +227,7 @@ class Scheduler:
         attempt, tries = item.attempt, item.tries + 1
         if meaning is Meaning.AWAY:
             # Some ids may have no answer, those of a shard that is away, while all others have: fresh ones tell.
-            only_retries = self._exhausted or self._again_in_flight >= self._in_flight
+            only_retries = self._turns.exhausted or self._turns.again_in_flight >= self._in_flight
             tells = item.tries == 0 or only_retries or self._outage.active
             away = tells and self._outage.failed(item.item, now)
             if away and now - self._outage.since > self._policy.patience:
@@ -241,7 +236,8 @@ class Scheduler:
                     next_step=RESUME_LATER,
                 )
                 self._give_up(error, "no server answered")
-            self._fresh_turns = FRESH_TURNS if item.unanswered else self._fresh_turns
+            if item.unanswered:
+                self._turns.unanswered_again()
         elif meaning is Meaning.THROTTLED:
             self._throttled += 1
             self._throttles[verdict.kind, verdict.scope] += 1
@@ -251,89 +247,40 @@ class Scheduler:
                 self._others.append((item.item, outcome.GAVE_UP + refusal.code))
                 return
         due = now + self._policy.delay(tries, self._random)
-        self._waiting.push(item._replace(due=due, attempt=attempt, tries=tries, unanswered=meaning is Meaning.AWAY))
+        self._turns.wait(item._replace(due=due, attempt=attempt, tries=tries, unanswered=meaning is Meaning.AWAY))
         self._slow = True
 
     async def _next(self, slot: int) -> Pending | None:
         """Return the next attempt for a worker once it may be made; None when there is nothing left for it."""
-        clock = time.perf_counter
-        while not self._stopping and not self._empty:
+        clock, outage, turns = time.perf_counter, self._outage, self._turns
+        while not self._stopping and not turns.empty:
             now = clock()
             if self._held(slot):
                 await self._park()
                 continue
-            if self._outage.active and now < self._outage.until:
-                await self._outage.pause(now)
+            if outage.waits(now):
+                await outage.pause(now)
                 continue
-            if self._many_wait and self._waiting.due() > now:
-                await asyncio.sleep(min(self._waiting.due() - now, TICK))
+            place = await self._pacing.place()
+            if place is None:
                 continue
-            place = await self._pacing.place() if self._pacing.binds else None
             now = clock()
-            held = self._stopping or self._held(slot) or (self._outage.active and now < self._outage.until)
-            pending = None if held else self._take(place.due if place else now, now)
+            stays = self._stopping or self._held(slot) or outage.waits(now)  # it may have waited long for its place
+            pending = None if stays else turns.take(place.due, now)
             if pending is not None:
-                self._outage.sent(pending.item)
+                outage.sent(pending.item)
                 return pending
-            if place is not None:
-                self._pacing.give_back(place)
-            if not held:
-                until_due = self._waiting.due() - now if self._waiting else 0.0
-                await asyncio.sleep(max(0.0, min(until_due, TICK)))
+            self._pacing.give_back(place)
+            if not stays:
+                await asyncio.sleep(min(turns.pause(now), TICK))
         self._wake()  # whoever is parked has nothing left to wait for either
         return None
 
     def _held(self, slot: int) -> bool:
         """Whether a worker has to wait until it is woken: for a probe, or since enough others are at work."""
-        if self._exhausted:  # others leave then, so a place is not a slot any more
+        if self._turns.exhausted:  # others leave then, so a place is not a slot any more
             return self._outage.probing or self._in_flight >= self._setting.limit
         return self._outage.probing or slot >= self._setting.limit
-
-    @property
-    def _empty(self) -> bool:
-        """Whether nothing is left to send."""
-        return self._exhausted and not self._waiting
-
-    @property
-    def _many_wait(self) -> bool:
-        """Whether so many wait that no further items are begun."""
-        waiting, most = self._waiting, max(self._setting.limit, 16)
-        return len(waiting) - waiting.unanswered >= most or waiting.unanswered_bytes >= MOST_UNANSWERED
-
-    @property
-    def _fresh_first(self) -> bool:
-        """Whether the next attempt is of an item not tried before, whatever is due.
-
-        Items that nobody answers can fall due faster than attempts can be made, and take longer than those that are
-        answered: they would leave no turn, and no place, for others.
-        """
-        if self._outage.active:
-            return self._outage.asks_fresh and not self._exhausted
-        places = max(1, self._setting.limit // (FRESH_TURNS + 1))
-        enough = self._fresh_turns > 0 or self._again_in_flight >= places
-        return enough and not self._many_wait and not self._exhausted
-
-    def _retrying(self) -> bool:
-        return bool(self._waiting) and self._waiting.due() <= time.perf_counter() and not self._fresh_first
-
-    def _take(self, intended: float, now: float) -> Pending | None:
-        """Return an item that waits and is due, else the next of the batch; None: look again later."""
-        pending = None if self._fresh_first else self._waiting.pop(now)
-        if pending is not None:
-            self._again_in_flight += pending.unanswered
-        if pending is not None or self._exhausted:
-            return pending
-        for _ in range(1000):
-            try:
-                index, body = next(self._bodies)
-            except StopIteration:
-                self._exhausted = True
-                return None
-            if body is not None:
-                self._fresh_turns = max(self._fresh_turns - 1, 0)
-                return Pending(now, index, body, 0, 0, intended)
-            self._others.append((index, outcome.BAD_ITEM))
-        return None
 
     async def _park(self) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -383,8 +330,9 @@ class Scheduler:
     def _apply(self, setting: Setting) -> None:
         raised = setting.limit > self._setting.limit
         self._setting = setting
+        self._turns.limit = setting.limit
         self._pacing.apply(setting)
-        if not self._stopping and not self._exhausted:
+        if not self._stopping and not self._turns.exhausted:
             for slot in range(len(self._workers), max(setting.limit, 1)):  # with a limit of 0 one waits for another
                 self._workers.append(asyncio.create_task(self._worker(slot)))
         if raised:
@@ -406,8 +354,9 @@ class Scheduler:
             if setting.reason == "finding the knee":
                 self._ramp_seconds = now - self._began
             self._apply(setting)
+            turns = self._turns
             self._slow = bool(
-                self._stopping or self._exhausted or self._waiting or self._outage.active or self._pacing.binds
+                self._stopping or turns.exhausted or turns.some_wait or self._outage.active or self._pacing.binds
             )
         if self._outage.active and not self._outage.probing:
             self._wake()  # the worker that probed may be parked itself now

@@ -24,6 +24,7 @@ from capacity.fleet.client import FleetBatch
 from capacity.fleet.conductor import RUNNING, conduct, forgotten
 from capacity.fleet.looking import Seen, find, members, pollers
 from capacity.fleet.notes import pack
+from capacity.fleet.order import Ordering
 from capacity.fleet.report import Report
 from capacity.fleet.workflow import BatchDone, BatchOrder, LaunchBatch, Range, Standing, batch_id
 from capacity.launcher import outcome
@@ -31,6 +32,7 @@ from capacity.launcher.batch import HeightRange
 from capacity.launcher.controller import OpenLoop
 from capacity.launcher.journal import Header, Journal
 from capacity.launcher.progress import STOPPED, Progress, Result
+from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.settings import settled
 
 AWAY = RPCError("connection refused", RPCStatusCode.UNAVAILABLE, b"")
@@ -59,11 +61,11 @@ def test_a_server_that_is_away_is_not_one_that_knows_nothing() -> None:
 def test_what_an_ended_order_did_is_not_given_up_for_a_hiccup() -> None:
     """A resumed launch orders anew only where no earlier order is known; else its outcomes would be lost."""
     with Journal.in_memory(Header("", "run", 10)) as journal:
-        launch = FleetBatch(HeightRange(10), Target("127.0.0.1:1"), journal, {}, fleet=Fleet())
-        asyncio.run(launch._fetch_ended(refusing(GONE), batch_id("run")))
+        ordering = Ordering(HeightRange(10), Target("127.0.0.1:1"), journal, {}, Fleet(), RetryPolicy())
+        asyncio.run(ordering._note_ended(refusing(GONE), batch_id("run")))
         for error in (AWAY, STORELESS):
             with pytest.raises(RPCError):
-                asyncio.run(launch._fetch_ended(refusing(error), batch_id("run")))
+                asyncio.run(ordering._note_ended(refusing(error), batch_id("run")))
 
 
 def test_a_launchers_clock_does_not_say_when_a_batch_began() -> None:
@@ -171,13 +173,13 @@ def test_a_batch_that_runs_is_taken_up_as_it_was_ordered(devserver: DevServer) -
     async def taken_up(journal: Journal) -> list[Result]:
         first, other = settled(OpenLoop(50.0, 9)), settled(OpenLoop(80.0, 9))
         client = await Client.connect(devserver.address)
-        handle = await ordered(journal, first, devserver, run_id)._order(client)
+        handle = await ordered(journal, first, devserver, run_id)._ordering.place(client)
         results = []
         for control in (first, other):
             again = ordered(journal, control, devserver, run_id)
-            assert (await again._order(client)).id == handle.id
+            assert (await again._ordering.place(client)).id == handle.id
             results.append(again._result())
-            assert again._control == first, "what is left to order in parts, too"
+            assert again._ordering._control == first, "what is left to order in parts, too"
         await handle.terminate()
         return results
 

@@ -17,8 +17,7 @@ from temporalio.api.errordetails.v1 import WorkflowExecutionAlreadyStartedFailur
 
 from capacity.cluster.target import Target
 from capacity.errors import ClusterError, RunFailedError
-from capacity.launcher import outcome
-from capacity.launcher import scheduler as scheduler_module
+from capacity.launcher import outcome, turns
 from capacity.launcher.batch import HeightRange, StartOptions
 from capacity.launcher.controller import Fixed, OpenLoop, Setting, Window
 from capacity.launcher.http2 import Refusal
@@ -290,7 +289,7 @@ def test_items_without_an_answer_hold_up_no_others(
     Only then, with nothing else left to start, does the launch give up on them; they stay to do. So it is when more of
     them wait than may, and where they fall due more often (30 each 15 ms) than attempts can be made (400 a second).
     """
-    monkeypatch.setattr(scheduler_module, "MOST_UNANSWERED", most)
+    monkeypatch.setattr(turns, "MOST_UNANSWERED", most)
     script = {item: ["unavailable"] for item in range(2, count, 5)}
     policy = replace(QUICK, deadline=20.0, patience=1.0)
     seen = launched(script, count, policy=policy, controller=Steady([limit]), within=50, slower=slower)
