@@ -29,10 +29,10 @@ from capacity.launcher.journal import Journal
 from capacity.launcher.retries import RetryPolicy
 from capacity.model.fleet_simulation import range_size
 
-WITHIN: Final = 20.0
+PLACE_WITHIN: Final = 20.0
 """Seconds for which an order is tried again."""
-AGAIN: Final = 1.0
-"""Seconds between two tries."""
+PLACE_AGAIN: Final = 1.0
+"""Seconds between two tries of that."""
 
 
 class Ordering:
@@ -70,10 +70,10 @@ class Ordering:
         Raises
         ------
         ClusterError
-            If the server does not take it; where it refuses in passing it is asked again for `WITHIN` seconds.
+            If the server does not take it; where it refuses in passing it is asked again for `PLACE_WITHIN` seconds.
         """
         passing = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.RESOURCE_EXHAUSTED)
-        until = time.monotonic() + WITHIN
+        until = time.monotonic() + PLACE_WITHIN
         while True:
             try:
                 return await self._place(client, rest_of)
@@ -83,7 +83,7 @@ class Ordering:
                         f"{self._target.address} does not take the order: {error.message}",
                         next_step="see the server's log; should it have it after all, --resume takes the batch up",
                     ) from None
-                await asyncio.sleep(AGAIN)
+                await asyncio.sleep(PLACE_AGAIN)
 
     async def _place(self, client: Client, rest_of: BatchDone | None) -> WorkflowHandle[LaunchBatch, BatchDone] | None:
         run_id = self._journal.header.run_id

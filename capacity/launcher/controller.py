@@ -6,6 +6,7 @@ stays within [1, maximum]; the pace is None (unlimited) or at least 1/s; the sam
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -69,7 +70,7 @@ class Controller(Protocol):
 
 
 AHEAD = 1.25
-"""How far beyond a limit attempts are paced before it has proved to be raised."""
+"""How far beyond a limit attempts are paced until it has proved to be raised, and how much further then: a step."""
 BURST = 2.0
 """What a token bucket may hold, in seconds of its limit: as much as Temporal's do."""
 
@@ -80,8 +81,8 @@ class Pace:
 
     While attempts are refused for their rate the token bucket is empty, so what is admitted *is* the limit: the pace
     is set a little under it. Then it rises slowly, so that a raised limit is found; each refusal sets it anew. What
-    stays unused meanwhile fills the bucket again and hides the limit for seconds: the pace goes no further than
-    `AHEAD` of it until a second's worth more was admitted than a bucket of that limit can have held.
+    stays unused meanwhile fills the bucket again and hides the limit for seconds: the pace stays at `AHEAD` of it
+    for as long as a full bucket and a half could last, and then goes on by as much again.
 
     Parameters
     ----------
@@ -97,7 +98,8 @@ class Pace:
     prompt: bool = False
     rate: float | None = None
     _limit: float = 0.0
-    _saved: float = 0.0
+    _ahead: float = AHEAD
+    _held: float = 0.0
     _since: float | None = None
     _admitted: int = 0
     _refused: int = 0
@@ -125,12 +127,13 @@ class Pace:
         few = (self._admitted < 100 and self._seconds < 2) or (self._admitted < 10 and self._seconds < 5)
         if not self.prompt and (self._seconds < 0.5 or few):
             return
-        admitted = self._admitted / self._seconds * (1 - self.margin)
         if self.rate is None or self._refused > 0.2 * (self._admitted + self._refused):
-            self.rate = max(1.0, admitted)
-        else:  # just above the limit, and a short count is less exact than the pace; or it was not heard of yet
-            self.rate = max(1.0, self.rate * (1 - self.margin), min(self.rate, admitted))
-        self._limit, self._saved = self.rate / (1 - self.margin), 0.0
+            # Of a window in which launchers hold back already not all is the cluster's doing: a step at a time.
+            least = self.rate / AHEAD if self.prompt and self.rate is not None else 1.0
+            self.rate = max(least, self._admitted / self._seconds * (1 - self.margin), 1.0)
+        else:  # just above the limit: a short count is less exact than the pace itself
+            self.rate = max(1.0, self.rate * (1 - self.margin))
+        self._limit, self._ahead, self._held = self.rate / (1 - self.margin), AHEAD, 0.0
         self._since = None
 
     def _recover(self, window: Window) -> None:
@@ -139,14 +142,16 @@ class Pace:
         gentle, doubling = (4, 3) if self.prompt else (10, 5)
         # A second's growth: gentle at first, then ever bolder.
         growth = 0.004 * 2 ** max(0.0, (self._calm - gentle) / doubling)
-        self._saved = min(self._saved + self._limit * window.seconds, BURST * self._limit) - window.answered
-        if self._saved < -self._limit:
-            self._limit, self._saved = self.rate, 0.0
-        if self.rate < AHEAD * self._limit:
-            self.rate *= 1 + min(growth, 0.25) * window.seconds
+        top = self._ahead * self._limit or math.inf
+        if self.rate < top:
+            self.rate = min(self.rate * (1 + min(growth, 0.25) * window.seconds), top)
+        else:
+            self._held += window.seconds
+        if self._held >= (BURST + 1) / (self._ahead - 1):  # a full bucket is empty by then
+            self._ahead, self._held = AHEAD * self._ahead, 0.0
         binding = window.answered >= 0.7 * self.rate * window.seconds
         self._slack = 0.0 if binding else self._slack + window.seconds
-        if self._slack >= 3 and self._calm >= (9 if self.prompt else 3):  # launchers that were refused hold back awhile
+        if self._slack >= 3 and (not self.prompt or self._calm >= 9):  # launchers that were refused hold back awhile
             self.rate, self._slack, self._calm = None, 0.0, 0.0
 
 

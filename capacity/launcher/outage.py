@@ -39,7 +39,7 @@ class Outage:
         """Whether a probe is on its way, or waited for: all else is to wait for its answer."""
         return self.active and self._probe is not None
 
-    def waits(self, now: float) -> bool:
+    def quiet(self, now: float) -> bool:
         """Whether nothing goes to a server yet, not even a probe."""
         return self.active and now < self.until
 

@@ -91,6 +91,7 @@ class Scheduler:
         self._pacing = Pacing(
             lambda: bool(self._stopping) or self._turns.empty, lambda: self._turns.due(time.perf_counter())
         )
+        self._nothing_to_take = asyncio.Lock()
         self._parked: list[asyncio.Future[None]] = []
         self._workers: list[asyncio.Task[None]] = []
         self._stopping = ""
@@ -247,7 +248,7 @@ class Scheduler:
                 self._others.append((item.item, outcome.GAVE_UP + refusal.code))
                 return
         due = now + self._policy.delay(tries, self._random)
-        self._turns.wait(item._replace(due=due, attempt=attempt, tries=tries, unanswered=meaning is Meaning.AWAY))
+        self._turns.put_back(item._replace(due=due, attempt=attempt, tries=tries, unanswered=meaning is Meaning.AWAY))
         self._slow = True
 
     async def _next(self, slot: int) -> Pending | None:
@@ -258,21 +259,21 @@ class Scheduler:
             if self._held(slot):
                 await self._park()
                 continue
-            if outage.waits(now):
+            if outage.quiet(now):
                 await outage.pause(now)
                 continue
             place = await self._pacing.place()
             if place is None:
                 continue
             now = clock()
-            stays = self._stopping or self._held(slot) or outage.waits(now)  # it may have waited long for its place
-            pending = None if stays else turns.take(place.due, now)
+            must_wait = self._stopping or self._held(slot) or outage.quiet(now)  # it may have waited long for its place
+            pending = None if must_wait else turns.take(place.due, now)
             if pending is not None:
                 outage.sent(pending.item)
                 return pending
             self._pacing.give_back(place)
-            if not stays:
-                await asyncio.sleep(min(turns.pause(now), TICK))
+            async with self._nothing_to_take:  # one waits for the next item that is due, not all at once
+                await asyncio.sleep(0.0 if self._stopping else min(turns.pause(clock()), TICK))
         self._wake()  # whoever is parked has nothing left to wait for either
         return None
 

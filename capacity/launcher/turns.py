@@ -1,7 +1,7 @@
 """What is tried next: an item that waits for another attempt, or the next of the batch.
 
-Invariants: what waits is bounded, by number or by memory, and then no further item is begun; items that nobody answers
-have neither all turns nor all places in flight, however soon they are due again.
+Invariants: what waits is bounded, by number or by memory: then no further item is begun but to probe an outage. Items
+that nobody answers have neither all turns nor all places in flight, however soon they are due again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ flight, so many in four."""
 
 
 class Turns:
-    """Hands out items one after the other.
+    """Hands out items one after the other, where they are not all alike: as long as none waits whoever starts them may
+    draw from the same iterator.
 
     Parameters
     ----------
@@ -35,11 +36,11 @@ class Turns:
     Attributes
     ----------
     limit : int
-        Attempts in flight at most, now.
+        Attempts in flight at most, now; for whoever starts them to say.
     exhausted : bool
-        Whether no item is left that was not tried.
+        Whether no item is left that was not tried; for whoever finds the iterator at its end to say.
     again_in_flight : int
-        Attempts in flight of items that nobody answered before.
+        Attempts in flight of items that nobody answered before; for whoever ends one to count down.
     """
 
     def __init__(
@@ -67,15 +68,17 @@ class Turns:
         return self._until_due(now) <= 0 and not self._fresh_first
 
     def pause(self, now: float) -> float:
-        """Return how long to wait before another look where `take` had nothing [s]."""
-        return max(0.0, self._until_due(now)) if self._waiting else 0.0
+        """Return how long there is nothing to take [s]."""
+        none_fresh = self.exhausted or (self._many_wait and not self._fresh_first)
+        return max(0.0, self._until_due(now)) if self._waiting and none_fresh else 0.0
 
     def take(self, intended: float, now: float) -> Pending | None:
         """Return an item that waits and is due, else the next of the batch; None: look again later."""
-        pending = None if self._fresh_first else self._waiting.pop(now)
+        fresh_first = self._fresh_first
+        pending = None if fresh_first else self._waiting.pop(now)
         if pending is not None:
             self.again_in_flight += pending.unanswered
-        if pending is not None or self.exhausted or (self._many_wait and not self._fresh_first):
+        if pending is not None or self.exhausted or (self._many_wait and not fresh_first):
             return pending
         for _ in range(1000):  # a file of bad lines must not keep the loop to itself
             try:
@@ -89,7 +92,7 @@ class Turns:
             self._others.append((index, outcome.BAD_ITEM))
         return None
 
-    def wait(self, pending: Pending) -> None:
+    def put_back(self, pending: Pending) -> None:
         """Let an item wait for another attempt, until it is due."""
         self._waiting.push(pending)
 

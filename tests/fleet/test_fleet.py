@@ -21,7 +21,8 @@ from real_server import HASTY, runs_by_id, wait_for
 from capacity.cluster import devserver as embedded
 from capacity.cluster.devserver import DevServer
 from capacity.cluster.target import Target
-from capacity.fleet import Fleet, client
+from capacity.fleet import Fleet
+from capacity.fleet import order as order_module
 from capacity.fleet.order import order_of
 from capacity.fleet.workflow import HEARTBEAT_TIMEOUT, BatchOrder, bytes_of
 from capacity.launcher import outcome
@@ -146,7 +147,7 @@ def test_a_batch_whose_outcomes_take_too_much_is_ordered_in_parts(
         orders.append(order_of(*args, outcome_bytes=60))
         return orders[-1]
 
-    monkeypatch.setattr(client, "order_of", small)
+    monkeypatch.setattr(order_module, "order_of", small)
     name = named()
     run = ordered(HeightRange(2_100, name), devserver.address)
     assert len(orders) >= 2

@@ -207,6 +207,50 @@ def test_pace_ignores_the_burst() -> None:
     assert rate == pytest.approx(196)
 
 
+@pytest.mark.parametrize(("raised", "highest"), [(1.0, 125.0), (4.0, 600.0)])
+def test_a_bucket_that_filled_again_is_no_raised_limit(raised: float, highest: float) -> None:
+    """What 20 s at 90/s leave of 100/s lasts for seconds beyond it: until then the pace is at most a quarter above.
+
+    Where the limit is four times as high it is found within a minute from then on.
+    """
+    pace, tokens = Pace(0.04, prompt=True), 0.0
+    rate = pace.step(Window(1.0, 100, 4, 50), 0.0)
+    for second in range(1, 81):
+        assert rate is not None
+        limit = 100.0 if second <= 20 else 100.0 * raised
+        tokens = min(tokens + limit, 2 * limit)
+        sent = round(min(rate, 90.0) if second <= 20 else rate)
+        admitted = min(sent, int(tokens))
+        tokens -= admitted
+        rate = pace.step(Window(1.0, admitted, 4, sent - admitted), float(second))
+        if sent > admitted:
+            break
+        assert rate is not None
+        assert rate <= highest
+    assert sent > admitted, "it met the limit"
+
+
+def test_a_pace_is_not_dropped_while_launchers_that_were_refused_hold_back() -> None:
+    """The first pace was too high by the rest of a burst: what holds them back shows nothing of the cluster."""
+    pace = Pace(0.04, prompt=True)
+    pace.step(Window(1.0, 90, 4, 5), 0.0)
+    rates = [pace.step(Window(1.0, 47, 4), 1.0 + second) for second in range(12)]
+    assert rates[6] is not None
+    assert rates[-1] is None
+
+
+@pytest.mark.slow
+def test_a_lifted_limit_is_found_where_few_in_flight_cannot_fill_the_pace() -> None:
+    """20/s were admitted to 16 servers of 50 ms; then all is, and what held the launch to a few in flight lets go."""
+
+    def lifted(cluster: Cluster, now: float) -> None:
+        if now > 15:
+            cluster.admitted = 0.0
+
+    seen = simulate(Auto(), Cluster(0.05, 16, admitted=20), 100, lifted)
+    assert seen.rate(90, 100) >= 0.9 * 16 / 0.05
+
+
 def test_pace_is_dropped_when_it_no_longer_binds() -> None:
     """A pace that the starts stay well below for three seconds is lifted."""
     pace = Pace(rate=1000)
