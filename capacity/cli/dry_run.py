@@ -10,7 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from rich.table import Table
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
-from capacity.cli.printing import console
+from capacity.cli.printing import console, duration
 from capacity.cluster.guard import check_count, check_target
 from capacity.cluster.target import Target
 from capacity.errors import UsageError
@@ -93,22 +93,6 @@ def _durations(count: int, rate: float | None, address: str) -> list[str]:
     limit = DEFAULTS["frontend.namespaceRPS"]
     known.append(f"{duration(count / limit)} at best where frontend.namespaceRPS is the default {limit:,}/s")
     return known
-
-
-def duration(seconds: float) -> str:
-    """Return a duration for people.
-
-    >>> duration(0.4), duration(75), duration(7500)
-    ('under 1 s', '1 min 15 s', '2 h 5 min')
-    """
-    if seconds < 1:
-        return "under 1 s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60:,} h {minutes % 60} min"
 
 
 def _request(batch: Batch, target: Target, run_id: str, index: int) -> dict[str, Any]:

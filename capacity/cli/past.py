@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.table import Table
 
-from capacity.cli.dry_run import duration
 from capacity.cli.printing import console, print_columns
-from capacity.cluster.guard import check_target
-from capacity.cluster.target import Target
-from capacity.errors import CapacityError, RunFailedError
-from capacity.launcher import cleaning, service
-from capacity.launcher.rebuild import rebuild
-from capacity.launcher.transport import connect
+from capacity.errors import CapacityError
 from capacity.observe.history import PastRun, past_run, past_runs, runs_folder
 
 
@@ -103,41 +95,3 @@ def export_failed(name: str, out: Path | None, stdout: TextIO) -> None:
             raise CapacityError(f"cannot write {out}: {error.strerror}", next_step="pass another --out") from error
     what = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common()) or "none"
     print(f"failed items of run {run.run_id}: {what}", file=sys.stderr)
-
-
-def clean_run(run: PastRun, target: Target, delete: bool, allowed: Collection[str]) -> None:
-    """End or delete the workflows of a run, with progress."""
-    check_target(target, allowed)
-    asyncio.run(_clean(run, target, delete))
-
-
-async def _clean(run: PastRun, target: Target, delete: bool) -> None:
-    batch = rebuild(run.batch, read_items=False)
-    async with connect(target) as connection:
-        await service.check(connection)
-        # The memo tells whose they are, the time only narrows it; without a journal it is not known.
-        query = service.batch_query(batch, run.header.created - 60 if run.header else 0)
-        if not delete:
-            query += " AND ExecutionStatus = 'Running'"
-        executions = [execution async for execution in cleaning.of_run(connection, query, run.run_id)]
-        what = "delete" if delete else "end"
-        seconds = len(executions) / cleaning.SERVER_RATE
-        print(
-            f"{len(executions):,} workflows to {what}; at the server's default of {cleaning.SERVER_RATE:g}/s "
-            f"that takes {duration(seconds)}",
-            file=sys.stderr,
-        )
-        if not executions:
-            return
-        shown = -1
-
-        def show(done: int) -> None:
-            nonlocal shown
-            if done != shown and (done - shown >= len(executions) / 20 or done == len(executions)):
-                shown = done
-                print(f"{done:,} of {len(executions):,}", file=sys.stderr, flush=True)
-
-        done = await cleaning.clean(connection, executions, delete=delete, on_progress=show)
-    print(f"run {run.run_id}: {done:,} of {len(executions):,} workflows {'deleted' if delete else 'ended'}")
-    if done < len(executions):
-        raise RunFailedError(f"{len(executions) - done:,} workflows are left", next_step="run the same command again")

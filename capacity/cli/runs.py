@@ -70,9 +70,9 @@ def clean(
 
     Example: capacity runs clean last
     """
-    from capacity.cli import past
+    from capacity.cli import past_clean
     from capacity.observe.history import past_run
 
     found = past_run(run)
     target = connection.target(found.address, found.namespace)
-    past.clean_run(found, target, delete, allow_target or ())
+    past_clean.clean_run(found, target, delete, allow_target or ())

@@ -31,7 +31,7 @@ from capacity.experiment.points import (
 )
 from capacity.experiment.setting import Setting
 from capacity.launcher.batch import HeightRange, StartOptions
-from capacity.launcher.progress import RESUME_LATER, Progress
+from capacity.launcher.progress import Progress
 from capacity.model.measurement import Flag, Point
 from capacity.observe.history import forget
 from capacity.observe.run import Run
@@ -136,7 +136,7 @@ async def measure(
     forget(run)
     counted.made = run.session_scheduled
     if run.error:
-        raise CapacityError(f"a launch ended early: {run.error.removesuffix(f'; {RESUME_LATER}')}")
+        raise CapacityError(f"a launch ended early: {run.error}")
     if span is None:
         return Taken(None, run.session_scheduled, run.server_version)
     parallelism = setting.parallelism or max(1, round(span.in_flight))

@@ -28,7 +28,7 @@ from capacity.experiment.points import TASK_QUEUE
 from capacity.experiment.subject import ours, subject, tell_left
 from capacity.experiment.wanted import Wanted
 from capacity.launcher.batch import HeightRange, StartOptions
-from capacity.launcher.progress import RESUME_LATER, Progress
+from capacity.launcher.progress import Progress
 from capacity.launcher.tasks import end_tasks
 from capacity.observe.history import forget
 from capacity.observe.process import rss_bytes
@@ -242,7 +242,7 @@ class Soaking:
         (folder / f"{chain}.journal").unlink(missing_ok=True)
         forget(run)
         if run.error:
-            raise CapacityError(f"a batch ended early: {run.error.removesuffix(f'; {RESUME_LATER}')}")
+            raise CapacityError(f"a batch ended early: {run.error}")
 
     def _read(self, cluster: LocalCluster) -> None:
         gc.collect()  # a finished launch leaves circles of objects, which the collector by itself lets lie for long

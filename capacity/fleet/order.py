@@ -96,7 +96,8 @@ class Ordering:
         order = order_of(self._batch, self._journal, self._control, self._policy)
         order.namespace, order.paused = self._target.namespace, rest_of is not None and rest_of.paused
         self._placed = True
-        known = {"count": self._batch.count, "before": self._batch.count - to_do, "control": self._control}
+        known: dict[str, Any] = {"count": self._batch.count, "before": self._batch.count - to_do}
+        known |= {"control": self._control, "policy": asdict(self._policy)}
         return await client.start_workflow(
             LaunchBatch.run,
             order,
@@ -111,14 +112,18 @@ class Ordering:
         self.taken_up = True
         memo = running.workflow_execution_info.memo.fields.get("capacity")
         found = DataConverter.default.payload_converter.from_payload(memo) if memo is not None else {}
-        control = found.get("control")
-        if control is not None and control != self._control:
-            asked = ", ".join(f"{name} {control[name]}" for name in self._control if control.get(name) is not None)
+        control, policy, mine = found.get("control") or self._control, found.get("policy"), asdict(self._policy)
+        if policy is None or policy.keys() != mine.keys():  # it was ordered by another version
+            policy = mine
+        ordered, asked = {**control, **policy}, {**self._control, **mine}
+        if ordered != asked:
+            others = [name for name, value in ordered.items() if value is not None and value != asked.get(name)]
+            said = ", ".join(f"{name.replace('_', ' ')} {ordered[name]}" for name in others)
             self.warnings = (
-                f"the fleet went on with the batch as it was ordered ({asked.replace('_', ' ')}): what this launch "
-                "says of that changes nothing; cancel the batch and resume it for it",
+                f"the fleet went on with the batch as it was ordered ({said}): what this launch says of that changes "
+                "nothing; cancel the batch and resume it for it",
             )
-            self._control = control
+            self._control, self._policy = control, RetryPolicy(**policy)
 
     async def _note_ended(self, client: Client, workflow_id: str) -> DescribeWorkflowExecutionResponse | None:
         """Note what an earlier order of this journal did, if it ended while nobody looked on; return one that runs."""

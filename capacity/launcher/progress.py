@@ -15,7 +15,6 @@ SERIES_LENGTH = 3600
 
 AWAY = "waiting for the server"
 """`Progress.state` while no server answers."""
-RESUME_LATER = "the items that are left stay to do: resume when the server is back"
 STOPPED, STOPPED_AT_ONCE = "stopped by the user", "stopped at once by the user"
 """`Result.stopped` after the first and the second interrupt."""
 

@@ -22,7 +22,7 @@ from capacity.launcher.journal import Notes
 from capacity.launcher.latency import Latencies
 from capacity.launcher.outage import Outage
 from capacity.launcher.pacing import TICK, Pacing
-from capacity.launcher.progress import AWAY, RESUME_LATER, STOPPED, STOPPED_AT_ONCE, Progress, Result, reason_to_stop
+from capacity.launcher.progress import AWAY, STOPPED, STOPPED_AT_ONCE, Progress, Result, reason_to_stop
 from capacity.launcher.retries import Pending, RetryPolicy
 from capacity.launcher.tally import Tally
 from capacity.launcher.tasks import end_tasks
@@ -234,7 +234,7 @@ class Scheduler:
             if away and now - self._outage.since > self._policy.patience:
                 error = ClusterError(
                     f"no server started anything for {self._policy.patience:g} s: {refusal.details}",
-                    next_step=RESUME_LATER,
+                    next_step="see the server's log",
                 )
                 self._give_up(error, "no server answered")
             if item.unanswered:

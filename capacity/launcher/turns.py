@@ -21,8 +21,7 @@ flight, so many in four."""
 
 
 class Turns:
-    """Hands out items one after the other, where they are not all alike: as long as none waits whoever starts them may
-    draw from the same iterator.
+    """Hands out items; while none waits for another attempt, who starts them may draw from the iterator itself.
 
     Parameters
     ----------

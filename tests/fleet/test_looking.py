@@ -160,14 +160,16 @@ def test_the_rest_of_a_batch_is_ordered_paused_if_it_was_and_not_after_an_interr
         assert "does not take the order: no" in str(refused._result().error)
 
 
-def ordered(journal: Journal, control: dict[str, Any], server: DevServer, queue: str) -> FleetBatch:
-    fleet = Fleet(task_queue=queue)
-    return FleetBatch(HeightRange(journal.header.count), Target(server.address), journal, control, fleet=fleet)
+def ordered(
+    journal: Journal, control: dict[str, Any], server: DevServer, queue: str, policy: RetryPolicy | None = None
+) -> FleetBatch:
+    batch, target, fleet = HeightRange(journal.header.count), Target(server.address), Fleet(task_queue=queue)
+    return FleetBatch(batch, target, journal, control, fleet=fleet, policy=policy)
 
 
 @pytest.mark.devserver
 def test_a_batch_that_runs_is_taken_up_as_it_was_ordered(devserver: DevServer) -> None:
-    """Resumed with another rate it goes on at the first, and the record says so; with the same nothing is said."""
+    """Resumed with another rate or patience it goes on as at first, and the record says so; else nothing is said."""
     run_id = f"again-{uuid.uuid4().hex[:8]}"
 
     async def taken_up(journal: Journal) -> list[Result]:
@@ -175,18 +177,20 @@ def test_a_batch_that_runs_is_taken_up_as_it_was_ordered(devserver: DevServer) -
         client = await Client.connect(devserver.address)
         handle = await ordered(journal, first, devserver, run_id)._ordering.place(client)
         results = []
-        for control in (first, other):
-            again = ordered(journal, control, devserver, run_id)
+        for control, policy in ((first, RetryPolicy()), (other, RetryPolicy()), (first, RetryPolicy(patience=7.0))):
+            again = ordered(journal, control, devserver, run_id, policy)
             assert (await again._ordering.place(client)).id == handle.id
             results.append(again._result())
-            assert again._ordering._control == first, "what is left to order in parts, too"
+            kept = (again._ordering._control, again._ordering._policy)
+            assert kept == (first, RetryPolicy()), "what is left to order in parts, too"
         await handle.terminate()
         return results
 
     with Journal.in_memory(Header("", run_id, 10)) as journal:
-        same, differs = asyncio.run(asyncio.wait_for(taken_up(journal), 60))
+        same, differs, impatient = asyncio.run(asyncio.wait_for(taken_up(journal), 60))
     assert same.warnings == ()
-    assert "as it was ordered (rate 50.0, max in flight 9)" in differs.warnings[0]
+    assert "as it was ordered (rate 50.0):" in differs.warnings[0]
+    assert "as it was ordered (patience 300.0):" in impatient.warnings[0]
 
 
 @pytest.mark.devserver

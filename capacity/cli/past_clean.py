@@ -1,0 +1,54 @@
+"""Ending what a past run started, in a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Collection
+
+from capacity.cli.printing import duration
+from capacity.cluster.guard import check_target
+from capacity.cluster.target import Target
+from capacity.errors import RunFailedError
+from capacity.launcher import cleaning, service
+from capacity.launcher.rebuild import rebuild
+from capacity.launcher.transport import connect
+from capacity.observe.history import PastRun
+
+
+def clean_run(run: PastRun, target: Target, delete: bool, allowed: Collection[str]) -> None:
+    """End or delete the workflows of a run, with progress."""
+    check_target(target, allowed)
+    asyncio.run(_clean(run, target, delete))
+
+
+async def _clean(run: PastRun, target: Target, delete: bool) -> None:
+    batch = rebuild(run.batch, read_items=False)
+    async with connect(target) as connection:
+        await service.check(connection)
+        # The memo tells whose they are, the time only narrows it; without a journal it is not known.
+        query = service.batch_query(batch, run.header.created - 60 if run.header else 0)
+        if not delete:
+            query += " AND ExecutionStatus = 'Running'"
+        executions = [execution async for execution in cleaning.of_run(connection, query, run.run_id)]
+        what = "delete" if delete else "end"
+        seconds = len(executions) / cleaning.SERVER_RATE
+        print(
+            f"{len(executions):,} workflows to {what}; at the server's default of {cleaning.SERVER_RATE:g}/s "
+            f"that takes {duration(seconds)}",
+            file=sys.stderr,
+        )
+        if not executions:
+            return
+        shown = -1
+
+        def show(done: int) -> None:
+            nonlocal shown
+            if done != shown and (done - shown >= len(executions) / 20 or done == len(executions)):
+                shown = done
+                print(f"{done:,} of {len(executions):,}", file=sys.stderr, flush=True)
+
+        done = await cleaning.clean(connection, executions, delete=delete, on_progress=show)
+    print(f"run {run.run_id}: {done:,} of {len(executions):,} workflows {'deleted' if delete else 'ended'}")
+    if done < len(executions):
+        raise RunFailedError(f"{len(executions) - done:,} workflows are left", next_step="run the same command again")
