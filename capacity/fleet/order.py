@@ -116,8 +116,8 @@ class Ordering:
         if policy is None or policy.keys() != mine.keys():  # it was ordered by another version
             policy = mine
         ordered, asked = {**control, **policy}, {**self._control, **mine}
-        if ordered != asked:
-            others = [name for name, value in ordered.items() if value is not None and value != asked.get(name)]
+        others = [name for name, value in ordered.items() if value is not None and value != asked.get(name)]
+        if others:
             said = ", ".join(f"{name.replace('_', ' ')} {ordered[name]}" for name in others)
             self.warnings = (
                 f"the fleet went on with the batch as it was ordered ({said}): what this launch says of that changes "

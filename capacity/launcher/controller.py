@@ -70,7 +70,7 @@ class Controller(Protocol):
 
 
 AHEAD = 1.25
-"""How far beyond a limit attempts are paced until it has proved to be raised, and how much further then: a step."""
+"""A step of the pace: how far beyond a limit it goes before it stays there for a while, and how much further then."""
 BURST = 2.0
 """What a token bucket may hold, in seconds of its limit: as much as Temporal's do."""
 
@@ -82,7 +82,7 @@ class Pace:
     While attempts are refused for their rate the token bucket is empty, so what is admitted *is* the limit: the pace
     is set a little under it. Then it rises slowly, so that a raised limit is found; each refusal sets it anew. What
     stays unused meanwhile fills the bucket again and hides the limit for seconds: the pace stays at `AHEAD` of it
-    for as long as a full bucket and a half could last, and then goes on by as much again.
+    for as long as a full bucket and a half last if it is used, and without a refusal goes on by as much again.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ class Pace:
         Share of the admitted rate left unused when the pace is set.
     prompt : bool
         Set the pace anew after each window with refusals, the first included, instead of adding up such windows first:
-        for windows as long as a second, in which the launchers have slowed down already. The first pace may be too
-        high for a moment, by what was left of a burst.
+        for windows as long as a second, in which the launchers have slowed down already: so it falls by a step at
+        most. The first pace may be too high for a moment, by what was left of a burst.
     """
 
     margin: float = 0.02
@@ -99,7 +99,7 @@ class Pace:
     rate: float | None = None
     _limit: float = 0.0
     _ahead: float = AHEAD
-    _held: float = 0.0
+    _at_top: float = 0.0
     _since: float | None = None
     _admitted: int = 0
     _refused: int = 0
@@ -128,12 +128,11 @@ class Pace:
         if not self.prompt and (self._seconds < 0.5 or few):
             return
         if self.rate is None or self._refused > 0.2 * (self._admitted + self._refused):
-            # Of a window in which launchers hold back already not all is the cluster's doing: a step at a time.
-            least = self.rate / AHEAD if self.prompt and self.rate is not None else 1.0
-            self.rate = max(least, self._admitted / self._seconds * (1 - self.margin), 1.0)
+            least = self.rate / AHEAD if self.prompt and self.rate is not None else 0.0
+            self.rate = max(1.0, least, self._admitted / self._seconds * (1 - self.margin))
         else:  # just above the limit: a short count is less exact than the pace itself
             self.rate = max(1.0, self.rate * (1 - self.margin))
-        self._limit, self._ahead, self._held = self.rate / (1 - self.margin), AHEAD, 0.0
+        self._limit, self._ahead, self._at_top = self.rate / (1 - self.margin), AHEAD, 0.0
         self._since = None
 
     def _recover(self, window: Window) -> None:
@@ -141,14 +140,14 @@ class Pace:
         self._calm += window.seconds
         gentle, doubling = (4, 3) if self.prompt else (10, 5)
         # A second's growth: gentle at first, then ever bolder.
-        growth = 0.004 * 2 ** max(0.0, (self._calm - gentle) / doubling)
-        top = self._ahead * self._limit or math.inf
+        growth = 0.004 * 2 ** min(max(0.0, (self._calm - gentle) / doubling), 6.0)
+        top = self._ahead * self._limit or math.inf  # of a pace that was told no limit is known
         if self.rate < top:
             self.rate = min(self.rate * (1 + min(growth, 0.25) * window.seconds), top)
         else:
-            self._held += window.seconds
-        if self._held >= (BURST + 1) / (self._ahead - 1):  # a full bucket is empty by then
-            self._ahead, self._held = AHEAD * self._ahead, 0.0
+            self._at_top += window.seconds
+        if self._at_top >= (BURST + 1) / (self._ahead - 1):  # a full bucket is empty by then
+            self._ahead, self._at_top = AHEAD * self._ahead, 0.0
         binding = window.answered >= 0.7 * self.rate * window.seconds
         self._slack = 0.0 if binding else self._slack + window.seconds
         if self._slack >= 3 and (not self.prompt or self._calm >= 9):  # launchers that were refused hold back awhile

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -91,8 +91,9 @@ class Scheduler:
         self._pacing = Pacing(
             lambda: bool(self._stopping) or self._turns.empty, lambda: self._turns.due(time.perf_counter())
         )
-        self._nothing_to_take = asyncio.Lock()
-        self._parked: list[asyncio.Future[None]] = []
+        self._parked: deque[asyncio.Future[None]] = deque()  # held: see `_held`
+        self._idle: deque[asyncio.Future[None]] = deque()  # without anything to take, while another looks for it
+        self._looking = False
         self._workers: list[asyncio.Task[None]] = []
         self._stopping = ""
         self._fatal: CapacityError | None = None
@@ -257,7 +258,7 @@ class Scheduler:
         while not self._stopping and not turns.empty:
             now = clock()
             if self._held(slot):
-                await self._park()
+                await self._park(self._parked)
                 continue
             if outage.quiet(now):
                 await outage.pause(now)
@@ -270,10 +271,11 @@ class Scheduler:
             pending = None if must_wait else turns.take(place.due, now)
             if pending is not None:
                 outage.sent(pending.item)
+                self._wake_idle()
                 return pending
             self._pacing.give_back(place)
-            async with self._nothing_to_take:  # one waits for the next item that is due, not all at once
-                await asyncio.sleep(0.0 if self._stopping else min(turns.pause(clock()), TICK))
+            if not must_wait:
+                await self._look(turns.pause(now))
         self._wake()  # whoever is parked has nothing left to wait for either
         return None
 
@@ -283,16 +285,36 @@ class Scheduler:
             return self._outage.probing or self._in_flight >= self._setting.limit
         return self._outage.probing or slot >= self._setting.limit
 
-    async def _park(self) -> None:
+    async def _look(self, pause: float) -> None:
+        """Wait until there may be something to take: one worker does, the others are idle until something was taken."""
+        if self._looking:
+            await self._park(self._idle)
+            return
+        self._looking = True
+        try:
+            await asyncio.sleep(min(pause, TICK))
+        finally:
+            self._looking = False
+
+    def _wake_idle(self) -> None:
+        """Have one that is idle look next; what it takes in turn wakes another."""
+        while self._idle:
+            future = self._idle.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
+
+    async def _park(self, among: deque[asyncio.Future[None]]) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._parked.append(future)
+        among.append(future)
         await future
 
     def _wake(self) -> None:
-        for future in self._parked:
+        for future in (*self._parked, *self._idle):
             if not future.done():
                 future.set_result(None)
         self._parked.clear()
+        self._idle.clear()
 
     def _give_up(self, error: CapacityError | None, why: str) -> None:
         if error is not None and self._fatal is None:
@@ -359,8 +381,9 @@ class Scheduler:
             self._slow = bool(
                 self._stopping or turns.exhausted or turns.some_wait or self._outage.active or self._pacing.binds
             )
-        if self._outage.active and not self._outage.probing:
-            self._wake()  # the worker that probed may be parked itself now
+        probed, looked = self._outage.active and not self._outage.probing, self._idle and not self._looking
+        if probed or looked:
+            self._wake()  # the worker that did, or was to look next, may be parked itself now
         if self._on_progress:
             self._on_progress(self.progress())
 

@@ -67,7 +67,7 @@ class Turns:
         return self._until_due(now) <= 0 and not self._fresh_first
 
     def pause(self, now: float) -> float:
-        """Return how long there is nothing to take [s]."""
+        """Return how long there is nothing to take [s]; 0 where there never will be."""
         none_fresh = self.exhausted or (self._many_wait and not self._fresh_first)
         return max(0.0, self._until_due(now)) if self._waiting and none_fresh else 0.0
 

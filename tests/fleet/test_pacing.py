@@ -126,11 +126,24 @@ def test_a_namespaces_limit_is_used_to_the_full_by_all_together(limit: float, ce
     ("limit", "ceiling", "launchers", "raised"), [(50, 1000, 4, 4), (50, 1000, 4, 8), (200, 400, 2, 4)]
 )
 def test_a_raised_limit_is_used_by_all_together(limit: float, ceiling: float, launchers: int, raised: float) -> None:
-    """Also where the few in flight that fill the old one cannot fill the new, and where the cluster gives less."""
+    """Within 100 s, also where the few in flight that fill the old one cannot fill the new, or the cluster gives less.
+
+    Few attempts are refused on the way there, which goes in steps.
+    """
     for seed in range(3):
-        used, refused = shared(limit, ceiling, launchers, seed, raised=raised, seconds=180, counted_from=140)
+        used, _ = shared(limit, ceiling, launchers, seed, raised=raised, seconds=180, counted_from=140)
         assert used * raised * limit >= 0.85 * min(raised * limit, ceiling)
+        _, refused = shared(limit, ceiling, launchers, seed, raised=raised, seconds=180, counted_from=40)
         assert refused <= 0.06
+
+
+@pytest.mark.parametrize("lowered", [0.8, 0.25])
+def test_a_lowered_limit_is_kept_by_all_together(lowered: float) -> None:
+    """Ten seconds after it fell no more than a tenth is refused, and it is used to the full."""
+    for seed in range(3):
+        used, refused = shared(200, 2000, 4, seed, raised=lowered, seconds=90, counted_from=50)
+        assert 0.9 <= used <= 1.05
+        assert refused <= 0.1
 
 
 @pytest.mark.parametrize("launchers", [2, 8])

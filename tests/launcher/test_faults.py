@@ -297,6 +297,53 @@ def test_items_without_an_answer_hold_up_no_others(
     assert "no server started anything for 1 s" in str(seen.result.error)
 
 
+def test_while_many_wait_one_looks_for_the_next_that_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 in flight that fail thrice each: had each of the idle looked for itself, they would have asked many times."""
+    asked, take = [0], turns.Turns.take
+
+    def counted(*args: Any) -> Any:
+        asked[0] += 1
+        return take(*args)
+
+    monkeypatch.setattr(turns.Turns, "take", counted)
+    policy = replace(QUICK, deadline=20.0, first_delay=0.1, maximum_delay=0.4)
+    script = {item: ["internal", "internal", "internal", "ok"] for item in range(400)}
+    seen = launched(script, 400, policy=policy, controller=Steady([64]))
+    assert (seen.result.counts.started, seen.result.attempts) == (400, 1600)
+    assert seen.most_in_flight <= 64
+    assert asked[0] <= 3 * seen.result.attempts
+
+
+@pytest.mark.parametrize(("limits", "count"), [((64,), 2000), ((64, 64, 64, 4), 600)])
+def test_those_that_have_nothing_to_take_all_go_on_once_they_have(limits: tuple[int, ...], count: int) -> None:
+    """Each of 64 has failed and waits a second; then all are started, by as many at once as the limit is by then."""
+    policy = replace(QUICK, deadline=20.0, first_delay=1.0, maximum_delay=1.0)
+    script = {item: ["internal", "ok"] for item in range(64)}
+    after: list[int] = []
+
+    def note(progress: Progress) -> None:
+        if 64 < progress.started <= count - 64:
+            after.append(progress.in_flight)
+
+    seen = launched(script, count, policy=policy, controller=Steady([*limits]), slower=0.05, on_progress=note)
+    assert seen.result.counts.started == count
+    assert sorted(after)[len(after) // 2] == limits[-1]
+
+
+def test_a_stop_does_not_wait_for_those_that_have_nothing_to_take() -> None:
+    """Whoever is idle leaves with the others, however many they are and however long their items wait."""
+    policy = replace(QUICK, deadline=20.0, first_delay=500.0, maximum_delay=500.0)
+    script = {item: ["internal"] for item in range(1000)}
+
+    async def stop(frontend: FakeFrontend, drain: asyncio.Event, _: asyncio.Event) -> None:
+        while sum(frontend.attempts.values()) < 64:
+            await asyncio.sleep(0.05)
+        drain.set()
+
+    seen = launched(script, 1000, policy=policy, controller=Steady([64]), meanwhile=stop, within=30.0)
+    assert (seen.result.stopped, seen.result.counts.not_attempted) == ("stopped by the user", 1000)
+
+
 @pytest.mark.parametrize("plain_http2", CALLS.values(), ids=CALLS.keys())
 def test_a_namespace_that_was_never_there_ends_the_batch(plain_http2: bool) -> None:
     """NOT_FOUND before the first start is final."""

@@ -82,6 +82,15 @@ def test_a_late_answer_frees_those_that_waited_for_a_probe_that_has_failed() -> 
     assert outage.succeeded()
 
 
+def test_a_server_may_be_away_for_as_long_as_patience_allows() -> None:
+    """Hours of probes every two seconds are no number that grows without end."""
+    outage, now = Outage(), 0.0
+    for item in range(3000):
+        now = max(now, outage.until)
+        outage.failed(item, now)
+    assert outage.until - now == outage.maximum_delay
+
+
 def test_every_other_probe_is_an_item_that_was_not_tried_before() -> None:
     """Of those that were all may be of a shard that is away, of those that were not all may fail once."""
     outage, asked = Outage(), []
