@@ -35,7 +35,7 @@ SLOW = (
 ALONE = (
     *("test_the_p99_of_64x_on_postgres", "test_auto_and_a_rate_on_an_existing_server"),
     *("observe/test_vitals_faults", "test_a_fresh_stack_before_and_after_its_indexes"),
-    "test_a_throttled_namespace_is_used_to_the_full",
+    *("test_a_throttled_namespace_is_used_to_the_full", "cli/test_compare.py::test_a_short_comparison"),
 )
 """Where a test with a server compares speeds, or has a cause found in them."""
 CALM = (

@@ -12,6 +12,7 @@ from capacity.fleet import TASK_QUEUE
 from capacity.fleet.launcher import READY_WITHIN
 from capacity.fleet.processes import check_processes
 from capacity.launcher import worker
+from capacity.launcher.retries import backoff
 from capacity.launcher.spawn import Spawned
 from capacity.launcher.tasks import end_tasks
 
@@ -69,7 +70,7 @@ async def _keep(
         say(f"a launcher process ended ({words}); another takes its place")
         if short_lives:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), min(2.0 ** (short_lives - 1), LONGEST_PAUSE))
+                await asyncio.wait_for(stop.wait(), backoff(1.0, short_lives, LONGEST_PAUSE))
 
 
 async def _once(

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from capacity.launcher.pacing import TICK
+from capacity.launcher.retries import backoff
 
 _CHOOSING = -1
 
@@ -65,7 +66,7 @@ class Outage:
             self.active, self.since, self._probes, self.until = True, self._first, 0, now
         if self.active and now >= self.until:
             self._probes += 1
-            self.until = now + min(0.1 * 2.0 ** min(self._probes - 1, 30), self.maximum_delay)
+            self.until = now + backoff(0.1, self._probes, self.maximum_delay)
         if self._probe == item:
             self._probe = None
         return self.active

@@ -10,6 +10,15 @@ from typing import NamedTuple
 from capacity.errors import UsageError
 
 
+def backoff(first: float, failures: int, longest: float) -> float:
+    """Return how long to wait after so many failures in a row, counted from 1: twice as long each time [s].
+
+    >>> [backoff(0.5, failures, 2.0) for failures in (1, 2, 3, 4, 100_000)]
+    [0.5, 1.0, 2.0, 2.0, 2.0]
+    """
+    return min(first * 2.0 ** min(failures - 1, 30), longest)
+
+
 @dataclass(frozen=True)
 class RetryPolicy:
     """How often and how soon.
@@ -42,8 +51,7 @@ class RetryPolicy:
 
     def delay(self, attempt: int, random_: random.Random) -> float:
         """Return how long to wait after the `attempt`-th failure, counted from 1 [s]."""
-        whole = min(self.first_delay * 2.0 ** min(attempt - 1, 30), self.maximum_delay)
-        return whole * (1 - random_.random() / 2)
+        return backoff(self.first_delay, attempt, self.maximum_delay) * (1 - random_.random() / 2)
 
 
 class Pending(NamedTuple):

@@ -68,17 +68,16 @@ class Turns:
 
     def pause(self, now: float) -> float:
         """Return how long there is nothing to take [s]; 0 where there never will be."""
-        none_fresh = self.exhausted or (self._many_wait and not self._fresh_first)
-        return max(0.0, self._until_due(now)) if self._waiting and none_fresh else 0.0
+        return 0.0 if self._may_begin or not self._waiting else max(0.0, self._until_due(now))
 
     def take(self, intended: float, now: float) -> Pending | None:
         """Return an item that waits and is due, else the next of the batch; None: look again later."""
-        fresh_first = self._fresh_first
-        pending = None if fresh_first else self._waiting.pop(now)
+        pending = None if self._fresh_first else self._waiting.pop(now)
         if pending is not None:
             self.again_in_flight += pending.unanswered
-        if pending is not None or self.exhausted or (self._many_wait and not fresh_first):
             return pending
+        if not self._may_begin:
+            return None
         for _ in range(1000):  # a file of bad lines must not keep the loop to itself
             try:
                 index, body = next(self._bodies)
@@ -107,6 +106,11 @@ class Turns:
         """Whether so many wait that no further items are begun."""
         waiting, most = self._waiting, max(self.limit, 16)
         return len(waiting) - waiting.unanswered >= most or waiting.unanswered_bytes >= MOST_UNANSWERED
+
+    @property
+    def _may_begin(self) -> bool:
+        """Whether an item not tried before may be."""
+        return self._fresh_first or not (self.exhausted or self._many_wait)
 
     @property
     def _fresh_first(self) -> bool:

@@ -59,8 +59,7 @@ def test_a_short_comparison(capacity: Command, devserver: DevServer, tmp_path: P
     found = json.loads(done.out)
     assert json.loads(out.read_text()) == found
     assert {"throughput_ratio", "throughput_interval", "p99_ratio", "p99_interval", "verdict"} <= found.keys()
-    # How far is measured alone: beside other tests one stall may triple the p99 of 4 in flight.
-    assert found["p99_ratio"] > 1.5
+    assert found["p99_ratio"] > 3
     assert len(found["blocks"]) == 2
     assert {block["candidate"]["parallelism"] for block in found["blocks"]} == {128}
     assert "2 blocks of 2x (4 in flight) and 64x (128 in flight), 1 s each" in " ".join(done.err.split())
