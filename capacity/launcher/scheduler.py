@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -28,6 +28,7 @@ from capacity.launcher.tally import Tally
 from capacity.launcher.tasks import end_tasks
 from capacity.launcher.transport import Connection, Meaning, read
 from capacity.launcher.turns import Turns
+from capacity.launcher.waits import Waits
 
 
 class Scheduler:
@@ -91,9 +92,7 @@ class Scheduler:
         self._pacing = Pacing(
             lambda: bool(self._stopping) or self._turns.empty, lambda: self._turns.due(time.perf_counter())
         )
-        self._parked: deque[asyncio.Future[None]] = deque()  # held: see `_held`
-        self._idle: deque[asyncio.Future[None]] = deque()  # without anything to take, while another looks for it
-        self._looking = False
+        self._waits = Waits()
         self._workers: list[asyncio.Task[None]] = []
         self._stopping = ""
         self._fatal: CapacityError | None = None
@@ -206,7 +205,7 @@ class Scheduler:
 
     def _answered(self) -> None:
         if self._outage.succeeded():
-            self._wake()
+            self._waits.wake()
 
     def _refused(self, item: Pending, refusal: Refusal, now: float) -> None:
         verdict = read(refusal, f"{self._run_id}:{item.item}", self._on_existing)
@@ -258,7 +257,7 @@ class Scheduler:
         while not self._stopping and not turns.empty:
             now = clock()
             if self._held(slot):
-                await self._park(self._parked)
+                await self._waits.park()
                 continue
             if outage.quiet(now):
                 await outage.pause(now)
@@ -271,12 +270,12 @@ class Scheduler:
             pending = None if must_wait else turns.take(place.due, now)
             if pending is not None:
                 outage.sent(pending.item)
-                self._wake_idle()
+                self._waits.took()
                 return pending
             self._pacing.give_back(place)
             if not must_wait:
-                await self._look(turns.pause(now))
-        self._wake()  # whoever is parked has nothing left to wait for either
+                await self._waits.look(turns.pause(now))
+        self._waits.wake()  # whoever is parked has nothing left to wait for either
         return None
 
     def _held(self, slot: int) -> bool:
@@ -285,43 +284,12 @@ class Scheduler:
             return self._outage.probing or self._in_flight >= self._setting.limit
         return self._outage.probing or slot >= self._setting.limit
 
-    async def _look(self, pause: float) -> None:
-        """Wait until there may be something to take: one worker does, the others are idle until something was taken."""
-        if self._looking:
-            await self._park(self._idle)
-            return
-        self._looking = True
-        try:
-            await asyncio.sleep(min(pause, TICK))
-        finally:
-            self._looking = False
-
-    def _wake_idle(self) -> None:
-        """Have one that is idle look next; what it takes in turn wakes another."""
-        while self._idle:
-            future = self._idle.popleft()
-            if not future.done():
-                future.set_result(None)
-                return
-
-    async def _park(self, among: deque[asyncio.Future[None]]) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        among.append(future)
-        await future
-
-    def _wake(self) -> None:
-        for future in (*self._parked, *self._idle):
-            if not future.done():
-                future.set_result(None)
-        self._parked.clear()
-        self._idle.clear()
-
     def _give_up(self, error: CapacityError | None, why: str) -> None:
         if error is not None and self._fatal is None:
             self._fatal = error
         self._stopping = reason_to_stop(self._stopping, why)
         self._slow = True
-        self._wake()
+        self._waits.wake()
 
     async def _drain_when(self, drain: asyncio.Event) -> None:
         await drain.wait()
@@ -359,7 +327,7 @@ class Scheduler:
             for slot in range(len(self._workers), max(setting.limit, 1)):  # with a limit of 0 one waits for another
                 self._workers.append(asyncio.create_task(self._worker(slot)))
         if raised:
-            self._wake()
+            self._waits.wake()
 
     def _tick(self, last: bool = False) -> None:
         now = time.perf_counter()
@@ -381,9 +349,8 @@ class Scheduler:
             self._slow = bool(
                 self._stopping or turns.exhausted or turns.some_wait or self._outage.active or self._pacing.binds
             )
-        probed, looked = self._outage.active and not self._outage.probing, self._idle and not self._looking
-        if probed or looked:
-            self._wake()  # the worker that did, or was to look next, may be parked itself now
+        if self._waits.nobody_looks or (self._outage.active and not self._outage.probing):
+            self._waits.wake()  # the worker that was to look next, or probed, may be parked itself now
         if self._on_progress:
             self._on_progress(self.progress())
 
