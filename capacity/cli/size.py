@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capacity.cli.options import WIDTH, CalibrationName, ClusterName, Form, Format, quantity, whole
+from capacity.cli.options import WIDTH, CalibrationOfCluster, ClusterName, Form, Format, quantity, whole
 from capacity.cli.printing import print_columns, print_notes, wrapped
 
 if TYPE_CHECKING:
@@ -49,14 +49,16 @@ def size(
         ),
     ] = None,
     cluster: ClusterName = None,
-    calibration: CalibrationName = DEFAULT,
+    calibration: CalibrationOfCluster = None,
     form: Form = Format.TEXT,
 ) -> int:
     """Size a cluster for a rate, or for a batch to be done in time.
 
     Pass --target, or --batch and --within. Each figure comes with what forced it
-    and, where it rests on a measurement, its 90 % interval. Of --cluster only
-    configured rates and network delay count; by default they are the server's.
+    and, where it rests on a measurement, its 90 % interval. Smallest is in CPUs;
+    locks and connections are enough for CPUs as busy as allowed. Of --cluster
+    count configured rates, network delay, shard_io_concurrency and the
+    calibration it names; by default the server's own, and postgres.
     Exit code 1: no cluster does it, and why.
 
     Example: capacity size --batch 750000 --within 600 --p99 0.05
@@ -66,9 +68,9 @@ def size(
     from capacity.model.sizing import STOCK_CLUSTER
     from capacity.model.sizing import size as sized
 
-    measured = Calibration.named(calibration)
+    described = STOCK_CLUSTER if cluster is None else Cluster.load(cluster)
     found = sized(
-        measured,
+        Calibration.named(calibration or described.calibration or DEFAULT),
         target,
         p99=p99,
         batch=batch,
@@ -76,7 +78,7 @@ def size(
         retention_days=retention_days,
         headroom=headroom,
         launchers=launchers,
-        cluster=STOCK_CLUSTER if cluster is None else Cluster.load(cluster),
+        cluster=described,
     )
     if form is Format.JSON:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))

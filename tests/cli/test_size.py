@@ -196,3 +196,15 @@ def test_what_if_misuse_gets_one_line(arguments: list[str], said: str, files: di
     assert run(["what-if", "--calibration", files["quiet"], *arguments]) == 2
     error = capsys.readouterr().err
     assert (error.count("\n"), said in error) == (1, True), error
+
+
+def test_a_start_costs_what_the_named_cluster_says(capsys: pytest.CaptureFixture[str]) -> None:
+    """Sized for the dev server it is SQLite on shared cores, as with that calibration named; without one PostgreSQL."""
+
+    def needed(*words: str) -> dict[str, Any]:
+        assert run(["size", "--target", "200", "--format", "json", *words]) == 0
+        return {figure["key"]: figure["value"] for figure in json.loads(capsys.readouterr().out)["figures"]}
+
+    assert needed("--cluster", "devserver") == needed("--cluster", "devserver", "--calibration", "devserver")
+    assert "cores" in needed("--cluster", "devserver")
+    assert "database_cores" in needed()
