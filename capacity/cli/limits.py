@@ -15,6 +15,7 @@ from capacity.errors import UsageError
 
 if TYPE_CHECKING:
     from capacity.model.cluster import Cluster
+    from capacity.model.demands import Demands
     from capacity.model.limits import Ceiling
 
 DEFAULT = "postgres-dev"
@@ -36,9 +37,9 @@ def limits(
 ) -> None:
     """Print every ceiling in starts/s, lowest first; which one binds.
 
-    Needs no cluster and no measurement. A number with ~ rests on what a start
-    cost where this was measured, not on yours. Raising a ceiling helps only
-    together with all above it.
+    Needs no cluster. A number with ~ rests on what a start cost where it was
+    measured: in the calibration that the description names, else where this
+    package was made. Raising a ceiling helps only together with all above it.
 
     Example: capacity limits example-32-core --set frontends=6
     """
@@ -46,7 +47,7 @@ def limits(
     from capacity.model.limits import binding, ceilings, verdict
 
     described = Cluster.load(cluster).changed(settings_of(settings or ()))
-    found = ceilings(described)
+    found = ceilings(described, _demands(described))
     if format is Format.JSON:
         first = binding(found)
         result = {
@@ -60,6 +61,19 @@ def limits(
         _print_markdown(found, verdict(found))
     else:
         _print_text(described, found, verdict(found))
+
+
+def _demands(cluster: Cluster) -> Demands | None:
+    """What a start costs by the calibration that a description names; None where it names none."""
+    if cluster.calibration is None:
+        return None
+    from capacity.model.calibration import Calibration
+    from capacity.model.demands import fitted
+
+    measured = Calibration.named(cluster.calibration)
+    cpus = measured.measurements.conditions.cluster_cpus
+    source = f"calibration {measured.name}, measured on {cpus:g} CPU{'' if cpus == 1 else 's'}"
+    return fitted(measured.demands, cluster.store, source)
 
 
 def settings_of(pairs: Sequence[str]) -> dict[str, object]:
@@ -86,6 +100,7 @@ def _value(text: str) -> object:
 
 def rows(found: Sequence[Ceiling]) -> list[tuple[str, str, str, str]]:
     """The ceilings with a number, as the columns of `HEAD`."""
+    from capacity.model.limits import ONE_WRITER
     from capacity.model.words import number
 
     lines = []
@@ -98,7 +113,8 @@ def rows(found: Sequence[Ceiling]) -> list[tuple[str, str, str, str]]:
             buys = f"up to {number(up)}" if up > ceiling.rate else "nothing alone"
         rate = f"{'~' if ceiling.source else ''}{number(ceiling.rate)}"
         hosts = f" x {ceiling.hosts}" if ceiling.hosts > 1 else ""
-        lines.append((rate, ceiling.name, f"{ceiling.key} {number(ceiling.value)}{hosts}", buys))
+        value = "sqlite" if ceiling.key == ONE_WRITER else number(ceiling.value)
+        lines.append((rate, ceiling.name, f"{ceiling.key} {value}{hosts}", buys))
     return lines
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
+
+from capacity.model.network import Parameters
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,10 @@ class Demands:
         CPU of each [s].
     launcher_cpu : float, optional
         CPU of a launcher that has as much to do as it can [s]: one that mostly waits costs several times as much.
+    shared_launcher_cpu : float, optional
+        What it takes of CPUs that it shares with the cluster, where it mostly waits [s]; None is `launcher_cpu`.
     shard_hold : float, optional
-        How long a shard's I/O semaphore is held [s].
+        How long a shard's I/O semaphore, or SQLite's one connection, is held [s].
     connection_hold, visibility_hold : float, optional
         How long a connection to the main store and to visibility's is in use [s].
     persistence_requests : mapping of float
@@ -50,6 +54,7 @@ class Demands:
     persistence_requests: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     later_requests: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     source: str = ""
+    shared_launcher_cpu: float | None = None
 
     @property
     def cluster_cpu(self) -> float | None:
@@ -121,3 +126,34 @@ def typical(store: str) -> Demands:
         source="typical, measured on 2 cores, not on yours",
     )
     return TYPICAL.get(store, other)
+
+
+def fitted(demands: Parameters, store: str, source: str) -> Demands:
+    """Return what a sweep's fit says a start needs; what no sweep tells is that of any server.
+
+    Parameters
+    ----------
+    demands : Parameters
+        The fit's.
+    store : str
+        The cluster's.
+    source : str
+        Which sweep it was.
+
+    Examples
+    --------
+    >>> fitted(Parameters(cpu=0.008, background=0.2, lock=0.005, database=0.5), "postgres", "mine").server_cpu
+    0.004
+    """
+    hold = demands.lock or None
+    return replace(
+        typical(store),
+        cpu=demands.cpu,
+        server_cpu=demands.cpu * (1 - demands.database),
+        database_cpu=demands.cpu * demands.database,
+        launcher_cpu=demands.launcher,
+        shared_launcher_cpu=demands.launcher_idle,
+        shard_hold=hold,
+        connection_hold=None if store == "sqlite" else hold,
+        source=source,
+    )

@@ -21,6 +21,7 @@ from typing import Final
 from capacity.model.ceiling import NO_LIMIT, NOT_KNOWN, Ceiling, Raised
 from capacity.model.cluster import Cluster
 from capacity.model.demands import Demands, typical
+from capacity.model.network import SQLITE_LOCK
 from capacity.model.words import each_of, milliseconds, number
 
 __all__ = [
@@ -39,6 +40,10 @@ INCOMING_BURST: Final = 2
 """Seconds of its rate that a request limit lets through at once (common/quotas/dynamic_rate_limiter_impl.go)."""
 STORE_BURST: Final = 1
 """The same of a limit on database requests (``system.persistenceQPSBurstRatio``)."""
+SHARDS: Final = "shards"
+"""Key of what is fixed when a cluster is made (``numHistoryShards``)."""
+ONE_WRITER: Final = "store"
+"""Key of SQLite's one connection, which no number raises."""
 
 
 def ceilings(cluster: Cluster, demands: Demands | None = None) -> tuple[Ceiling, ...]:
@@ -106,12 +111,21 @@ def verdict(found: Sequence[Ceiling]) -> str:
         words.append(f"What binds after it is {NOT_KNOWN}.")
     else:
         to = last.raised.starts_per_second
-        raised = (f"{ceiling.key} from {number(ceiling.value)} to {number(_needed(ceiling, to))}" for ceiling in level)
+        takes = " and ".join(_more(ceiling, _needed(ceiling, to)) for ceiling in level)
+        verb = "It takes" if {SHARDS, ONE_WRITER} & {ceiling.key for ceiling in level} else "Raise"
         words.append(
-            f"Raise {' and '.join(raised)} ({number(to / first.rate)} times) to reach {number(to)} starts/s, "
+            f"{verb} {takes} ({number(to / first.rate)} times) to reach {number(to)} starts/s, "
             f"where {last.raised.binds} is next."
         )
     return " ".join(words)
+
+
+def _more(ceiling: Ceiling, needed: float) -> str:
+    if ceiling.key == SHARDS:  # numHistoryShards is fixed when a cluster is made
+        return f"a new cluster with {2 ** math.ceil(math.log2(needed)):,} shards"
+    if ceiling.key == ONE_WRITER:
+        return "a store other than SQLite"
+    return f"{ceiling.key} from {number(ceiling.value)} to {number(needed)}"
 
 
 def _needed(ceiling: Ceiling, rate: float) -> float:
@@ -199,51 +213,54 @@ def _cpus(cluster: Cluster, needs: Demands) -> Iterator[Ceiling]:
         who, cost = "server and database", needs.cluster_cpu
         if cluster.launcher_shares_cores:
             who = "server, database and launcher"
-            cost = None if cost is None else cost + (needs.launcher_cpu or 0.0)
-        yield _station("CPU", "cores", cluster.cores, 1, cost, f"CPU of {who}", "cores", needs)
+            own = needs.launcher_cpu if needs.shared_launcher_cpu is None else needs.shared_launcher_cpu
+            cost = None if cost is None else cost + (own or 0.0)
+        yield _station("CPU", "cores", cluster.cores, 1, cost, f"CPU of {who}", "core", needs)
         return
     for part, cost in (("server", needs.server_cpu), ("database", needs.database_cpu)):
         cores = getattr(cluster, f"{part}_cores")
-        yield _station(f"{part} CPU", f"{part}_cores", cores, 1, cost, "CPU", "cores", needs)
+        yield _station(f"{part} CPU", f"{part}_cores", cores, 1, cost, "CPU", "core", needs)
 
 
 def _waits(cluster: Cluster, needs: Demands) -> Iterator[Ceiling]:
-    at_once = f"shards x {cluster.shard_io_concurrency} at once" if cluster.shard_io_concurrency > 1 else "shards"
-    yield _station(
-        "shards", "shards", cluster.shards, cluster.shard_io_concurrency, needs.shard_hold, "hold", at_once, needs
-    )
-    hosts = cluster.history_hosts
-    of = f"connections x {hosts} history hosts" if hosts > 1 else "connections"
-    yield _station("connections", "max_conns", cluster.max_conns, hosts, needs.connection_hold, "use", of, needs)
-    shown = _station(
-        "visibility writes",
-        "visibility_max_conns",
-        cluster.visibility_max_conns,
-        hosts,
-        needs.visibility_hold,
-        "use",
-        of,
-        needs,
-    )
+    hosts, each = cluster.history_hosts, cluster.shard_io_concurrency
+    of = f" x {hosts} history hosts" if hosts > 1 else ""
+    if cluster.store == "sqlite":  # has one connection, whatever is configured, and each start waits for it
+        yield _station(SQLITE_LOCK, ONE_WRITER, 1, 1, needs.shard_hold, "hold", "connection", needs)
+    else:
+        at_once = f" x {each} at once" if each > 1 else ""
+        yield _station("shards", SHARDS, cluster.shards, each, needs.shard_hold, "hold", "shard", needs, at_once)
+        use = needs.connection_hold
+        yield _station("connections", "max_conns", cluster.max_conns, hosts, use, "use", "connection", needs, of)
+    many, use = cluster.visibility_max_conns, needs.visibility_hold
+    shown = _station("visibility writes", "visibility_max_conns", many, hosts, use, "use", "connection", needs, of)
     yield replace(shown, caps_starts=False, reason=f"{shown.reason}; it delays the record, not the start")
 
 
 def _launcher(cluster: Cluster, needs: Demands) -> Ceiling:
     count = cluster.launcher_processes
-    return _station(
-        "launcher", "launcher_processes", count, 1, needs.launcher_cpu, "CPU", _plural("process", count), needs
-    )
+    return _station("launcher", "launcher_processes", count, 1, needs.launcher_cpu, "CPU", "process", needs)
 
 
 def _station(
-    name: str, key: str, value: int, each: int, demand: float | None, of: str, servers: str, needs: Demands
+    name: str,
+    key: str,
+    value: int,
+    each: int,
+    demand: float | None,
+    of: str,
+    server: str,
+    needs: Demands,
+    more: str = "",
 ) -> Ceiling:
     """The bound of a station with value x each servers: servers / demand."""
     if demand is None:
         return Ceiling(name, None, key, value, "cluster", None, NOT_KNOWN)
     rate = value * each / demand if demand else math.inf
     reason = (
-        f"{value:,} {servers}, a start takes {milliseconds(demand)} of {of}" if demand else f"a start takes no {of}"
+        f"{value:,} {_plural(server, value)}{more}, a start takes {milliseconds(demand)} of {of}"
+        if demand
+        else f"a start takes no {of}"
     )
     return Ceiling(name, rate, key, value, "cluster", None, reason, source=needs.source if demand else "")
 

@@ -11,6 +11,9 @@ import pytest
 
 from capacity.cli import run
 from capacity.model import shipped
+from capacity.model.calibration import Calibration
+from capacity.model.cluster import Cluster
+from capacity.notebook.explore_ceilings import ceilings_of
 
 Capture = pytest.CaptureFixture[str]
 CLUSTERS = shipped.names("clusters")
@@ -29,13 +32,30 @@ def test_text_is_a_table_lowest_first_and_a_verdict(capsys: Capture) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Temporal dev server"
     assert lines[1].split("  ")[0] == "starts/s"
-    assert lines[2] == "     100  namespace limit    frontend.namespaceRPS 100          up to 537"
+    assert lines[2] == "     100  namespace limit      frontend.namespaceRPS 100          up to 313"
     text = " ".join(lines)
     verdict = text.index("The limit is 100 starts/s, set by namespace limit (frontend.namespaceRPS): ")
     assert verdict < text.index("A burst of 200 starts passes before it bites")
     assert verdict > text.index("delays what follows a start")
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("name", ["devserver", "postgres-dev"])
+def test_a_start_costs_what_the_named_calibration_says(name: str, capsys: Capture) -> None:
+    """The limits and what the explorer draws for the same cluster are the same stations with the same numbers."""
+    found = {c["starts_per_second"] for c in limits_json(capsys, name)["ceilings"]} - {None}
+    cluster = Cluster.load(name)
+    drawn = [across.rate for across in ceilings_of(cluster, Calibration.named(name.removesuffix("-dev")))]
+    assert sorted({round(rate, 6) for rate in found} & set(drawn)) == drawn
+
+
+def test_what_cannot_be_raised_is_not_to_be_raised(capsys: Capture) -> None:
+    """The number of shards is that of a new cluster, a power of two; of SQLite there is but one connection."""
+    said = limits_json(capsys, "helm-default", "--set", "shards=1")["verdict"]
+    assert "It takes a new cluster with 8 shards (5.57 times) to reach 1,236 starts/s" in said
+    assert ": 1 shard, a start takes" in said
+    assert "It takes a store other than SQLite" in limits_json(capsys, "devserver")["verdict"]
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
