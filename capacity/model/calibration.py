@@ -21,6 +21,8 @@ from capacity.model.queueing import Floats
 
 SCHEMA_VERSION: Final = 1
 
+_NOISE: Final = 0.01
+"""Share of a latency that is not the network's delay, at least: both are measured, and so may cross."""
 _TREND: Final = 0.5
 """How much of the last trend of a latency's shape goes on beyond the highest measured parallelism, per doubling."""
 
@@ -60,10 +62,15 @@ class Shape(_Record):
     _more: float = PrivateAttr(default=1.0)
 
     def on(self, more: float) -> Shape:
-        """Return the shape where so many times the sweep's CPUs serve: it follows the starts in flight per CPU."""
+        """Return the shape where so many times as many starts are served at once as in the sweep."""
         scaled = self.model_copy()
         scaled._more = more
         return scaled
+
+    def flat(self) -> Shape:
+        """Return the shape of theory as it is, as sure as this one."""
+        ones = (1.0,) * len(self.parallelism)
+        return self.model_copy(update={"p50": ones, "p99": ones})
 
     @model_validator(mode="after")
     def _even(self) -> Self:
@@ -283,13 +290,16 @@ def _range(value: float, log_spread: float) -> str:
 def _shape(measurements: Measurements, fitted: Fit) -> Shape:
     points = usable(measurements.points)
     levels = sorted({point.parallelism for point in points})
-    network = solve(structure_of(measurements.conditions), fitted.demands(), max(levels)).network
+    structure = structure_of(measurements.conditions)
+    network = solve(structure, fitted.demands(), max(levels)).network
     rows: dict[float, list[float]] = {}
     spreads = {}
     for q in (0.5, 0.99):
         # Theory at the measured throughput: the shape shall not make up for an error of the mean.
         theory = dict(zip(levels, network.quantile(q, 0, levels) / network.response[np.array(levels) - 1], strict=True))
-        logs = {level: [_log_ratio(p, q, theory[level]) for p in points if p.parallelism == level] for level in levels}
+        logs: dict[int, list[float]] = {level: [] for level in levels}
+        for point in points:
+            logs[point.parallelism].append(_log_ratio(point, q, theory[point.parallelism], structure.network_delay))
         rows[q] = [math.exp(float(np.median(values))) for values in logs.values()]
         off = [value - float(np.mean(values)) for values in logs.values() for value in values]
         spreads[q] = math.sqrt((sum(o * o for o in off) + 0.1**2) / max(len(points) - len(levels) + 1, 1))
@@ -302,6 +312,7 @@ def _shape(measurements: Measurements, fitted: Fit) -> Shape:
     )
 
 
-def _log_ratio(point: Point, q: float, theory: float) -> float:
-    measured = point.p50 if q == 0.5 else point.p99
-    return math.log(measured * point.throughput / point.parallelism / theory)
+def _log_ratio(point: Point, q: float, theory: float, delay: float) -> float:
+    """Return the logarithm of measured over theoretical quantile, both without the network's delay [s]."""
+    measured, expected = point.p50 if q == 0.5 else point.p99, theory * point.parallelism / point.throughput
+    return math.log(max(measured - delay, _NOISE * measured) / max(expected - delay, _NOISE * expected))

@@ -74,7 +74,7 @@ def claim(cluster: Cluster, calibration: Calibration) -> Claim:
         *_cpus(CLAIMED, calibration, structure),
         (
             "shards, half of the time locked",
-            f"{math.ceil(2 * CLAIMED * demands.lock):,}",
+            f"{math.ceil(2 * CLAIMED * demands.lock / cluster.shard_io_concurrency):,}",
             f"{cluster.shards:,}" if cluster.store != "sqlite" else "none to set",
         ),
         _hosts("frontends", cluster.frontends, "frontend.rps", limits),

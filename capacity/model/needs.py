@@ -17,7 +17,7 @@ import numpy as np
 
 from capacity.model.calibration import Calibration, Shape
 from capacity.model.network import MAXIMUM_PARALLELISM, WITHOUT_LIMIT, Parameters, Solution, Structure, solve
-from capacity.model.prediction import shape_for
+from capacity.model.prediction import shape_for, shaped
 from capacity.model.words import milliseconds
 
 MOST_IN_FLIGHT: Final = 2_048
@@ -32,7 +32,6 @@ ROUNDING: Final = 5e-4
 
 _CELL: Final = 200
 _CELL_CPUS: Final = 16
-_FULL: Final = 0.95
 _NEAR: Final = 32
 
 
@@ -219,7 +218,7 @@ def outcome(stations: Stations, calibration: Calibration, demands: Parameters, w
     throughput = float(solution.throughput[each - 1])
     used = {name: _between(share, place) for name, share in solution.utilization().items()}
     used["launcher"] = min(min(throughput * cells, wish.target) * demands.launcher / stations.launchers, 1.0)
-    p99 = p99_of(solution, each, shape_for(calibration, stations.cpus / cells))
+    p99 = p99_of(solution, each, shape_for(calibration, structure))
     return Outcome(
         parallelism=each * cells,
         throughput=throughput * cells,
@@ -235,14 +234,14 @@ def _missed(
     used: dict[str, float], p99: float, at_most: float | None, parallelism: int, wish: Wish, lock: str
 ) -> str | None:
     allowed = {name: wish.lock_utilization if name == lock else wish.utilization for name in used}
-    worst = max(used, key=lambda name: used[name] / allowed[name])
+    over = {name: share / allowed[name] for name, share in used.items() if share > allowed[name] * (1 + ROUNDING)}
+    # Locks and connections are held while a start waits for a CPU: where both are too busy, the CPUs are why.
+    cpus = [name for name in over if name.endswith("CPUs")]
+    worst = max(cpus or over, key=lambda name: over[name], default=None)
     if at_most is not None:
-        full = [name for name in used if name.endswith("CPUs") and used[name] > _FULL]
-        # Locks and connections are full too then: they are held while a start waits for a CPU.
-        worst = full[0] if full else worst
-        why = f"{worst} {used[worst]:.0%} busy" if used[worst] > allowed[worst] else "no more may be in flight"
+        why = f"{worst} {used[worst]:.0%} busy" if worst is not None else "no more may be in flight"
         return f"at most {at_most:,.0f}/s with {parallelism:,} in flight: {why}"
-    if used[worst] > allowed[worst] * (1 + ROUNDING):
+    if worst is not None:
         return f"{worst} {above(used[worst], allowed[worst])} busy at the target, more than {allowed[worst]:.0%}"
     if wish.p99 is not None and p99 > wish.p99:
         return f"p99 {milliseconds(p99)}, more than {milliseconds(wish.p99)}"
@@ -251,8 +250,8 @@ def _missed(
 
 def p99_of(solution: Solution, parallelism: int, shape: Shape) -> float:
     """Return the 99 % latency [s], as `predict` has it."""
-    theory = float(solution.network.quantile(0.99, 0, [parallelism])[0])
-    return theory * float(shape.factor(0.99, np.array([float(parallelism)]))[0])
+    theory, mean = solution.network.quantile(0.99, 0, [parallelism]), solution.network.response[[parallelism - 1]]
+    return float(shaped(shape, 0.99, theory, mean, np.array([float(parallelism)]), solution.structure.network_delay)[0])
 
 
 def least_growth(

@@ -166,6 +166,19 @@ def solve(structure: Structure, demands: Parameters, population: int = MAXIMUM_P
     return Solution(structure, demands, network, active)
 
 
+def bounds(structure: Structure, demands: Parameters) -> dict[str, float]:
+    """Return by resource the starts per second that no number in flight exceeds.
+
+    Source: asymptotic bounds, m servers over the demand of a start (Lazowska et al. 1984, ch. 5).
+    """
+    found = {pool.name: pool.cpus / (pool.work + pool.own) for pool in _pools(demands, structure)}
+    if demands.lock:
+        found[structure.lock_name] = structure.locks / demands.lock
+        if np.isfinite(structure.connections):
+            found["connections"] = structure.connections / demands.lock
+    return found | {"launcher": structure.launchers / demands.launcher}
+
+
 def active_starts(structure: Structure, demands: Parameters, population: int) -> Floats:
     """Return how many of n starts in the cluster are at work on their answer: none waits for its lock, for n = 1..N.
 

@@ -123,7 +123,10 @@ class Outlook:
         )
 
     def _memory(self) -> str:
-        return f"about {self.prediction.rss_bytes[self.here] / 2**20:,.0f} MiB for a launcher process of this package"
+        each = "each" if self.cluster.launcher_processes > 1 else "a"
+        return (
+            f"about {self.prediction.rss_bytes[self.here] / 2**20:,.0f} MiB for {each} launcher process of this package"
+        )
 
     def _certainty(self) -> str:
         calibration, conditions = self.calibration, self.calibration.measurements.conditions

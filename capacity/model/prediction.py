@@ -18,9 +18,9 @@ from capacity.errors import UsageError
 from capacity.model.calibration import Calibration, Shape
 from capacity.model.cluster import Cluster
 from capacity.model.fit import structure_of
-from capacity.model.limits import Ceiling, ceilings
+from capacity.model.limits import ONE_WRITER, SHARDS, Ceiling, ceilings
 from capacity.model.memory import launcher_rss
-from capacity.model.network import MAXIMUM_PARALLELISM, Structure, solve
+from capacity.model.network import MAXIMUM_PARALLELISM, SQLITE_LOCK, Parameters, Structure, bounds, solve
 from capacity.model.queueing import Floats
 from capacity.rules.pool import DEFAULT_RULES, PoolRules, queue_size
 
@@ -60,11 +60,11 @@ class Prediction:
     binding : tuple of str
         What binds: a resource, a configured rate, or too few in flight.
     rss_bytes : array
-        Resident set of a launcher process [bytes].
+        Resident set of each launcher process [bytes].
     queue : array of float
         Starts that wait inside the original's scheduler for one of its workers.
     duration : Interval
-        Seconds of the batch.
+        Seconds of the batch; no more than all of it can be in flight, and its first starts pass in a rate's burst.
     measured_to : int
         Highest parallelism of the sweep; beyond it the figures extrapolate.
     cap : Ceiling, optional
@@ -219,16 +219,16 @@ def predict(
     network = solution.network
     coarse = _coarse(at_most)
     quantiles = []
-    shape = shape_for(calibration, structure.all_cpus)
+    shape = shape_for(calibration, structure)
     for q, spread in ((0.5, calibration.shape.p50_spread), (0.99, calibration.shape.p99_spread)):
         theory = np.interp(np.log(asked), np.log(coarse), network.quantile(q, 0, coarse) / network.response[coarse - 1])
-        middle = mean.value * theory * shape.factor(q, asked.astype(float))
-        if q == 0.5:
-            middle = np.minimum(middle, mean.value)  # no trend makes a median of a long-tailed latency exceed its mean
+        middle = shaped(shape, q, mean.value * theory, mean.value, asked.astype(float), structure.network_delay)
         width = 1.645 * spread if draws else 0.0
         below = np.hypot(np.log(mean.value / mean.low), width)
         above = np.hypot(np.log(mean.high / mean.value), width)
         quantiles.append(Interval(middle, middle * np.exp(-below), middle * np.exp(above)))
+    takes = _takes(batch, solution.throughput[np.minimum(asked, batch) - 1], cap)
+    each = np.ceil(asked / structure.launchers)
     utilization = {name: used[asked - 1] * value / uncapped for name, used in solution.utilization().items()}
     return Prediction(
         parallelism=asked,
@@ -239,9 +239,9 @@ def predict(
         p99=quantiles[1],
         utilization=utilization,
         binding=_binding(utilization, uncapped, cap),
-        rss_bytes=launcher_rss(asked, batch, calibration.measurements.memory),
+        rss_bytes=launcher_rss(each, math.ceil(batch / structure.launchers), calibration.measurements.memory),
         queue=_waiting(asked, batch, rules),
-        duration=Interval(batch / value, batch / high, batch / low),
+        duration=Interval(takes, takes * value / high, takes * value / low),
         measured_to=calibration.measured_to,
         cap=cap,
     )
@@ -263,18 +263,47 @@ def throughput_grid(
     return np.asarray(np.minimum(curve[flight - 1], cap.rate if cap else np.inf), dtype=float)
 
 
-def shape_for(calibration: Calibration, cpus: float) -> Shape:
-    """Return the shape of the latency where the same number in flight meets other CPUs: it follows those per CPU.
+def shape_for(calibration: Calibration, structure: Structure) -> Shape:
+    """Return the shape of the latency on other stations.
 
-    The sweeps of PostgreSQL on one and on two CPUs agree so up to 8 in flight per CPU, where a sized cluster works:
-    measured over theoretical p99 is 0.65, 1.26 and 1.33 at 1, 4 and 8 per CPU on one, 0.68, 1.23 and 1.40 on two.
+    Where CPUs bind it follows the starts in flight for each that they can serve. The sweeps of PostgreSQL on one and on
+    two CPUs agree so up to 8 in flight per CPU, where a sized cluster works: measured over theoretical p99 is 0.65,
+    1.26 and 1.33 at 1, 4 and 8 per CPU on one, 0.68, 1.23 and 1.40 on two. Where locks bind in place of CPUs theory
+    stands alone: with one shard it is 0.84 to 1.14 from 1 to 128 in flight (data/measurements). SQLite's shape is that
+    of its one connection, whatever the CPUs.
     """
-    more = cpus / calibration.measurements.conditions.cluster_cpus
-    return calibration.shape if math.isinf(more) else calibration.shape.on(more)
+    if structure.lock_name == SQLITE_LOCK:
+        return calibration.shape
+    swept = structure_of(calibration.measurements.conditions)
+    (cpus, locks), (swept_cpus, swept_locks) = (_lowest(one, calibration.demands) for one in (structure, swept))
+    if (cpus <= locks) != (swept_cpus <= swept_locks):
+        return calibration.shape.flat()
+    return calibration.shape.on(min(cpus, locks) / min(swept_cpus, swept_locks))
+
+
+def _lowest(structure: Structure, demands: Parameters) -> tuple[float, float]:
+    """Return the lowest bound of CPUs, and of locks and connections [starts/s]."""
+    found = bounds(structure, demands)
+    cpus = [rate for name, rate in found.items() if name.endswith("CPUs")]
+    return min(cpus), min(
+        (found[name] for name in found.keys() & {structure.lock_name, "connections"}), default=math.inf
+    )
+
+
+def shaped(shape: Shape, q: float, theory: Floats, mean: Floats, parallelism: Floats, delay: float) -> Floats:
+    """Return the quantile of a latency [s] by what theory has for it; of both, `delay` is the network's, a constant.
+
+    Of a latency with a long tail the median is no more than the mean, the 99 % quantile no less: no trend changes that.
+    """
+    found = delay + np.maximum(theory - delay, 0.0) * shape.factor(q, parallelism)
+    return np.minimum(found, mean) if q == 0.5 else np.maximum(found, mean)
 
 
 _STATIONS: Final = frozenset(
-    ("cores", "server_cores", "database_cores", "shards", "max_conns", "visibility_max_conns", "launcher_processes")
+    (
+        *("cores", "server_cores", "database_cores", SHARDS, ONE_WRITER),
+        *("max_conns", "visibility_max_conns", "launcher_processes"),
+    )
 )
 
 
@@ -322,6 +351,12 @@ def _binding(utilization: dict[str, Floats], uncapped: Floats, cap: Ceiling | No
         highest = int(np.argmax(used[:, i] >= used[:, i].max() - 0.02))
         words.append(names[highest] if used[highest, i] >= BINDS else "too few in flight")
     return tuple(words)
+
+
+def _takes(batch: int, uncapped: Floats, cap: Ceiling | None) -> Floats:
+    """Return how long a batch takes [s]: what the bucket of a configured rate holds passes before that rate bites."""
+    throttled = max(batch - (cap.burst or 0.0), 0.0) / cap.rate if cap is not None else 0.0
+    return np.asarray(np.maximum(batch / uncapped, throttled), dtype=float)
 
 
 def _waiting(asked: Any, batch: int, rules: PoolRules) -> Floats:

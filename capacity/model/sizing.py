@@ -47,7 +47,7 @@ def size(
     launchers: int | None = None,
     draws: int = DRAWS,
 ) -> Sizing:
-    """Find the smallest cluster that reaches a target.
+    """Find the smallest cluster that reaches a target: the fewest CPUs, and what lets them be as busy as allowed.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def size(
     headroom : float
         Share of CPUs, connections, launchers and rates left free, 0.01 to 0.9; of a shard's lock half of the rest is.
     cluster : Cluster
-        Whose configured rates and network delay apply; its counts do not.
+        Whose configured rates, network delay and `shard_io_concurrency` apply; its counts do not.
     launchers : int, optional
         Launcher processes there are; by default as many as it takes.
     draws : int
@@ -276,9 +276,10 @@ class _Search:
         cells = result.cells
         half = result.parallelism // 2 // cells
         if half:
-            solution = solve(stations.structure(self.wish, cells), self.calibration.demands, half)
+            structure = stations.structure(self.wish, cells)
+            solution = solve(structure, self.calibration.demands, half)
             rate = float(solution.throughput[-1]) * cells
-            p99 = p99_of(solution, half, shape_for(self.calibration, stations.cpus / cells))
+            p99 = p99_of(solution, half, shape_for(self.calibration, structure))
             change = f"{half * cells:,} in flight of {result.parallelism:,}"
             yield Missed(change, rate, p99, f"only {rate:,.0f}/s")
 

@@ -9,7 +9,7 @@ from capacity.figures import Across
 from capacity.model.calibration import Calibration
 from capacity.model.cluster import CLOUD, Cluster
 from capacity.model.limits import ceilings
-from capacity.model.network import Parameters, Structure
+from capacity.model.network import Parameters, Structure, bounds
 from capacity.model.prediction import structure_for
 
 _VERY_MANY: Final = 1e6
@@ -36,23 +36,9 @@ def ceilings_of(cluster: Cluster, calibration: Calibration) -> tuple[Across, ...
 
 
 def _stations(structure: Structure, demands: Parameters, cluster: Cluster) -> list[tuple[float, str]]:
-    own = demands.launcher_idle if structure.shares_cpus else 0.0
-    loops = (structure.launchers / demands.launcher, resource_name("launcher", cluster))
-    if cluster.store == "cloud":
-        return [loops]
-    if structure.database_cpus is None:
-        found = [(structure.cpus / (demands.cpu + own), resource_name("CPUs", cluster))]
-    else:
-        server = demands.cpu * (1 - demands.database)
-        found = [(structure.cpus / server if server else math.inf, resource_name("server CPUs", cluster))]
-        database = demands.cpu * demands.database
-        if database:
-            found.append((structure.database_cpus / database, resource_name("database CPUs", cluster)))
-    if demands.lock:
-        found.append((structure.locks / demands.lock, resource_name(structure.lock_name, cluster)))
-        if math.isfinite(structure.connections):
-            found.append((structure.connections / demands.lock, resource_name("connections", cluster)))
-    return [*found, loops]
+    known = {"launcher"} if cluster.store == "cloud" else None
+    found = bounds(structure, demands).items()
+    return [(rate, resource_name(name, cluster)) for name, rate in found if known is None or name in known]
 
 
 def _rates(cluster: Cluster) -> list[tuple[float, str]]:

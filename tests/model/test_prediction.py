@@ -152,6 +152,85 @@ def test_the_shape_follows_the_starts_in_flight_per_cpu(more: float) -> None:
     np.testing.assert_allclose(shape.on(more).factor(0.99, at * more), shape.factor(0.99, at))
 
 
+def test_one_shards_latency_is_that_of_theory(calibrations: dict[str, Calibration], measurements: Sweeps) -> None:
+    """Fitted where CPUs bind, p99 over mean of a cluster that one lock binds is off by 25 % at most from 2 to 128."""
+    levels = (2, 4, 8, 16, 32, 64, 128)
+    found = across(calibrations["quiet"], measurements("one_shard"), levels)
+    points = {point.parallelism: point for point in measurements("one_shard").points}
+    wanted = [points[level].p99 / points[level].mean for level in levels]
+    assert found.p99.value / found.mean.value == pytest.approx(wanted, rel=0.25)
+
+
+def test_further_cpus_leave_the_latency_of_sqlites_connection(calibrations: dict[str, Calibration]) -> None:
+    """On 64 cores in place of 2, 128 in flight on the dev server wait as long for its one connection, within 10 %."""
+    dev = Cluster.load("devserver")
+    few, many = (
+        predict(calibrations["devserver"], (128,), cluster=dev.changed({"cores": cores}), draws=0) for cores in (2, 64)
+    )
+    assert many.p99.value == pytest.approx(few.p99.value, rel=0.1)
+    assert many.p50.value == pytest.approx(few.p50.value, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["quiet", "two_cpus", "one_cpu", "one_shard", "devserver"])
+def test_a_round_trip_is_added_once_and_never_stretched(calibrations: dict[str, Calibration], name: str) -> None:
+    """One start alone takes 100 ms longer over a network of 100 ms: so do its median, as far as the mean lets it, and
+    its 99 % quantile, whatever a cluster makes of them.
+    """
+    here = structure_of(calibrations[name].measurements.conditions)
+    near, far = (predict(calibrations[name], (1,), structure=replace(here, network_delay=d), draws=0) for d in (0, 0.1))
+    assert far.mean.value == pytest.approx(near.mean.value + 0.1)
+    assert far.p50.value == pytest.approx(near.p50.value + 0.1)
+    assert far.p99.value == pytest.approx(near.p99.value + 0.1)
+
+
+@pytest.mark.parametrize("name", ["quiet", "devserver"])
+@pytest.mark.parametrize("changed", [{}, {"cores": 1}, {"cores": 1024}, {"shards": 1}, {"network_delay": 1.0}])
+def test_the_mean_lies_between_p50_and_p99(
+    calibrations: dict[str, Calibration], name: str, changed: dict[str, float]
+) -> None:
+    """On any cluster, for any number in flight."""
+    cluster = Cluster.load("devserver" if name == "devserver" else "postgres-dev").changed(changed)
+    found = predict(calibrations[name], (1, 2, 8, 64, 128, 512), cluster=cluster, draws=0)
+    assert (found.p50.value <= found.mean.value).all()
+    assert (found.mean.value <= found.p99.value).all()
+
+
+def test_a_batch_has_no_more_in_flight_than_it_has(calibrations: dict[str, Calibration]) -> None:
+    """One start takes its own mean, whatever the parallelism; eight take what eight in flight do."""
+    cluster = Cluster.load("postgres-dev")
+    for batch in (1, 8):
+        alone, many = predict(calibrations["quiet"], (batch, 512), cluster=cluster, batch=batch, draws=0).duration.value
+        assert many == alone
+    assert predict(calibrations["quiet"], (1,), cluster=cluster, batch=1).duration.value == pytest.approx(
+        predict(calibrations["quiet"], (1,), cluster=cluster).mean.value
+    )
+
+
+def test_launcher_processes_share_the_batch_and_what_is_in_flight(calibrations: dict[str, Calibration]) -> None:
+    """Each of two processes takes the memory that one takes for half of it."""
+    cluster = Cluster.load("postgres-dev")
+    two = predict(
+        calibrations["quiet"], (128,), cluster=cluster.changed({"launcher_processes": 2}), batch=10**6, draws=0
+    )
+    one = predict(calibrations["quiet"], (64,), cluster=cluster, batch=10**6 // 2, draws=0)
+    assert two.rss_bytes == one.rss_bytes
+
+
+def test_a_batch_within_a_rates_burst_never_feels_it(calibrations: dict[str, Calibration]) -> None:
+    """A limit of 100/s whose bucket holds 200: 200 starts take as long as without it, 1,200 ten seconds."""
+    free = Cluster.load("postgres-dev")
+    slow = free.changed({"frontend.namespaceRPS": 100})
+    cap = configured_rate(slow)
+    assert cap is not None
+    assert (cap.rate, cap.burst) == (100, 200)
+
+    def takes(cluster: Cluster, batch: int) -> float:
+        return float(predict(calibrations["quiet"], (64,), cluster=cluster, batch=batch, draws=0).duration.value[0])
+
+    assert takes(slow, 200) == takes(free, 200)
+    assert takes(slow, 1200) == pytest.approx(10)
+
+
 def test_the_shape_is_level_at_its_lowest_point() -> None:
     """Ratios that fall to 4 in flight and rise from there: at 3 and 5 they are nearer to it than straight lines are."""
     shape = Shape(parallelism=(1, 4, 16, 64), p50=(0.5, 0.25, 0.7, 1.0), p99=(1.0,) * 4, p50_spread=0.1, p99_spread=0.1)
