@@ -28,6 +28,7 @@ from capacity.cli import (
     score,
     size,
     soak,
+    streams,
     sweep,
     table,
     watch,
@@ -83,6 +84,7 @@ app.command("check")(check.check)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit; README.md says with which code."""
+    streams.prepare()
     code = run(arguments)
     if "temporalio.bridge.temporal_sdk_bridge" in sys.modules:
         # The SDK's runtime can crash in the interpreter's own exit (temporalio/sdk-python#300).

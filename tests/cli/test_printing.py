@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,8 @@ from capacity.cli.measuring import write
 from capacity.cli.options import Format
 from capacity.errors import CapacityError, UsageError
 from capacity.launcher.batch import StartOptions
-from capacity.observe.history import runs_folder
+from capacity.model import shipped
+from capacity.observe.history import past_run, runs_folder
 from tests.cli.conftest import Command, arguments_of
 from tests.verdict.recorded import recorded
 
@@ -60,6 +64,55 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.fixture
+def unread() -> Iterator[int]:
+    """A pipe that nobody reads any more."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+def test_words_that_nobody_takes_cost_nothing(unread: int) -> None:
+    """A warning that cannot be told ends no command, and what it prints is whole."""
+    environment = os.environ | {"SCHEDULER_BATCH_MAX_PARALLELISM": "3"}
+    done = [
+        subprocess.run(arguments_of(("plan",)), stdout=subprocess.PIPE, stderr=taken, env=environment, timeout=60)
+        for taken in (subprocess.PIPE, unread)
+    ]
+    assert b"warning" in done[0].stderr
+    assert (done[1].returncode, done[1].stdout) == (0, done[0].stdout)
+
+
+@pytest.mark.peer
+def test_a_launch_outlives_whoever_watched_it(
+    stub: Callable[..., tuple[str, int]], state_folder: str, unread: int
+) -> None:
+    """Whoever cuts the progress short with `head` still gets the batch, its record and the summary."""
+    words = ("launch", "--count", 20, "--address", stub()[0], "--no-verify")
+    done = subprocess.run(arguments_of(words), stdout=subprocess.PIPE, stderr=unread, timeout=60)
+    assert (done.returncode, b"20 started" in done.stdout) == (0, True)
+    assert past_run("last").record is not None
+
+
+def test_a_closed_output_is_no_error() -> None:
+    """With standard output closed a command has nowhere to print and ends as it would."""
+    words = " ".join(map(shlex.quote, arguments_of(("table",))))
+    done = subprocess.run(["sh", "-c", f"{words} >&-"], stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_what_the_locale_has_not_is_told_by_its_number(capacity: Command, tmp_path: Path) -> None:
+    """A letter that the terminal cannot show is an escape, not a traceback; as JSON it is the same letter."""
+    described = tmp_path / "c.toml"
+    described.write_text(shipped.path("clusters", "postgres-dev").read_text().replace("PostgreSQL dev stack", "käse😀"))
+    assert "k\\u00e4se\\ud83d\\ude00" in capacity("limits", described, PYTHONIOENCODING="ascii").out
+    kept = recorded(journal="/tmp/µ")
+    kept.save(tmp_path / "r.json")
+    done = capacity("runs", "show", tmp_path / "r.json", "--format", "json", PYTHONIOENCODING="ascii")
+    assert json.loads(done.out)["journal"] == "/tmp/µ"
 
 
 def test_a_result_that_cannot_be_written_is_no_misuse(tmp_path: Path) -> None:
