@@ -105,19 +105,19 @@ def run(port: Port = None, dynamic_config: DynamicConfig = None, db: Database = 
             f"a cluster is already up at {state.running_address()}", next_step="run 'capacity cluster down' first"
         )
     cluster = None
-    try:
-        with _terminable():
+    with _terminable():
+        try:
             cluster = lifecycle.up(Settings(port=port, dynamic_config=_pairs(dynamic_config), database=db), _say)
             print(f"{_summary(cluster)}\nCtrl-C ends it.", flush=True)
             while cluster.alive:
                 time.sleep(0.2)
-    except KeyboardInterrupt:
-        if cluster is None:
-            raise
-    finally:
-        ended_by_itself = cluster is not None and not cluster.alive
-        if cluster is not None:
-            lifecycle.down(lambda _: None, expected=cluster)
+        except KeyboardInterrupt:
+            if cluster is None:
+                raise
+        finally:
+            ended_by_itself = cluster is not None and not cluster.alive
+            if cluster is not None:
+                lifecycle.down(lambda _: None, expected=cluster)
     if ended_by_itself:
         raise ClusterError("the server ended by itself", next_step=f"its log is {cluster.components[0].log}")
 
@@ -204,14 +204,11 @@ def _pairs(options: list[str] | None) -> dict[str, str]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Within the block SIGTERM ends like Ctrl-C: what was started is cleaned up."""
-    import signal
+    """Within the block `kill` and a lost terminal end like Ctrl-C: what was started is cleaned up."""
+    from capacity import interrupts
 
-    def interrupt(number: int, frame: object) -> None:
+    def interrupt(_: int) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
+    with interrupts.handled(interrupt):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

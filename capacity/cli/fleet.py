@@ -78,9 +78,9 @@ def worker(
     Example: capacity fleet worker --address 127.0.0.1:7233 --processes 2
     """
     import asyncio
-    import signal
     import sys
 
+    from capacity import interrupts
     from capacity.cluster.guard import check_target
     from capacity.fleet import workers
     from capacity.launcher import service
@@ -95,14 +95,13 @@ def worker(
     async def serve() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        async with connect(target) as connection:
-            await service.check(connection)
-        say(f"fleet {fleet_queue!r} on {target.address}, namespace {target.namespace}; Ctrl-C drains and ends")
-        await workers.serve(
-            target, processes, task_queue=fleet_queue, own_namespace=fleet_namespace, stop=stop, say=say
-        )
+        with interrupts.handled(lambda _: loop.call_soon_threadsafe(stop.set)):
+            async with connect(target) as connection:
+                await service.check(connection)
+            say(f"fleet {fleet_queue!r} on {target.address}, namespace {target.namespace}; Ctrl-C drains and ends")
+            await workers.serve(
+                target, processes, task_queue=fleet_queue, own_namespace=fleet_namespace, stop=stop, say=say
+            )
 
     asyncio.run(serve())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from capacity import files
+from capacity import files, interrupts
 from capacity.cli.measuring import say
 from capacity.cli.printing import console
 from capacity.cluster.target import Target
@@ -103,17 +102,11 @@ async def _run(batch: Batch, target: Target, **options: Any) -> Run:
             print("stopping: what is in flight is drained; once more to stop at once", file=sys.stderr)
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupt)
     shown = _Live() if sys.stderr.isatty() else _Plain()
-    try:
-        with shown:
-            return await launch(
-                batch, target, stop=stop, abort=abort, on_progress=shown.show, on_vitals=shown.vitals, **options
-            )
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    with interrupts.handled(lambda _: loop.call_soon_threadsafe(interrupt)), shown:
+        return await launch(
+            batch, target, stop=stop, abort=abort, on_progress=shown.show, on_vitals=shown.vitals, **options
+        )
 
 
 def remaining(progress: Progress) -> float | None:

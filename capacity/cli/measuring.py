@@ -68,12 +68,13 @@ HERE = Where()
 @contextmanager
 def interruptible(words: str) -> Iterator[threading.Event]:
     """Yield an event that the first interrupt sets; the second raises KeyboardInterrupt, later ones do nothing."""
-    import signal
     import threading
+
+    from capacity import interrupts
 
     stop, at_once = threading.Event(), threading.Event()
 
-    def interrupt(number: int, frame: object) -> None:
+    def interrupt(_: int) -> None:
         if at_once.is_set():
             return  # what cleans up is not to be cut short
         if stop.is_set():
@@ -83,12 +84,8 @@ def interruptible(words: str) -> Iterator[threading.Event]:
         with contextlib.suppress(RuntimeError):  # it came while a line was being written: that one may not be entered
             say(words)
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with interrupts.handled(interrupt):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def say(sentence: str) -> None:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from capacity import files
+from capacity import files, interrupts
 from capacity.cluster import devserver, stack, state
 from capacity.cluster.guard import split_address
 from capacity.cluster.target import Target
@@ -125,13 +125,10 @@ def _uninterrupted() -> Iterator[None]:
         yield
         return
     held: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in numbers}
     try:
-        yield
+        with interrupts.handled(held.append):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
         if held:
             signal.raise_signal(held[-1])
 

@@ -133,9 +133,9 @@ def test_a_damaged_state_file_is_one_line(cluster: Cluster, state_folder: str) -
     path.unlink()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_run_ends_its_server_when_interrupted(number: signal.Signals, cluster: Cluster, state_folder: str) -> None:
-    """In the foreground Ctrl-C (or SIGTERM) is the ordinary end: exit 0, no process left."""
+    """In the foreground Ctrl-C (or SIGTERM, or SIGHUP) is the ordinary end: exit 0, no process left."""
     foreground = subprocess.Popen([*COMMAND, "run", "--port", "0"], stdout=subprocess.PIPE, text=True)
     assert foreground.stdout is not None
     assert "127.0.0.1:" in foreground.stdout.readline()

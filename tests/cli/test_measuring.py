@@ -7,6 +7,38 @@ import sys
 import pytest
 
 from capacity.cli.measuring import interruptible, say
+from capacity.interrupts import ENDING
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_whatever_asks_a_measurement_to_end_is_heard(number: int) -> None:
+    """Ctrl-C, `kill` and a terminal that is gone keep what was measured, and none of them is handled afterwards."""
+    before = [signal.getsignal(each) for each in ENDING]
+    with interruptible("stopping") as stop:
+        signal.raise_signal(number)
+        assert stop.is_set()
+    assert [signal.getsignal(each) for each in ENDING] == before
+
+
+def test_a_lost_terminal_is_no_second_interrupt() -> None:
+    """Shell and kernel both say that a terminal is gone: what is kept is kept; Ctrl-C after it ends at once."""
+    with interruptible("stopping") as stop:
+        for _ in range(3):
+            signal.raise_signal(signal.SIGHUP)
+        assert stop.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_nohup_is_heeded() -> None:
+    """What was started to outlive its terminal does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible("stopping") as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 class Interrupting(io.RawIOBase):

@@ -106,7 +106,7 @@ def test_a_short_sweep(capacity: Command, devserver: DevServer, tmp_path: Path) 
 
 
 @pytest.mark.devserver
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_an_interrupt_keeps_the_points(devserver: DevServer, state_folder: str, number: int) -> None:
     """One interrupt ends the sweep: exit code 130, the points so far in the file, no server left."""
     child = subprocess.Popen(
