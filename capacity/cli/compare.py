@@ -66,9 +66,11 @@ def compare(
     judged = comparison.compare(found.blocks, sides[0].name, sides[1].name, notes(*sides, found.conditions))
     kept = {**judged.to_dict(), "seed": seed, "conditions": found.conditions.model_dump(mode="json")}
     text = json.dumps(kept, indent=1, allow_nan=False)
-    print(text if form is Format.JSON else "\n".join(report(judged)))
-    print_left_behind(found.left, wanted, found.prefix, form)
-    write(out, text, form)
+    try:
+        write(out, text, form)
+    finally:
+        print(text if form is Format.JSON else "\n".join(report(judged)))
+        print_left_behind(found.left, wanted, found.prefix, form)
     done = f"{len(found.blocks)} of {blocks} blocks, which are kept"
     if found.error is not None:
         raise RunFailedError(f"the comparison ended after {done}: {found.error}")

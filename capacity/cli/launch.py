@@ -224,7 +224,9 @@ def launch(
         metrics_port=metrics_port,
         vitals=places if vitals else False,
     )
-    launching.report(run, as_json)
-    if record:
-        launching.save(run, record)
+    try:
+        if record:
+            launching.save(run, record)
+    finally:
+        launching.report(run, as_json)
     raise typer.Exit(launching.exit_code(run))

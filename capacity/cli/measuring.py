@@ -96,7 +96,7 @@ def say(sentence: str) -> None:
 
 
 def write(path: Path | None, text: str, form: Format) -> None:
-    """Write a result that was printed to a file, if one is named; where that fails all of it is printed."""
+    """Write a result to a file, if one is named, before it is told; where that fails, print all of it."""
     from capacity import files
     from capacity.errors import CapacityError
 
@@ -106,7 +106,7 @@ def write(path: Path | None, text: str, form: Format) -> None:
         files.write_whole(path, text + "\n")
     except OSError as error:
         if form is not Format.JSON:
-            print("\n" + text)
+            print(text + "\n")
         raise CapacityError(f"out {path}: {error.strerror}", next_step="the result stands above") from error
 
 

@@ -60,9 +60,11 @@ def soak(
         found.readings, memory_limit=memory_limit, count_limit=count_limit, in_memory=found.store == "sqlite"
     )
     kept = json.dumps(judged.to_dict(), indent=1, allow_nan=False)
-    print(kept if form is Format.JSON else "\n".join(report(judged)))
-    print_left_behind(found.left, wanted, found.prefix, form)
-    write(out, kept, form)
+    try:
+        write(out, kept, form)
+    finally:
+        print(kept if form is Format.JSON else "\n".join(report(judged)))
+        print_left_behind(found.left, wanted, found.prefix, form)
     if found.error is not None:
         raise RunFailedError(f"the soak ended after {len(found.readings)} rounds, which are judged: {found.error}")
     if found.stopped:

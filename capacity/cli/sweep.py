@@ -139,9 +139,6 @@ def _finish(swept: Swept, wanted: Wanted, path: Path, form: Format) -> None:
     from capacity.errors import InterruptedRunError, RunFailedError, UsageError
     from capacity.model.calibration import Calibration
 
-    if form is Format.TEXT:
-        print("\n".join(sweep_text.report(swept)))
-    print_left_behind(swept.left, wanted, swept.prefix, form)
     kept: Calibration | Measurements = swept.measurements
     try:
         kept = fitted = Calibration.of(swept.measurements, path.stem)
@@ -150,12 +147,17 @@ def _finish(swept: Swept, wanted: Wanted, path: Path, form: Format) -> None:
     else:
         title, notes = "Fitted:", list(fitted.rows())
     text = kept.model_dump_json(indent=1)
-    if form is Format.JSON:
-        print(text)
-    else:
-        print("\n" + title if title else "")
-        print_notes(notes)
-    write(path, text, form)
+    try:
+        write(path, text, form)
+    finally:
+        if form is Format.TEXT:
+            print("\n".join(sweep_text.report(swept)))
+        print_left_behind(swept.left, wanted, swept.prefix, form)
+        if form is Format.JSON:
+            print(text)
+        else:
+            print("\n" + title if title else "")
+            print_notes(notes)
     if form is Format.TEXT:
         print(f"\nwritten to {path}")
         if title:

@@ -20,6 +20,7 @@ from capacity.errors import CapacityError, UsageError
 from capacity.launcher.batch import StartOptions
 from capacity.model import shipped
 from capacity.observe.history import past_run, runs_folder
+from capacity.observe.run import Run
 from tests.cli.conftest import Command, arguments_of
 from tests.verdict.recorded import recorded
 
@@ -95,6 +96,19 @@ def test_a_launch_outlives_whoever_watched_it(
     done = subprocess.run(arguments_of(words), stdout=subprocess.PIPE, stderr=unread, timeout=60)
     assert (done.returncode, b"20 started" in done.stdout) == (0, True)
     assert past_run("last").record is not None
+
+
+@pytest.mark.peer
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_record_is_written_before_it_is_told(
+    stub: Callable[..., tuple[str, int]], state_folder: str, tmp_path: Path
+) -> None:
+    """A summary that nobody can take costs no record where one was asked for."""
+    words = ("launch", "--count", 20, "--address", stub()[0], "--no-verify", "--record", tmp_path / "r.json")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(arguments_of(words), stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 1
+    assert Run.load(tmp_path / "r.json").scheduled == 20
 
 
 def test_a_closed_output_is_no_error() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -193,7 +196,19 @@ def test_json_is_the_file_and_nothing_else(tmp_path: Path, capsys: pytest.Captur
     assert out.endswith(f"written to {path}\n")
 
 
-def test_a_sweep_that_cannot_be_written_is_printed_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("form", [Format.JSON, Format.TEXT])
+def test_a_sweep_that_cannot_be_printed_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Format) -> None:
+    """An output that takes nothing costs the words about a sweep, not its file."""
+    path = tmp_path / "s.json"
+    with io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True) as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(OSError, match="No space left"):
+            sweep._finish(swept(point()), Wanted(parallelisms=(4,), store="sqlite"), path, form)
+    assert Measurements.model_validate_json(path.read_text()).points == (point(),)
+
+
+def test_a_sweep_that_cannot_be_written_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A disk that is full by then costs the file, not what was measured, and is no misuse."""
     wanted = Wanted(parallelisms=(4,), store="sqlite")
     for form in (Format.JSON, Format.TEXT):
@@ -201,7 +216,8 @@ def test_a_sweep_that_cannot_be_written_is_printed_first(tmp_path: Path, capsys:
             sweep._finish(swept(point()), wanted, tmp_path / "gone" / "s.json", form)
         assert raised.value.exit_code == 1
         out = capsys.readouterr().out
-        assert Measurements.model_validate_json(out[out.index("{") :]).points == (point(),)
+        printed, _ = json.JSONDecoder().raw_decode(out, out.index("{"))
+        assert Measurements.model_validate(printed).points == (point(),)
 
 
 def test_what_stays_on_a_cluster_is_told_with_its_namespace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
