@@ -70,21 +70,15 @@ def check(
 
 
 def recorded(name: str) -> Run:
-    """Return the record of a run named as `capacity runs` accepts it; a killed launch has none."""
+    """Return the record of a run named as `capacity runs` accepts it; a launch that runs or was killed has none."""
     from capacity.observe.history import past_run
 
     try:
-        found = past_run(name)
+        return past_run(name).recorded()
     except JournalError as error:
         raise UsageError(
             f"{name} is neither the record of a run nor its journal", next_step="see 'capacity runs list'"
         ) from error
-    if found.record is None:
-        raise UsageError(
-            f"run {found.run_id} has no record: its launch was killed",
-            next_step=f"go on with the same launch and --resume --journal {found.journal}",
-        )
-    return found.record
 
 
 def _predictor(cluster: str | None, calibration: str | None) -> tuple[Cluster | None, Calibration | None]:

@@ -19,6 +19,7 @@ def _facts(run: PastRun) -> dict[str, Any]:
     counts = run.counts
     return {
         "run_id": run.run_id,
+        "running": run.running,
         "address": run.address,
         "namespace": run.namespace,
         "count": counts.count,
@@ -46,10 +47,11 @@ def show_list(as_json: bool) -> None:
     lines = [("run", "items", "in place", "failed", "to do", "starts/s", "target")]
     for fact in facts:
         rate = fact["starts_per_second"]
+        speed = "running" if fact["running"] else "-" if rate is None else f"{rate:,.0f}"
         in_place = fact["started"] + fact["already_running"] + fact["already_finished"]
         counts = (fact["count"], in_place, fact["failed"], fact["not_attempted"])
         numbers = [f"{n:,}" for n in counts]
-        lines.append((fact["run_id"], *numbers, "-" if rate is None else f"{rate:,.0f}", fact["address"]))
+        lines.append((fact["run_id"], *numbers, speed, fact["address"]))
     print_columns(lines, left=(0, 6))
 
 
@@ -60,15 +62,18 @@ def show_run(name: str, as_json: bool) -> None:
         print(run.record.model_dump_json(indent=1) if run.record else json.dumps(_facts(run), indent=1))
         return
     rows = [("run", run.run_id), ("target", f"{run.address}, namespace {run.namespace}")]
+    running = run.running
     if run.record:
         rows += [*run.record.rows(), ("server's count", run.record.verification())]
+        rows += [("record", "so far: it is still running")] if running else []
     else:
+        why = "none yet: it is still running" if running else "none: the launch was killed"
         counts = run.counts
         rows += [
-            ("record", "none: the launch was killed; this is what its journal says"),
+            ("record", f"{why}; this is what its journal says"),
             ("outcome", f"{counts.done:,} of {counts.count:,} done, {counts.failed:,} of them failed"),
-            ("resume", f"the same command and --resume --journal {run.journal}"),
         ]
+        rows += [] if running else [("resume", f"the same command and --resume --journal {run.journal}")]
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -94,4 +99,5 @@ def export_failed(name: str, out: Path | None, stdout: TextIO) -> None:
         except OSError as error:
             raise CapacityError(f"cannot write {out}: {error.strerror}", next_step="pass another --out") from error
     what = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common()) or "none"
+    what += "; it is still running" if run.running else ""
     print(f"failed items of run {run.run_id}: {what}", file=sys.stderr)

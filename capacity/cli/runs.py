@@ -29,7 +29,7 @@ def list_runs(form: Form = Format.TEXT) -> None:
 
 @app.command()
 def show(run: RunName, form: Form = Format.TEXT) -> None:
-    """Show one run: its record, or its journal if it was killed.
+    """Show one run: its record, or its journal if it has none.
 
     Example: capacity runs show last --format json
     """

@@ -217,6 +217,16 @@ class Journal:
         return cls(None, header, descriptor, mmap.mmap(descriptor, HEADER_BYTES + header.count))
 
     @staticmethod
+    def in_use(path: Path) -> bool:
+        """Tell whether a launch has a journal open, by asking for its lock for a moment."""
+        with _in_one_line(f"cannot read journal {path}"), path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    @staticmethod
     def peek_codes(path: Path) -> npt.NDArray[np.uint8]:
         """Return the outcome codes of a journal, shape (count,), without opening it for a launch; it may be in use."""
         header = Header.read(path)

@@ -120,12 +120,8 @@ def recorded(name: str) -> Run:
     Raises
     ------
     UsageError
-        There is none, or it was killed and has no record.
+        There is none, or it has no record.
     """
-    from capacity.errors import UsageError
     from capacity.observe.history import past_run
 
-    found = past_run(name)
-    if found.record is None:
-        raise UsageError(f"run {found.run_id} has no record: its launch was killed", next_step="name another run")
-    return found.record
+    return past_run(name).recorded()

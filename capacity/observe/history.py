@@ -36,13 +36,35 @@ def forget(run: Run) -> None:
 class PastRun:
     """A run by its journal, its record, or both.
 
-    A run whose record is missing was killed; its journal then says what it had done.
+    One whose record is missing is running, or was killed; its journal then says what it had done.
     """
 
     run_id: str
     header: Header | None
     journal: Path | None
     record: Run | None
+
+    @property
+    def running(self) -> bool:
+        """Whether a launch of it is at work."""
+        return self.journal is not None and Journal.in_use(self.journal)
+
+    def recorded(self) -> Run:
+        """Return its record.
+
+        Raises
+        ------
+        UsageError
+            There is none, or none yet.
+        """
+        if self.record is not None:
+            return self.record
+        if self.running:
+            raise UsageError(f"run {self.run_id} has no record yet: it is still running", next_step="wait for its end")
+        raise UsageError(
+            f"run {self.run_id} has no record: its launch was killed",
+            next_step=f"name another run, or go on with the same launch and --resume --journal {self.journal}",
+        )
 
     @property
     def counts(self) -> Counts:
