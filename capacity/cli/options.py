@@ -6,6 +6,7 @@ What completes a value runs at each press of the tab key, so that it imports not
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
@@ -79,6 +80,17 @@ def refuse(options: Mapping[str, object], why: str, next_step: str) -> None:
     for option, value in options.items():
         if value is not None:
             raise UsageError(f"{option} {why}", next_step=next_step)
+
+
+def check_out(option: str, path: Path | None, *read: Path | None) -> None:
+    """Refuse a file that cannot be written, or that is one of those that are read, before anything is started."""
+    if path is None:
+        return
+    there = path.exists()
+    if path.is_dir() or not os.access(path if there else Path(os.path.realpath(path)).parent, os.W_OK):
+        raise UsageError(f"{option} {path} cannot be written", next_step="pass a file in a folder you may write to")
+    if there and any(source is not None and source.exists() and source.samefile(path) for source in read):
+        raise UsageError(f"{option} {path} is what is read, and would be lost", next_step="pass another file")
 
 
 def _clusters(incomplete: str) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any, TextIO
 
 from rich.table import Table
 
+from capacity import files
+from capacity.cli.options import check_out
 from capacity.cli.printing import console, print_columns
 from capacity.errors import CapacityError
 from capacity.observe.history import PastRun, past_run, past_runs, runs_folder
@@ -85,6 +87,8 @@ def show_run(name: str, as_json: bool) -> None:
 def export_failed(name: str, out: Path | None, stdout: TextIO) -> None:
     """Write the failed items as JSON lines, and how many of which kind to standard error."""
     run = past_run(name)
+    items = run.batch.get("path")
+    check_out("--out", out, run.journal, Path(items) if isinstance(items, str) else None)
     kinds: Counter[str] = Counter()
     lines = []
     for columns, kind in run.failed_items():
@@ -95,7 +99,7 @@ def export_failed(name: str, out: Path | None, stdout: TextIO) -> None:
         stdout.write(text)
     else:
         try:
-            out.write_text(text)
+            files.write_whole(out, text)
         except OSError as error:
             raise CapacityError(f"cannot write {out}: {error.strerror}", next_step="pass another --out") from error
     what = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common()) or "none"

@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from capacity.cluster.target import Target
+from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
+from capacity.launcher.items import ItemsFile
 from capacity.observe.session import Journaling
 from tests.cli.conftest import Command
 from tests.verdict.recorded import recorded
@@ -38,3 +43,32 @@ def test_a_run_that_is_resumed_shows_its_record_so_far(in_process: Command, tmp_
         recorded(run_id=journal.header.run_id, journal=str(journal.path)).save(tmp_path / "r.json")
         assert "so far: it is still running" in in_process("runs", "show", tmp_path / "r.json").out
     assert "still running" not in in_process("runs", "show", tmp_path / "r.json").out
+
+
+@pytest.fixture
+def failed(state_folder: str, tmp_path: Path) -> Path:
+    """The items file of a run of which an item failed."""
+    items = tmp_path / "again.jsonl"
+    items.write_text('{"id": "a"}\n{"id": "b"}\n')
+    with Journaling().open(ItemsFile.open(items), TARGET) as journal:
+        journal.note(np.array([1]), outcome.REFUSED)
+    return items
+
+
+def test_failed_items_are_not_written_over_their_own_file(failed: Path, in_process: Command, tmp_path: Path) -> None:
+    """A file that was made by it and launched is what a later one would destroy: refused, by whatever name."""
+    before = failed.read_text()
+    (tmp_path / "link.jsonl").symlink_to(failed)
+    for path in (failed, tmp_path / "link.jsonl"):
+        done = in_process("runs", "failed", "last", "--out", path)
+        assert (done.code, "is what is read, and would be lost; pass another file" in done.error) == (2, True)
+    assert failed.read_text() == before
+
+
+def test_an_export_replaces_an_earlier_one_whole(failed: Path, in_process: Command, tmp_path: Path) -> None:
+    """Nobody who reads the earlier file, and no disk that fills meanwhile, meets a half of the new one."""
+    out, read = tmp_path / "out.jsonl", tmp_path / "read.jsonl"
+    out.write_text("earlier")
+    read.hardlink_to(out)
+    assert in_process("runs", "failed", "last", "--out", out).code == 0
+    assert (out.read_text(), read.read_text()) == ('{"id": "b"}\n', "earlier")
