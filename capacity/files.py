@@ -233,10 +233,10 @@ def write_whole(path: Path, text: str, mode: int = 0o666) -> None:
     OSError
         What the disk refuses; nothing is left then.
     """
-    path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():  # /dev/null, /dev/stdout, a pipe: nothing takes their place
         path.write_text(text, encoding="utf-8")
         return
+    path = Path(os.path.realpath(path))
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.unlink(missing_ok=True)

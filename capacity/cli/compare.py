@@ -9,7 +9,7 @@ import typer
 
 from capacity.cli.connection import grouped
 from capacity.cli.measuring import HERE, Where, interruptible, print_left_behind, say, write
-from capacity.cli.options import AnyParallelism, Cpus, Form, Format, Out, Seconds, Seed
+from capacity.cli.options import AnyParallelism, Cpus, Form, Format, Out, Seconds, Seed, check_out
 from capacity.cli.printing import columns, wrapped
 
 if TYPE_CHECKING:
@@ -45,14 +45,13 @@ def compare(
 
     Example: capacity compare 2x 4x --store postgres
     """
-    from capacity.cli.launching import check_record_path
     from capacity.errors import InterruptedRunError, RunFailedError
     from capacity.experiment.blocks import Comparing, estimate, notes
     from capacity.experiment.setting import setting_of
     from capacity.rules.pool import positive
     from capacity.verdict import comparison
 
-    check_record_path(out)
+    check_out("--out", out)
     if cpus is not None:
         positive("--cpus", cpus)
     sides = setting_of(baseline, cpus=cpus, beside=parallelism), setting_of(candidate, cpus=cpus, beside=parallelism)

@@ -17,7 +17,7 @@ from capacity.cli.connection import (
     Namespace,
     grouped,
 )
-from capacity.cli.options import FLAG, HOW, Format, parallelisms, refuse
+from capacity.cli.options import FLAG, HOW, Format, check_out, parallelisms, refuse
 from capacity.cli.watch import PostgresDsn, PrometheusUrl, ServerMetrics
 from capacity.fleet import TASK_QUEUE, Fleet
 
@@ -186,7 +186,7 @@ def launch(
     from capacity.observe.sources import Places
 
     as_json = as_json or form is Format.JSON
-    launching.check_record_path(record)
+    check_out("--record", record, items, journal)
     places = Places(server_metrics, postgres, prometheus)
     options = StartOptions(
         workflow_type,

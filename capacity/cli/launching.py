@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -37,15 +36,6 @@ LONG = 100_000_000
 """Bytes of a file of items that take seconds to read."""
 PLAIN_EVERY = 2.0
 """Seconds between the lines of progress where there is no terminal."""
-
-
-def check_record_path(path: Path | None) -> None:
-    """Refuse a record path that cannot be written, before anything is started."""
-    if path is None:
-        return
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError(f"record {path} cannot be written", next_step="pass a file in a folder you may write to")
 
 
 def batch(

@@ -82,15 +82,15 @@ def refuse(options: Mapping[str, object], why: str, next_step: str) -> None:
             raise UsageError(f"{option} {why}", next_step=next_step)
 
 
-def check_out(option: str, path: Path | None, *read: Path | None) -> None:
-    """Refuse a file that cannot be written, or that is one of those that are read, before anything is started."""
+def check_out(option: str, path: Path | None, *own: Path | None) -> None:
+    """Refuse a file that cannot be written, or that is one of the run's own, before anything is started."""
     if path is None:
         return
-    there = path.exists()
-    if path.is_dir() or not os.access(path if there else Path(os.path.realpath(path)).parent, os.W_OK):
+    real = os.path.realpath(path)
+    if path.is_dir() or not os.access(path if path.exists() else os.path.dirname(real), os.W_OK):
         raise UsageError(f"{option} {path} cannot be written", next_step="pass a file in a folder you may write to")
-    if there and any(source is not None and source.exists() and source.samefile(path) for source in read):
-        raise UsageError(f"{option} {path} is what is read, and would be lost", next_step="pass another file")
+    if any(each is not None and os.path.realpath(each) == real for each in own):
+        raise UsageError(f"{option} {path} would replace a file of the run's own", next_step="pass another file")
 
 
 def _clusters(incomplete: str) -> list[str]:

@@ -9,7 +9,7 @@ import typer
 
 from capacity.cli.connection import grouped
 from capacity.cli.measuring import HERE, Where, interruptible, print_left_behind, say, write
-from capacity.cli.options import AnyParallelism, Form, Format, Out
+from capacity.cli.options import AnyParallelism, Form, Format, Out, check_out
 from capacity.cli.printing import columns, wrapped
 
 if TYPE_CHECKING:
@@ -39,13 +39,12 @@ def soak(
 
     Example: capacity soak --minutes 10
     """
-    from capacity.cli.launching import check_record_path
     from capacity.errors import InterruptedRunError, RunFailedError, UsageError
     from capacity.experiment.soaking import Plan, Soaking
     from capacity.launcher.settings import controller_for
     from capacity.verdict.soak import judge
 
-    check_record_path(out)
+    check_out("--out", out)
     controller_for(parallelism)
     for name, limit in (("memory-limit", memory_limit), ("count-limit", count_limit)):
         if not 0 <= limit < 1e9:

@@ -13,7 +13,7 @@ import typer
 
 from capacity.cli.connection import grouped
 from capacity.cli.measuring import HERE, Where, interruptible, print_left_behind, say, write
-from capacity.cli.options import CLUSTER, FLAG, Form, Format, Seconds, Seed
+from capacity.cli.options import CLUSTER, FLAG, Form, Format, Seconds, Seed, check_out
 
 if TYPE_CHECKING:
     from capacity.experiment.sweep import Swept
@@ -105,19 +105,13 @@ def _numbers(option: str, text: str) -> list[int]:
 
 
 def _out(path: Path | None, wanted: Wanted) -> Path:
-    """Return where to write, after having written there: nothing is measured that could not be kept."""
-    import datetime
-    import os
-
+    """Return where to write: nothing is measured that could not be kept."""
     from capacity.cluster import state
-    from capacity.errors import UsageError
+    from capacity.observe.session import new_run_id
 
     if path is None:
-        name = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{wanted.store or 'cluster'}.json"
-        return state.made(state.folder() / "sweeps") / name
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        raise UsageError(f"out {path} cannot be written", next_step="pass a file in a folder you may write to")
+        path = state.made(state.folder() / "sweeps") / f"{new_run_id()}-{wanted.store or 'cluster'}.json"
+    check_out("--out", path)
     return path
 
 

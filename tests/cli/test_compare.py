@@ -37,7 +37,7 @@ from .conftest import Command, arguments_of
         (("2x", "4x", "--address", "127.0.0.1:1", "--store", "sqlite"), "exclude each other"),
         (("2x", "4x", "--cluster-cores", "4"), "add --address HOST:PORT"),
         (("2x", "4x", "--address", "temporal.prod.example:7233"), "--allow-target"),
-        (("2x", "4x", "--out", "/nowhere/at/all.json"), "/nowhere/at/all.json cannot be written"),
+        (("2x", "4x", "--out", "/nowhere/at/all.json"), "--out /nowhere/at/all.json cannot be written"),
         (("2x",), "Missing argument 'CANDIDATE'"),
     ],
 )

@@ -61,7 +61,7 @@ def test_failed_items_are_not_written_over_their_own_file(failed: Path, in_proce
     (tmp_path / "link.jsonl").symlink_to(failed)
     for path in (failed, tmp_path / "link.jsonl"):
         done = in_process("runs", "failed", "last", "--out", path)
-        assert (done.code, "is what is read, and would be lost; pass another file" in done.error) == (2, True)
+        assert (done.code, "would replace a file of the run's own; pass another file" in done.error) == (2, True)
     assert failed.read_text() == before
 
 

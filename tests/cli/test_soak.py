@@ -36,7 +36,7 @@ KEPT = 16_384
         (("--memory-limit", "-1"), "memory-limit is -1"),
         (("--address", "127.0.0.1:1", "--store", "sqlite"), "exclude each other"),
         (("--address", "temporal.prod.example:7233"), "--allow-target"),
-        (("--out", "/nowhere/at/all.json"), "cannot be written"),
+        (("--out", "/nowhere/at/all.json"), "--out /nowhere/at/all.json cannot be written"),
     ],
 )
 def test_misuse_is_one_line(in_process: Command, words: tuple[str, ...], expected: str) -> None:

@@ -68,8 +68,8 @@ def swept(*points: Point, left: int = 0, **more: object) -> Swept:
         (("--cluster-cores", "4"), "add --address HOST:PORT"),
         (("--address", "here"), "'here' is not HOST:PORT"),
         (("--address", "temporal.prod.example:7233"), "--allow-target"),
-        (("--out", "/nowhere/at/all.json"), "out /nowhere/at/all.json cannot be written"),
-        (("--out", "/"), "out / cannot be written"),
+        (("--out", "/nowhere/at/all.json"), "--out /nowhere/at/all.json cannot be written"),
+        (("--out", "/"), "--out / cannot be written"),
     ],
 )
 def test_misuse_is_one_line(in_process: Command, words: tuple[str, ...], expected: str) -> None:
@@ -194,6 +194,12 @@ def test_json_is_the_file_and_nothing_else(tmp_path: Path, capsys: pytest.Captur
     out = capsys.readouterr().out
     assert "not fitted" in out
     assert out.endswith(f"written to {path}\n")
+
+
+def test_sweeps_begun_at_once_have_files_of_their_own(state_folder: str) -> None:
+    """A file in the state folder is of one sweep, also where two begin within a second."""
+    wanted = Wanted(parallelisms=(4,), store="sqlite")
+    assert len({sweep._out(None, wanted) for _ in range(3)}) == 3
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -174,3 +174,8 @@ def test_a_file_is_written_where_a_link_or_a_device_leads(tmp_path: Path) -> Non
     files.write_whole(pipe, "two")
     reader.join(20)
     assert (pipe.is_fifo(), read) == (True, ["two"])
+    reading, writing = os.pipe()  # as /dev/stdout before a `|`, which leads to no path
+    files.write_whole(Path(f"/dev/fd/{writing}"), "three")
+    assert os.read(reading, 9) == b"three"
+    os.close(reading)
+    os.close(writing)
