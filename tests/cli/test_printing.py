@@ -67,6 +67,23 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sweep", "--note", b"caf\xe9"),
+        ("sweep", "--out", b"caf\xe9.json"),
+        ("launch", "--count", "5", b"--memo=a=\xe9"),
+    ],
+)
+def test_a_word_that_no_record_can_hold_is_refused(words: tuple[str | bytes, ...], state_folder: str) -> None:
+    """A note in another encoding than UTF-8 is refused before anything is measured, wherever it was typed."""
+    given = [*arguments_of(()), *words]
+    done = subprocess.run(given, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "\\udce9" in done.stderr
+    assert done.stderr.endswith(" is not UTF-8; type it, or name the file, in UTF-8\n")
+
+
 @pytest.fixture
 def unread() -> Iterator[int]:
     """A pipe that nobody reads any more."""
