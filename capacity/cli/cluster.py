@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capacity.cli.options import CLUSTER, FLAG, Form, Format, MaxConns, Shards, Store, UpStore
+from capacity.cli.options import CLUSTER, FLAG, Form, Format, MaxConns, Shards, Store, UpStore, check_once
 from capacity.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:
@@ -78,11 +78,11 @@ def up(
     settings = Settings(
         store=store.value,
         port=port,
-        dynamic_config=_pairs(dynamic_config),
+        dynamic_config=_pairs("--dynamic-config", dynamic_config),
         database=db,
         shards=64 if shards is None else shards,
         max_conns=40 if max_conns is None else max_conns,
-        pg_options=_pairs(pg_option),
+        pg_options=_pairs("--pg-option", pg_option),
     )
     with _terminable():
         cluster = lifecycle.up(settings, _say)
@@ -107,7 +107,9 @@ def run(port: Port = None, dynamic_config: DynamicConfig = None, db: Database = 
     cluster = None
     with _terminable():
         try:
-            cluster = lifecycle.up(Settings(port=port, dynamic_config=_pairs(dynamic_config), database=db), _say)
+            cluster = lifecycle.up(
+                Settings(port=port, dynamic_config=_pairs("--dynamic-config", dynamic_config), database=db), _say
+            )
             print(f"{_summary(cluster)}\nCtrl-C ends it.", flush=True)
             while cluster.alive:
                 time.sleep(0.2)
@@ -194,12 +196,14 @@ def _say(sentence: str) -> None:
     typer.echo(sentence, err=True)
 
 
-def _pairs(options: list[str] | None) -> dict[str, str]:
-    split = [option.partition("=") for option in options or []]
-    wrong = next((key for key, equals, _ in split if not key or not equals), None)
-    if wrong is not None:
-        raise UsageError(f"setting {wrong!r} has no value", allowed="KEY=VALUE", next_step="e.g. frontend.rps=100000")
-    return {key: value for key, _, value in split}
+def _pairs(option: str, settings: list[str] | None) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for key, equals, value in (setting.partition("=") for setting in settings or ()):
+        if not key or not equals:
+            raise UsageError(f"setting {key!r} has no value", allowed="KEY=VALUE", next_step="e.g. frontend.rps=100000")
+        check_once(option, key, pairs)
+        pairs[key] = value
+    return pairs
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 
 from capacity.cli.connection import grouped
 from capacity.cli.measuring import HERE, Where, interruptible, print_left_behind, say, write
-from capacity.cli.options import AnyParallelism, Cpus, Form, Format, Out, Seconds, Seed, check_out
+from capacity.cli.options import Cpus, Form, Format, Out, Seconds, Seed, check_out, parallelisms, refuse
 from capacity.cli.printing import columns, wrapped
 
 if TYPE_CHECKING:
@@ -31,7 +31,12 @@ def compare(
     cpus: Cpus = None,
     blocks: Annotated[int, typer.Option(metavar="N", help="Blocks, each with both settings.")] = 12,
     seconds: Seconds = 5.0,
-    parallelism: AnyParallelism = "4x",
+    parallelism: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P", help="Starts in flight: 128, 4x or auto.", autocompletion=parallelisms, show_default="4x"
+        ),
+    ] = None,
     seed: Seed = 0,
     where: Where = HERE,
     out: Out = None,
@@ -54,7 +59,11 @@ def compare(
     check_out("--out", out)
     if cpus is not None:
         positive("--cpus", cpus)
-    sides = setting_of(baseline, cpus=cpus, beside=parallelism), setting_of(candidate, cpus=cpus, beside=parallelism)
+    beside = "4x" if parallelism is None else parallelism
+    sides = setting_of(baseline, cpus=cpus, beside=beside), setting_of(candidate, cpus=cpus, beside=beside)
+    if all(side.says_flight for side in sides):
+        each = f"{sides[0].name} and {sides[1].name}"
+        refuse({"--parallelism": parallelism}, f"does not go with {each}", "both say how many are in flight")
     wanted = where.wanted(seconds, seed)
     lines = _Lines(blocks)
     with interruptible("stopping: whole blocks are kept; once more to stop at once") as stop:

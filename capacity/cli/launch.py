@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,11 +35,15 @@ def launch(
         ),
     ] = None,
     chain_id: Annotated[
-        str, typer.Option(metavar="NAME", help="Chain whose blocks are indexed.", rich_help_panel=BATCH)
-    ] = "mainnet",
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Chain whose blocks are indexed.", rich_help_panel=BATCH, show_default="mainnet"
+        ),
+    ] = None,
     from_height: Annotated[
-        int, typer.Option(metavar="N", help="Height of the first block.", rich_help_panel=BATCH)
-    ] = 0,
+        int | None,
+        typer.Option(metavar="N", help="Height of the first block.", rich_help_panel=BATCH, show_default="0"),
+    ] = None,
     items: Annotated[
         Path | None,
         typer.Option(
@@ -93,8 +97,9 @@ def launch(
         typer.Option(metavar="RATE", help="Starts due per second (open loop).", rich_help_panel=CONTROL),
     ] = None,
     max_in_flight: Annotated[
-        int, typer.Option(metavar="N", help="Bound for auto and --rate.", rich_help_panel=CONTROL)
-    ] = 512,
+        int | None,
+        typer.Option(metavar="N", help="Bound for auto and --rate.", rich_help_panel=CONTROL, show_default="512"),
+    ] = None,
     deadline: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long an attempt may take.", rich_help_panel=CONTROL)
     ] = 10.0,
@@ -188,6 +193,9 @@ def launch(
     as_json = as_json or form is Format.JSON
     check_out("--record", record, items, journal)
     places = Places(server_metrics, postgres, prometheus)
+    if not vitals:
+        watched = {"--server-metrics": server_metrics, "--postgres": postgres, "--prometheus": prometheus}
+        refuse(watched, "does not go with --no-vitals", "leave one of them out")
     options = StartOptions(
         workflow_type,
         task_queue,
@@ -203,7 +211,10 @@ def launch(
         of_fleet = {"--fleet-queue": None if fleet_queue == TASK_QUEUE else fleet_queue}
         refuse(of_fleet | {"--fleet-namespace": fleet_namespace}, "needs --fleet", "pass it too")
     own_fleet = Fleet(fleet_queue, fleet_namespace) if fleet else None
-    control = {"parallelism": parallelism, "rate": rate, "max_in_flight": max_in_flight}
+    if parallelism is not None and parallelism.strip().lower() != "auto" and rate is None:
+        refuse({"--max-in-flight": max_in_flight}, f"does not go with --parallelism {parallelism}", "it bounds auto")
+    bound = 512 if max_in_flight is None else max_in_flight
+    control: dict[str, Any] = {"parallelism": parallelism, "rate": rate, "max_in_flight": bound}
     if dry_run:
         from capacity.cli.dry_run import dry_run as show
 

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from capacity import files, interrupts
 from capacity.cli.measuring import say
+from capacity.cli.options import check_once, refuse
 from capacity.cli.printing import console
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, InterruptedRunError, RunFailedError, UsageError
@@ -40,8 +41,8 @@ PLAIN_EVERY = 2.0
 
 def batch(
     count: int | None,
-    chain_id: str,
-    from_height: int,
+    chain_id: str | None,
+    from_height: int | None,
     items: Path | None,
     input_template: str | None,
     options: StartOptions,
@@ -53,12 +54,15 @@ def batch(
             raise UsageError(
                 "--items and --count exclude each other", next_step="the file says how many items there are"
             )
+        of_heights = {"--chain-id": chain_id, "--from-height": from_height}
+        refuse(of_heights, "does not go with --items", "the file has the ids and inputs")
         with contextlib.suppress(OSError, ValueError):  # whatever its name is: opening it says so
             if (length := items.stat().st_size) >= LONG:
                 say(f"reading {items}, {size(length)}, to count its items")
         return ItemsFile.open(items, options, template)
     if count is None:
         raise UsageError("no batch is named", allowed="--count N or --items FILE", next_step="for example --count 1000")
+    chain_id, from_height = "mainnet" if chain_id is None else chain_id, 0 if from_height is None else from_height
     return HeightRange(count, chain_id, from_height, options, template)
 
 
@@ -69,6 +73,7 @@ def json_fields(option: str, pairs: list[str] | None) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not key or not equals:
             raise UsageError(f"{option} is {pair!r}", allowed="KEY=VALUE, the value JSON or text")
+        check_once(option, key, fields)
         try:
             fields[key] = files.json_value(text)
         except files.UnreadableError:

@@ -18,11 +18,12 @@ from capacity.cli.options import (
     Form,
     Format,
     MaxConns,
-    Parallelism,
     Seconds,
     Shards,
     Store,
     in_flight,
+    multipliers,
+    refuse,
 )
 from capacity.cli.printing import columns, wrapped
 from capacity.errors import UsageError
@@ -37,7 +38,10 @@ SHOWN = 6
 
 def levers(
     seconds: Seconds = 8.0,
-    parallelism: Parallelism = "8",
+    parallelism: Annotated[
+        str | None,
+        typer.Option(metavar="P", help="Starts in flight: 128 or 4x.", autocompletion=multipliers, show_default="8"),
+    ] = None,
     load: Annotated[
         bool, typer.Option("--load/--no-load", metavar=FLAG, help="Make a load, or read the one that runs.")
     ] = True,
@@ -78,7 +82,9 @@ def levers(
     compared = [comparison_of(path) for path in comparison or ()]
     if not 1 <= seconds <= 600:
         raise UsageError(f"seconds is {seconds:g}", allowed="1 to 600")
-    flight = in_flight(parallelism)
+    if not load:
+        refuse({"--parallelism": parallelism}, "does not go with --no-load", "the load that runs has its own")
+    flight = in_flight("8" if parallelism is None else parallelism)
     if flight > 512:
         raise UsageError(f"--parallelism is {flight}", allowed="1 to 512")
     if store is Store.SQLITE:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from capacity.cli.options import HOW, Changes, ClusterArgument
+from capacity.cli.options import HOW, Changes, ClusterArgument, check_once
 from capacity.cli.printing import console, print_columns, wrapped
 from capacity.errors import UsageError
 
@@ -83,6 +83,7 @@ def settings_of(pairs: Sequence[str]) -> dict[str, object]:
         key, equals, text = (part.strip() for part in pair.partition("="))
         if not key or not equals or not text:
             raise UsageError(f"--set is {pair[:60]!r}", allowed="KEY=VALUE", next_step="for example --set frontends=3")
+        check_once("--set", key, values)
         values[key] = _value(text)
     return values
 

@@ -82,6 +82,12 @@ def refuse(options: Mapping[str, object], why: str, next_step: str) -> None:
             raise UsageError(f"{option} {why}", next_step=next_step)
 
 
+def check_once(option: str, key: str, before: Mapping[str, object]) -> None:
+    """Refuse a key that is given twice: only one of its values would count."""
+    if key in before:
+        raise UsageError(f"{option} gives {key[:60]} twice", next_step="pass it once")
+
+
 def check_out(option: str, path: Path | None, *own: Path | None) -> None:
     """Refuse a file that cannot be written, or that is one of the run's own, before anything is started."""
     if path is None:
@@ -179,9 +185,6 @@ Cpus = Annotated[
         help="CPUs of the scheduler's machine.",
         show_default="those usable here",
     ),
-]
-Parallelism = Annotated[
-    str, typer.Option("--parallelism", metavar="P", help="Starts in flight: 128 or 4x.", autocompletion=multipliers)
 ]
 OptionalParallelism = Annotated[
     str | None,

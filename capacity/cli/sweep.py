@@ -13,7 +13,7 @@ import typer
 
 from capacity.cli.connection import grouped
 from capacity.cli.measuring import HERE, Where, interruptible, print_left_behind, say, write
-from capacity.cli.options import CLUSTER, FLAG, Form, Format, Seconds, Seed, check_out
+from capacity.cli.options import CLUSTER, FLAG, Form, Format, Seconds, Seed, check_out, refuse
 
 if TYPE_CHECKING:
     from capacity.experiment.sweep import Swept
@@ -48,8 +48,9 @@ def sweep(
     ] = False,
     where: Where = HERE,
     fresh: Annotated[
-        Fresh, typer.Option(help="A new one for each round or point.", rich_help_panel=CLUSTER)
-    ] = Fresh.ROUND,
+        Fresh | None,
+        typer.Option(help="A new one for each round or point.", rich_help_panel=CLUSTER, show_default="round"),
+    ] = None,
     cluster_cpus: Annotated[
         str | None,
         typer.Option(metavar="N,N,...", help="Hold it to these CPUs.", rich_help_panel=CLUSTER, show_default=False),
@@ -75,12 +76,15 @@ def sweep(
         fitted = _numbers("--parallelism", parallelism)
     else:
         fitted = [number for number in PARALLELISMS if number not in held]
+    wanted = where.wanted(seconds, seed)
+    if wanted.target is not None:
+        refuse({"--fresh": fresh}, "does not go with an existing cluster", "leave it out, or pass --store")
     wanted = replace(
-        where.wanted(seconds, seed),
+        wanted,
         parallelisms=fitted,
         holdout=held,
         repeats=repeats,
-        fresh=fresh.value,
+        fresh=(fresh or Fresh.ROUND).value,
         cluster_cpus=frozenset(_numbers("--cluster-cpus", cluster_cpus)) if cluster_cpus is not None else None,
         extras=not points_only,
         note=note,

@@ -41,6 +41,8 @@ class Setting:
         Launcher processes that share the starts in flight, or the rate.
     keys : mapping of str
         Dynamic configuration, ``shards`` and ``max_conns`` of its own cluster.
+    says_flight : bool
+        Whether its name says how many are in flight, or how many are due.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Setting:
     reason: str = ""
     processes: int = 1
     keys: Mapping[str, str] = field(default_factory=dict)
+    says_flight: bool = True
 
     @property
     def needs_own_cluster(self) -> bool:
@@ -152,8 +155,8 @@ def setting_of(text: str, *, cpus: int | None = None, beside: str = "4x") -> Set
         if launcher is not None:
             raise UsageError(f"setting {text!r} says twice how many are in flight", allowed=ALLOWED)
         launcher = _rate(part, value) if equals else _flight(part, cpus)
-    launcher = launcher or _flight(beside, cpus)
-    return replace(launcher, name=text.strip(), processes=processes or 1, keys=keys)
+    says_flight, launcher = launcher is not None, launcher or _flight(beside, cpus)
+    return replace(launcher, name=text.strip(), processes=processes or 1, keys=keys, says_flight=says_flight)
 
 
 def _processes(part: str) -> int | None:

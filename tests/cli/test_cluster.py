@@ -166,6 +166,7 @@ def test_run_says_when_its_server_dies(cluster: Cluster, state_folder: str) -> N
     ("arguments", "match"),
     [
         (["up", "--dynamic-config", "frontend.rps"], "'frontend.rps' has no value"),
+        (["up", *(f"--dynamic-config=frontend.rps={n}" for n in (1, 2))], "--dynamic-config gives frontend.rps twice"),
         (["up", "--port", "70000"], "port is 70000"),
         (["up", "--port", "-5"], "port is -5"),
         (["up", "--port", "0", "--db", "/nowhere/t.db"], "/nowhere/t.db"),

@@ -23,6 +23,7 @@ from .conftest import Command
         ((), "no cluster is running"),
         (("--store", "sqlite"), "allowed: postgres"),
         (("--store", "postgres", "--no-load"), "--no-load and --store exclude each other"),
+        (("--no-load", "--parallelism", "64"), "--parallelism does not go with --no-load"),
         (("--store", "postgres", "--seconds", "0"), "seconds is 0"),
         (("--store", "postgres", "--parallelism", "0"), "--parallelism"),
         (("--address", "127.0.0.1:1"), "the database of the cluster at 127.0.0.1:1 is not known here"),

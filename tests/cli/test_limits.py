@@ -125,6 +125,7 @@ def test_markdown_is_a_table_with_the_reason_of_each(capsys: Capture) -> None:
         (["postgres-dve"], "did you mean postgres-dev?"),
         (["--set", "cores"], "--set is 'cores'; allowed: KEY=VALUE"),
         (["--set", "=4"], "--set is '=4'"),
+        (["--set", "cores=2", "--set", "cores=8"], "--set gives cores twice; pass it once"),
         (["--set", "core=4"], "unknown key 'core'; did you mean cores?"),
         (["--set", "frontend.rsp=4"], "unknown key 'frontend.rsp'; did you mean frontend.rps?"),
         (["--set", "cores=0"], "cores is 0; allowed: a whole number from 1"),

@@ -167,5 +167,5 @@ def test_a_long_file_is_said_to_be_read(
     items.write_text("id\na\nb\n")
     for long, said in ((8, ""), (7, f"reading {items}, 7 B, to count its items\n")):
         monkeypatch.setattr(launching, "LONG", long)
-        assert launching.batch(None, "chain", 0, items, None, StartOptions()).count == 2
+        assert launching.batch(None, None, None, items, None, StartOptions()).count == 2
         assert capsys.readouterr().err == said

@@ -65,6 +65,7 @@ def swept(*points: Point, left: int = 0, **more: object) -> Swept:
         (("--address", "127.0.0.1:1", "--cluster-cores", "0"), "cluster-cores is 0"),
         (("--address", "127.0.0.1:1", "--store", "sqlite"), "--store sqlite and --address exclude each other"),
         (("--address", "127.0.0.1:1"), "--cluster-cores"),
+        (("--address", "127.0.0.1:1", "--fresh", "point"), "--fresh does not go with an existing cluster"),
         (("--cluster-cores", "4"), "add --address HOST:PORT"),
         (("--address", "here"), "'here' is not HOST:PORT"),
         (("--address", "temporal.prod.example:7233"), "--allow-target"),
