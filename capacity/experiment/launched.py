@@ -1,7 +1,8 @@
 """One point by whole launches, as ``capacity launch`` makes them: with one launcher process or several.
 
-Throughput and in flight are of the measured span; latency is of the whole launch, its ramp included, since processes of
-their own tell it as one histogram. A comparison in which one side has several processes measures both sides so.
+Throughput and in flight are of the measured span; latency is of the whole launch, its ramp and a burst included, since
+processes of their own tell it as one histogram. A comparison in which one side has several processes measures both
+sides so.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from capacity.experiment.points import (
     RAMP,
     RAMP_MOST,
     TASK_QUEUE,
+    Span,
     Starts,
     Taken,
     limit_exceeded,
@@ -39,7 +41,7 @@ from capacity.observe.session import Journaling, launch
 
 
 @dataclass(frozen=True)
-class Span:
+class Measured:
     """What a launch did in the measured part of it: seconds [s], starts and the mean number in flight."""
 
     seconds: float
@@ -61,7 +63,7 @@ async def measure(
     stop: Callable[[], bool] = lambda: False,
     one: Callable[..., Awaitable[Run]] = launch,
 ) -> Taken:
-    """Launch until `seconds` after the ramp and return the point.
+    """Launch until the span has been measured and return the point.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ async def measure(
     setting : Setting
         Starts in flight or due, of all its processes together.
     seconds : float
-        How long to measure [s].
+        How long to measure [s]; the launch takes up to `Span.longest`.
     prefix : str
         Chain of the workflow ids.
     starts : Starts, optional
@@ -92,34 +94,35 @@ async def measure(
         If the launch could not begin or ended with an error.
     """
     # The first second of several processes is not that of all of them.
-    ramp = RAMP_MOST if setting.is_auto else RAMP + 1.0
-    count = int(MOST_RATE * (ramp + seconds)) if most is None else max(1, most)
+    span = Span(setting.parallelism or 1, seconds, RAMP_MOST if setting.is_auto else RAMP + 1.0)
+    count = int(MOST_RATE * Span.longest(seconds)) if most is None else max(1, most)
     batch = HeightRange(count, prefix, options=StartOptions(task_queue=TASK_QUEUE))
     drain, counted = asyncio.Event(), starts or Starts()
     begin: Progress | None = None
-    span: Span | None = None
+    measured: Measured | None = None
     flight: list[int] = []
-    used: list[tuple[float | None, float | None]] = []
+    used: tuple[float | None, float | None] = (None, None)
 
     def tick(progress: Progress) -> None:
-        nonlocal begin, span
+        nonlocal begin, measured, used
         counted.made = progress.started
         if stop():
             drain.set()
         if drain.is_set():
             return
-        if begin is None:
-            if progress.elapsed >= ramp and progress.started:
-                begin = progress
-                if cpu is not None:
-                    cpu.read()
-            return
-        flight.append(progress.in_flight)
-        lasted = progress.elapsed - begin.elapsed
-        if lasted >= seconds:
-            span = Span(lasted, progress.started - begin.started, sum(flight) / len(flight))
-            used.append(cpu.read() if cpu is not None else (None, None))
-            drain.set()
+        what = span.tick(progress.elapsed, progress.started, progress.throttled)
+        if what == "begin":
+            begin = progress
+            flight.clear()
+            if cpu is not None:
+                cpu.read()
+        elif begin is not None:
+            flight.append(progress.in_flight)
+            if what == "end":
+                lasted, starts = progress.elapsed - begin.elapsed, progress.started - begin.started
+                measured = Measured(lasted, starts, sum(flight) / len(flight))
+                used = cpu.read() if cpu is not None else used
+                drain.set()
 
     with tempfile.TemporaryDirectory(prefix=".compare-", dir=state.made(state.folder())) as folder:
         run = await one(
@@ -137,26 +140,26 @@ async def measure(
     counted.made = run.session_scheduled
     if run.error:
         raise CapacityError(f"a launch ended early: {run.error}")
-    if span is None:
+    if measured is None:
         return Taken(None, run.session_scheduled, run.server_version)
-    parallelism = setting.parallelism or max(1, round(span.in_flight))
-    point = point_of(run, span, parallelism, used[0], rps_limit)
+    parallelism = setting.parallelism or max(1, round(measured.in_flight))
+    point = point_of(run, measured, parallelism, used, rps_limit)
     return Taken(point, run.session_scheduled, run.server_version)
 
 
 def point_of(
     run: Run,
-    span: Span,
+    span: Measured,
     parallelism: int,
     used: tuple[float | None, float | None] = (None, None),
     rps_limit: float | None = None,
 ) -> Point:
-    """Return the point of a launch's span.
+    """Return the point of a launch's measured span.
 
     Parameters
     ----------
     run : Run
-    span : Span
+    span : Measured
     parallelism : int
         In flight as was asked, or as was found.
     used : pair of float, optional

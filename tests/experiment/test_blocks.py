@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from capacity.experiment.local import LocalCluster
 from capacity.experiment.setting import setting_of
 from capacity.experiment.subject import subject
 from capacity.experiment.wanted import Wanted
+from capacity.launcher.progress import Progress
 from capacity.model.measurement import Flag
 from capacity.observe.history import runs_folder
 from capacity.observe.run import Run
@@ -160,7 +161,7 @@ def test_auto_and_a_rate_on_an_existing_server(devserver: DevServer) -> None:
 
 def test_a_launchs_span() -> None:
     """Of a whole launch the starts of its span count for throughput, all its starts for latency."""
-    run, span = recorded(7, 300, p99=0.02), launched.Span(5.0, 1500, 6.8)
+    run, span = recorded(7, 300, p99=0.02), launched.Measured(5.0, 1500, 6.8)
     point = launched.point_of(run, span, 7, (0.9, 0.6))
     assert (point.seconds, point.starts, point.throughput, point.p99) == (5, 1500, 300, 0.02)
     assert (point.server_cpu, point.database_cpu, point.flag) == (0.003, 0.002, None)
@@ -171,7 +172,34 @@ def test_a_launchs_span() -> None:
     burst = launched.point_of(run, span, 7, rps_limit=200.0)  # 300/s of what lets 200/s through: for a while
     assert (burst.flag, burst.throttle_cause) == (Flag.THROTTLED, points.IN_BURST)
     with pytest.raises(ClusterError, match="no start was answered"):
-        launched.point_of(run, launched.Span(1.0, 0, 0.0), 7)
+        launched.point_of(run, launched.Measured(1.0, 0, 0.0), 7)
+
+
+@pytest.mark.usefixtures("state_folder")
+def test_a_burst_is_no_part_of_a_whole_launchs_span() -> None:
+    """400/s until the burst is spent at 6 s, then the cap of 300/s: the cap is what is measured, as by one process."""
+
+    async def one(*_: Any, on_progress: Callable[[Progress], None], stop: asyncio.Event, **options: Any) -> Run:
+        for tick in range(1, 600):
+            elapsed = tick / 10
+            started = round(400 * min(elapsed, 6) + 300 * max(0.0, elapsed - 6))
+            on_progress(progress(started=started, elapsed=elapsed, throttled=10 * (elapsed >= 6)))
+            if stop.is_set():
+                break
+        return recorded(round(elapsed), 300, throttled_attempts=10, throttle_cause="RPS_LIMIT")
+
+    taken = asyncio.run(launched.measure(Target("127.0.0.1:1"), setting_of("4,processes=2"), 5, prefix="b", one=one))
+    assert taken.point is not None
+    assert (taken.point.throughput, taken.point.seconds) == (pytest.approx(300), pytest.approx(5))
+    assert taken.point.flag is Flag.THROTTLED
+
+
+def progress(*, started: int, elapsed: float, throttled: int) -> Progress:
+    """A running batch of two processes."""
+    rest = {"already_running": 0, "already_finished": 0, "failed": 0, "in_flight": 4, "limit": 4}
+    return Progress(
+        "launching", 10**6, started, **rest, starts_per_second=0, p50=0, p99=0, elapsed=elapsed, throttled=throttled
+    )
 
 
 @pytest.mark.devserver
