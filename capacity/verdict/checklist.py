@@ -263,12 +263,15 @@ def _compared(threshold: Threshold, run: Run, baseline: Run | None, predicted: f
             why = f"{share}, {quantity(predicted, unit)}"
     if threshold.per is not None and limit is not None:
         limit = limit * run.session_scheduled / threshold.per
-        why = f"{why}; the limit is {threshold.limit:g} s for {threshold.per:,}" if found.value is not None else why
+        if found.value is not None:
+            why = f"{why}; the limit is {quantity(threshold.limit, unit)} for {threshold.per:,}"
     state: State = "not measured"
     if found.value is not None and math.isfinite(found.value) and limit is not None:
         state = "fail" if threshold.crossed(found.value, limit) else "pass"
         if state == "pass" and found.covered < COVERED:
             state, why = "not measured", f"only {found.covered:.0%} of the run was measured"
+    if state != "not measured":
+        why = "; ".join(part for part in (why, threshold.history) if part)
     before = None if baseline is None or threshold.figure == "memory_overhead" else measured(threshold, baseline).value
     return Check(
         threshold.key,

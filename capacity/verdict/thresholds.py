@@ -42,6 +42,12 @@ Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 OURS: Final = ("title", "limit", "window", "alert_for", "severity", "baseline", "expected", "source", "per")
 """Keys a file of the user's may change."""
+_WHERE_SHIPPED: Final = {
+    "window": "no window: it is a figure of the whole run",
+    "alert_for": "no alert_for: no alert watches it",
+    "per": "no per: its limit is not for a number of starts",
+}
+"""Keys it may change only of a threshold that is shipped with them: elsewhere nothing reads them."""
 
 
 class Threshold(BaseModel):
@@ -60,7 +66,7 @@ class Threshold(BaseModel):
     unit : str
         Of the limit; ``share`` is 0 to 1.
     window : float
-        How long the limit must be crossed without a break [s]; 0 for a figure of the whole run.
+        How long the limit must be crossed without a break [s]; none for a figure of the whole run.
     alert_for : float
         How long Prometheus waits before it alerts [s].
     severity : str
@@ -68,7 +74,7 @@ class Threshold(BaseModel):
     source : str
         Who set it, and why.
     baseline, expected : tuple of two floats, optional
-        What the original had before its change, and expected after it.
+        What the original had before its change, and expected after it, in `unit`: from and to.
     relative_to : str, optional
         ``prediction``: the limit is a share of what the model predicts.
     per : int, optional
@@ -82,7 +88,7 @@ class Threshold(BaseModel):
     bound: Literal["at least", "at most"]
     limit: Annotated[float, Field(ge=0, le=1e15)]
     unit: Unit
-    window: Seconds
+    window: Seconds = 0.0
     alert_for: Seconds = 60.0
     severity: Severity
     source: Annotated[str, Field(min_length=1)]
@@ -112,6 +118,19 @@ class Threshold(BaseModel):
         limit = self.limit if limit is None else limit
         return value < limit if self.bound == "at least" else value > limit
 
+    @property
+    def history(self) -> str:
+        """What the figure was before the original's change and was expected to be after it; empty if nothing is said.
+
+        Examples
+        --------
+        >>> {t.key: t for t in thresholds()}["postgres_cpu"].history
+        'before the change 32 %, expected after it 50 % to 60 %'
+        """
+        said = [f"before the change {_between(self.baseline, self.unit)}"] if self.baseline else []
+        said += [f"expected after it {_between(self.expected, self.unit)}"] if self.expected else []
+        return ", ".join(said) + (f" for {self.per:,}" if said and self.per else "")
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return self.model_dump(mode="json")
@@ -140,6 +159,9 @@ def thresholds(file: Path | None = None) -> tuple[Threshold, ...]:
             raise UsageError(f"{file}: {key} is {files.shown(changed)}", allowed=f"a table, [{key}] with limit = ...")
         for name in changed:
             _refuse(name, OURS, f"key of [{key}]", file)
+            if name in _WHERE_SHIPPED and name not in tables[key]:
+                given = files.shown(changed[name])
+                raise UsageError(f"{file}: {name} of [{key}] is {given}", allowed=_WHERE_SHIPPED[name])
         tables[key] = {**tables[key], **changed}
     return tuple(_made(key, table, file) for key, table in tables.items())
 
@@ -194,6 +216,11 @@ def _made(key: str, table: Mapping[str, Any], file: Path | None) -> Threshold:
             f"{file}: limit of [{key}] is {found.limit:g}", allowed="a share from 0 to 1", next_step="85 % is 0.85"
         )
     return found
+
+
+def _between(pair: Pair, unit: str) -> str:
+    low, high = (quantity(value, unit) for value in pair)
+    return low if low == high else f"{low} to {high}"
 
 
 def quantity(value: float | None, unit: str) -> str:

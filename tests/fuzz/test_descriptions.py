@@ -25,8 +25,10 @@ CLUSTERS = tuple(shipped.path("clusters", name).read_text(encoding="utf-8") for 
 LIMITS = """
 [start_p99]
 limit = 0.1
-window = 30
+[batch_duration]
+per = 1000
 [tasks]
+window = 30
 title = "Tasks"
 severity = "info"
 baseline = [1.0, 2.0]

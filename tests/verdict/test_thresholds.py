@@ -97,6 +97,10 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
         ("[postgres_cpu]\nlimit = 85\n", r"limit of \[postgres_cpu\] is 85; allowed: a share .*; 85 % is 0.85"),
         ("[tasks]\nseverity = 'fatal'\n", r"severity of \[tasks\] is 'fatal'; allowed: critical, warning, info"),
         ("[tasks]\nwindow = -1\n", r"window of \[tasks\] is '-1'; allowed: seconds from 0"),
+        ("[start_p99]\nwindow = 60\n", r"window of \[start_p99\] is 60; allowed: no window: .* of the whole run"),
+        ("[throttled]\nwindow = 30\n", r"window of \[throttled\] is 30; allowed: no window"),
+        ("[failed]\nlimit = 5\nper = 1000\n", r"per of \[failed\] is 1000; allowed: no per: its limit is not for"),
+        ("[leak]\nalert_for = 30\n", r"alert_for of \[leak\] is 30; allowed: no alert_for: no alert watches it"),
         ("[tasks]\nexpected = [1]\n", r"expected of \[tasks\] is '\[1\]'; allowed: two numbers"),
         (
             '[tasks]\ntitle = "a\\nb"\n',
@@ -112,6 +116,13 @@ def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, expected: str) -> N
         thresholds(file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_each_key_of_a_threshold_can_be_changed_where_it_is_shipped(tmp_path: Path) -> None:
+    """A window, a wait and a number of starts are changed where there are such, and only there."""
+    file = written(tmp_path, "[batch_duration]\nper = 1000\n[tasks]\nwindow = 5.0\nalert_for = 9.0\n")
+    after = by_key(file)
+    assert (after["batch_duration"].per, after["tasks"].window, after["tasks"].alert_for) == (1000, 5, 9)
 
 
 @pytest.mark.parametrize("name", ["nowhere.toml", "."])
