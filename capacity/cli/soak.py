@@ -47,8 +47,8 @@ def soak(
     check_out("--out", out)
     controller_for(parallelism)
     for name, limit in (("memory-limit", memory_limit), ("count-limit", count_limit)):
-        if not 0 <= limit < 1e9:
-            raise UsageError(f"{name} is {limit:g}", allowed="0 or more, per hour")
+        if not 0 < limit < 1e9:
+            raise UsageError(f"{name} is {limit:g}", allowed="above 0, below 1e9, per hour")
     plan = Plan(minutes, concurrent, batch, parallelism)
     wanted = where.wanted()
     text = f"Rounds of one batch alone and {concurrent} at once, {batch:,} starts each, {wanted.where}"

@@ -177,12 +177,22 @@ class Soak:
 
 @dataclass(frozen=True)
 class Slope:
-    """A slope per unit of time, its interval, and that of each half."""
+    """A slope per unit of time, half its interval by scatter and by one step of the figure, and that of each half."""
 
     value: float
-    low: float
-    high: float
+    scatter: float
+    step: float
     halves: tuple[float, float]
+
+    @property
+    def low(self) -> float:
+        """Lower bound of the interval."""
+        return self.value - max(self.scatter, self.step)
+
+    @property
+    def high(self) -> float:
+        """Upper bound of the interval."""
+        return self.value + max(self.scatter, self.step)
 
 
 def judge(
@@ -195,9 +205,9 @@ def judge(
     readings : sequence of Reading
         One a round, nothing in flight.
     memory_limit : float
-        Growth of the launcher's memory that is allowed [MiB per hour]; 16 times that of the server's.
+        Growth of the launcher's memory that is allowed [MiB per hour], above 0; 16 times that of the server's.
     count_limit : float
-        Growth of tasks, threads and descriptors that is allowed [per hour].
+        Growth of tasks, threads and descriptors that is allowed [per hour], above 0: none is told from none by no soak.
     in_memory : bool
         Whether the server keeps its data in memory.
     """
@@ -230,7 +240,7 @@ def _growth(figure: Figure, readings: Sequence[Reading], limit: float, keeps: bo
         return Growth(figure.name, figure.unit, *edges, None, None, None, None, limit, SHORT, words)
     starts = (counted[-1].starts - counted[0].starts) / ((counted[-1].at - counted[0].at) / 3600)
     per_start = found.value * figure.scale / starts if starts else None
-    bound = " ".join(part for part in (f"{limit:,.0f}", figure.unit, "per hour") if part)
+    bound = " ".join(part for part in (number(limit), figure.unit, "per hour") if part)
     if found.low > limit and min(found.halves) > limit / 2:
         verdict = KEEPS if keeps else LEAK
         words = f"{found.value:,.0f} {figure.unit} per hour".replace("  ", " ")
@@ -278,10 +288,10 @@ def slope(at: Sequence[float], values: Sequence[float], quantum: float = 0.0) ->
     alike = float(rest[1:] @ rest[:-1]) / spread if spread > 0 else 0.0
     alike = min(0.8, max(0.0, (count * alike + 2) / (count - 4)))
     error = math.sqrt(spread / (count - 2) / float(((x - x.mean()) ** 2).sum()) * (1 + alike) / (1 - alike))
-    width = max(float(stdtrit(count - 2, (1 + LEVEL) / 2)) * error, quantum / (time[-1] - time[0]))
+    scatter = float(stdtrit(count - 2, (1 + LEVEL) / 2)) * error
     middle = count // 2
     halves = tuple(_median_slope(x[part], y[part]) for part in (slice(middle), slice(middle, None)))
-    return Slope(value, value - width, value + width, (halves[0], halves[1]))
+    return Slope(value, scatter, quantum / float(time[-1] - time[0]), (halves[0], halves[1]))
 
 
 def _median_slope(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
@@ -291,11 +301,12 @@ def _median_slope(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> flo
 
 
 def _longer(found: Slope, limit: float, seconds: float) -> int | None:
-    """Return after how many minutes the interval would be clear of the limit; its width falls with time^1.5."""
-    distance, width = abs(found.value - limit), (found.high - found.low) / 2
-    if distance <= 0.05 * width:
+    """Return after how many minutes the limit is outside the interval: scatter falls by time^1.5, a step by time."""
+    distance = abs(found.value - limit)
+    if distance <= 0.05 * (found.high - found.low) / 2:
         return None
-    return math.ceil(seconds / 60 * 1.25 * max(1.0, float((width / distance) ** (2 / 3))))  # a quarter more for luck
+    longer = max(1.0, found.step / distance, math.pow(found.scatter / distance, 2 / 3))
+    return math.ceil(seconds / 60 * 1.25 * longer)  # a quarter more for luck
 
 
 def _each(per_start: float | None, unit: str) -> str:

@@ -34,6 +34,8 @@ KEPT = 16_384
         (("--batch", "0"), "batch is 0"),
         (("--parallelism", "many"), "parallelism is 'many'"),
         (("--memory-limit", "-1"), "memory-limit is -1"),
+        (("--memory-limit", "0"), "memory-limit is 0; allowed: above 0"),
+        (("--count-limit", "0"), "count-limit is 0; allowed: above 0"),
         (("--address", "127.0.0.1:1", "--store", "sqlite"), "exclude each other"),
         (("--address", "temporal.prod.example:7233"), "--allow-target"),
         (("--out", "/nowhere/at/all.json"), "--out /nowhere/at/all.json cannot be written"),

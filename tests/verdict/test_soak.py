@@ -124,6 +124,17 @@ def test_as_long_as_it_says_is_long_enough() -> None:
     assert told >= 0.8 * asked, (told, asked)
 
 
+@pytest.mark.parametrize("field", ["rss", "tasks"])
+@pytest.mark.parametrize("minutes", [0.5, 0.7, 1.0])
+def test_a_flat_figure_is_told_to_be_flat_when_it_says(field: str, minutes: float) -> None:
+    """Where one step is what is unsure, a flat figure too short to tell is told after as long as was said, at once."""
+    name = {"rss": "launcher memory", "tasks": "asyncio tasks"}[field]
+    short = growth(judge(readings(np.zeros(40), minutes)), name)
+    assert short.verdict == "too short"
+    longer = float(short.words.rsplit("about ", 1)[1].split(" min")[0])
+    assert growth(judge(readings(np.zeros(40), longer)), name).verdict == "none"
+
+
 @pytest.mark.parametrize(
     ("starts", "in_memory", "verdict"), [(100_000, False, "keeps"), (500_000, False, "leak"), (500_000, True, "keeps")]
 )
