@@ -85,6 +85,8 @@ def settled(found: Comparison) -> str:
     """Return how many more blocks are wanted."""
     from capacity.verdict.ratio import MARGIN, MOST_BLOCKS
 
+    if not found.is_judged:
+        return "More blocks like these would not tell either"
     if found.more_blocks == 0:
         return "No more blocks are needed to tell its throughput"
     if found.more_blocks >= MOST_BLOCKS:

@@ -49,7 +49,7 @@ class Comparison:
     left_out : int
         Blocks that say nothing: failed or too few starts.
     more_blocks : int
-        How many more would settle whether the throughput differs by `MARGIN`.
+        How many more would settle whether the throughput differs by `MARGIN`; 0 where none could be judged.
     decision : str
         ``take``, ``keep``, ``trade`` or ``open``.
     verdict : str
@@ -69,6 +69,11 @@ class Comparison:
     decision: str
     verdict: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether any block could be judged."""
+        return self.left_out < len(self.blocks)
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the table for people: a heading, a row per setting and the ratios."""
@@ -169,8 +174,8 @@ def compare(blocks: Sequence[Block], baseline: str, candidate: str, notes: Seque
     p99 = ratio(used or blocks, "p99")
     if not used:  # their numbers are shown and decide nothing
         throughput, p99 = (Ratio(found.value, None, None, 0, 1.0) for found in (throughput, p99))
-    more = blocks_needed(throughput, len(used))
-    decision, advice = _decide(throughput, p99, baseline, candidate, more)
+    more = blocks_needed(throughput, len(used)) if used else 0
+    decision, advice = _decide(throughput, p99, baseline, candidate, more) if used else _unjudged(blocks, baseline)
     first = "throughput " + _percent(throughput) + ", p99 " + _times(p99)
     return Comparison(
         baseline=_side(baseline, [block.baseline for block in used or blocks]),
@@ -206,6 +211,13 @@ def _decide(throughput: Ratio, p99: Ratio, baseline: str, candidate: str, more: 
     if p99.is_more:
         return "keep", f"keep {baseline}" + ("" if throughput.value < 1 + MARGIN else f"; {blocks}")
     return "open", f"not settled, keep {baseline} for now; {blocks}"
+
+
+def _unjudged(blocks: Sequence[Block], baseline: str) -> tuple[str, str]:
+    flags = {point.flag for block in blocks for point in (block.baseline, block.candidate)}
+    then = ["look in the server's log for why starts failed"] if Flag.FAILED in flags else []
+    then += ["make the runs longer (--seconds): they have too few starts"] if Flag.TOO_SHORT in flags else []
+    return "open", f"no block could be judged, keep {baseline} for now; {', and '.join(then)}"
 
 
 def _notes(blocks: Sequence[Block], baseline: str, candidate: str) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 
 from capacity.experiment.blocks import Block, orders
 from capacity.model.measurement import Flag, Point
+from capacity.notebook.decide_parts import settled
 from capacity.verdict.comparison import Comparison, compare
 from capacity.verdict.ratio import MARGIN, Ratio, blocks_needed, estimate
 
@@ -203,11 +204,18 @@ def test_blocks_that_say_nothing_are_left_out() -> None:
     assert any("1 of 5 blocks are left out" in note for note in found.notes)
 
 
-def test_blocks_that_all_say_nothing_decide_nothing() -> None:
-    """Where no block is worth anything nothing is decided."""
-    flags = blocks_of([(300.0, 0.05)] * 4, [(900.0, 0.01)] * 4, flag=Flag.TOO_SHORT)
-    found = compare(flags, "2x", "4x")
-    assert (found.decision, found.throughput.interval, found.left_out) == ("open", None, 4)
+@pytest.mark.parametrize(
+    ("flag", "then"), [(Flag.TOO_SHORT, "make the runs longer"), (Flag.FAILED, "for why starts failed")]
+)
+def test_blocks_that_all_say_nothing_decide_nothing(flag: Flag, then: str) -> None:
+    """Where no block is worth anything nothing is decided, no more are asked for, and it says what to do."""
+    found = compare(blocks_of([(300.0, 0.05)] * 12, [(900.0, 0.01)] * 12, flag=flag), "2x", "4x")
+    assert (found.decision, found.throughput.interval, found.left_out) == ("open", None, 12)
+    assert found.more_blocks == 0
+    assert "no block could be judged" in found.verdict
+    assert then in found.verdict
+    assert "more blocks" not in found.verdict
+    assert settled(found) == "More blocks like these would not tell either"
 
 
 def test_throttling_is_told() -> None:
