@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from capacity.cluster import state
+from capacity.cluster import processes, state
 from capacity.cluster.target import Target
-from capacity.errors import UsageError
+from capacity.errors import ClusterError, UsageError
 from capacity.experiment.local import LocalCluster
 from capacity.experiment.points import TASK_QUEUE
 from capacity.model.measurement import LauncherMemory
@@ -35,25 +35,32 @@ LAUNCHES: Final = ((1, FEW), (MANY_IN_FLIGHT, FEW), (1, MANY_ITEMS))
 
 
 def launcher_memory(
-    target: Target, cluster: LocalCluster, prefix: str, stop: Callable[[], bool] = lambda: False
-) -> tuple[LauncherMemory | None, int]:
-    """Return the memory of a launcher [bytes] and the starts made for it; None where it could not be measured.
+    target: Target,
+    cluster: LocalCluster,
+    prefix: str,
+    count: Callable[[int], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> LauncherMemory | None:
+    """Return the memory of a launcher [bytes]; None when stopped. `count` is told the starts made for it.
 
     Only for a target in plain text and without a key: others' secrets would have to be handed on.
+
+    Raises
+    ------
+    ClusterError
+        If it cannot be measured: the target has secrets, or a launch left no record.
     """
     if target.tls or target.api_key or target.metadata:
-        return None, 0
-    sizes, starts = [], 0
+        raise ClusterError("the target has TLS, a key or headers, which no process of its own is given")
+    sizes = []
     with tempfile.TemporaryDirectory(prefix=".memory-", dir=state.made(state.folder())) as folder:
         for parallelism, items in LAUNCHES:
-            if stop():
-                return None, starts
-            record = _launched(target, cluster, Path(folder), prefix, parallelism, items, stop)
+            record = None if stop() else _launched(target, cluster, Path(folder), prefix, parallelism, items, stop)
             if record is None:
-                return None, starts
+                return None
             sizes.append(record.rss_bytes_max)
-            starts += record.scheduled
-    return memory_of(sizes), starts
+            count(record.scheduled)
+    return memory_of(sizes)
 
 
 def memory_of(sizes: list[int]) -> LauncherMemory:
@@ -81,7 +88,7 @@ def _launched(
     items: int,
     stop: Callable[[], bool],
 ) -> Run | None:
-    """Launch, interrupt it after a while, and return its record; None if there is none."""
+    """Launch, interrupt it after a while, and return its record; None if there is none since it was to stop."""
     name = secrets.token_hex(4)
     record, log = folder / f"{name}.json", folder / f"{name}.log"
     words = ["launch", "--count", items, "--chain-id", f"{prefix}-{name}", "--task-queue", TASK_QUEUE]
@@ -89,8 +96,12 @@ def _launched(
     words += ["--allow-target", target.address, "--record", record, "--no-verify"]
     words += ["--server-metrics", cluster.metrics_url] if cluster.metrics_url else []
     words += ["--postgres", cluster.postgres] if cluster.postgres else []
-    # Its own state folder: journals and records of ours are none of the user's runs.
-    environment = {**os.environ, "CAPACITY_STATE_DIR": str(folder)}
+    # Its own state folder: journals and records of ours are none of the user's runs. And no profile, key or address of
+    # the user's: the target is all on the command line.
+    nothing = folder / "temporal.toml"
+    nothing.touch()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TEMPORAL_")}
+    environment |= {"CAPACITY_STATE_DIR": str(folder), "TEMPORAL_CONFIG_FILE": str(nothing)}
     with log.open("wb") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", "capacity", *map(str, words)],
@@ -116,8 +127,10 @@ def _launched(
         journal.unlink()
     try:
         return Run.load(record)
-    except UsageError:
-        return None
+    except UsageError as error:
+        if stop():
+            return None
+        raise ClusterError(f"a launch for it left no record: {processes.last_line(log)}") from error
 
 
 def _wait(child: subprocess.Popen[bytes], done: Callable[[], bool], seconds: float, stop: Callable[[], bool]) -> bool:

@@ -171,9 +171,7 @@ class Sweep:
                     f"CAPACITY_MAX_STARTS leaves {left:,} starts",
                     allowed=f"launches of up to {MANY_ITEMS:,} items, each ended after some seconds",
                 )
-            found, started = launcher_memory(target, cluster, f"{self._prefix}-memory", self._stop)
-            self._count(started)
-            return found
+            return launcher_memory(target, cluster, f"{self._prefix}-memory", self._count, self._stop)
 
         if not self._stop():
             self._say("measuring memory, store times and storage")

@@ -19,6 +19,8 @@ from capacity.errors import CapacityError, ClusterError, GuardRefusalError, Usag
 from capacity.experiment import memory as memory_of_launches
 from capacity.experiment import points, subject
 from capacity.experiment.blocks import Comparing
+from capacity.experiment.extras import measure_extras
+from capacity.experiment.local import LocalCluster
 from capacity.experiment.points import Starts, Taken, measure
 from capacity.experiment.setting import setting_of
 from capacity.experiment.sweep import Sweep, save
@@ -115,8 +117,9 @@ def test_a_cap_on_starts_ends_a_sweep_with_its_points(devserver: DevServer, monk
 
 @pytest.mark.devserver
 def test_store_times_and_memory_of_an_existing_server(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dev server's page and a launcher's own record give holds, requests per start and memory."""
+    """A dev server's page and a launcher's record give holds, requests per start and memory, whatever key is set."""
     monkeypatch.setattr(memory_of_launches, "SECONDS", 1.5)
+    monkeypatch.setenv("TEMPORAL_API_KEY", "of another server")
     target, said = Target(devserver.address), list[str]()
     swept = Sweep(Wanted([2], seconds=2, repeats=1, store=None, target=target), say=said.append).run()
     times, memory = swept.measurements.times, swept.measurements.memory
@@ -131,6 +134,20 @@ def test_store_times_and_memory_of_an_existing_server(devserver: DevServer, monk
     assert 0 <= memory.per_in_flight < 1 << 20
     assert memory.per_item == pytest.approx(1.0, abs=0.5)
     assert swept.measurements.storage is None
+
+
+def test_memory_that_is_not_measured_is_said(state_folder: str) -> None:
+    """A target with a key is not launched at by a process of its own, and the reason is told."""
+    said: list[str] = []
+    target = Target("127.0.0.1:1", api_key="s3cret")
+
+    def memory() -> object:
+        return memory_of_launches.launcher_memory(target, LocalCluster("sqlite"), "m", lambda _: None)
+
+    assert "memory" not in measure_extras(
+        LocalCluster("sqlite"), lambda *_: Taken(None, 0, ""), memory, said.append, bool
+    )
+    assert said == ["memory not measured: the target has TLS, a key or headers, which no process of its own is given"]
 
 
 def test_an_interrupt_waits_for_what_cleans_up() -> None:
@@ -238,7 +255,7 @@ def test_postgres_with_storage_and_the_cpu_of_both(
     from capacity.experiment import extras, sweep
 
     monkeypatch.setattr(extras, "STORAGE_STARTS", 600)
-    monkeypatch.setattr(sweep, "launcher_memory", lambda *_: (None, 0))  # takes long, and has a test of its own
+    monkeypatch.setattr(sweep, "launcher_memory", lambda *_: None)  # takes long, and has a test of its own
     before = programs()
     cpu = min(os.sched_getaffinity(0))
     wanted = Wanted([4], seconds=3, repeats=1, store="postgres", shards=8, cluster_cpus=frozenset({cpu}))
