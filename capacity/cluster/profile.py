@@ -71,7 +71,8 @@ def load_target(
     _check_boolean("TEMPORAL_TLS")
     _check_text()
     try:
-        configured = ClientConfigProfile.load(name if name in tables else None)
+        # Without a name the SDK takes TEMPORAL_PROFILE's table: where there is none of the name no table is read.
+        configured = ClientConfigProfile.load(name if name in tables else None, disable_file=name not in tables)
     except Exception:  # its text quotes the offending line of the file, which may be a secret
         raise UsageError(
             f"a profile in {_config_file()} or a TEMPORAL_* variable has a value of the wrong kind",

@@ -126,6 +126,19 @@ def test_variables_choose_the_profile(config_file: Path, monkeypatch: pytest.Mon
     assert load_target().address == "mtls.dev:7233"
 
 
+def test_the_default_profile_is_none_of_another_name(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--profile default`` is not TEMPORAL_PROFILE's where the file has none; the other variables still count."""
+    config_file.write_text('[profile.staging]\naddress = "staging.dev:7233"\nnamespace = "s"\napi_key = "s3cret"\n')
+    monkeypatch.setenv("TEMPORAL_PROFILE", "staging")
+    assert load_target().address == "staging.dev:7233"
+    found = load_target(profile="default")
+    assert (found.address, found.namespace, found.api_key) == ("127.0.0.1:7233", "default", None)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "variable.dev:7233")
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "variable")
+    found = load_target(profile="default")
+    assert (found.address, found.namespace, found.api_key) == ("variable.dev:7233", "variable", None)
+
+
 @pytest.mark.parametrize(
     ("profile", "match"),
     [
