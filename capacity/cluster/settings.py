@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from capacity import files
 from capacity.errors import UsageError
+from capacity.model import description
 
 DEFAULT_PORT = 7233
 STORES = ("sqlite", "postgres")
+_LIMITS: Final = {key.lower(): key for key in description.DEFAULTS}
+"""A server takes its keys in any case."""
+_NEAR: Final = 0.9
+"""Likeness from which on a key is a misspelt one of these: no other key of a server is as like one of them."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +81,32 @@ class Settings:
 def checked_config(dynamic_config: Mapping[str, str]) -> dict[str, str]:
     """The dynamic configuration with every value as JSON.
 
+    Raises
+    ------
+    UsageError
+        If a value cannot be read, a limit is no number or out of range, or a key is a limit's but for a slip: a running
+        server takes either without a word and goes by its default.
+
     Examples
     --------
     >>> checked_config({"frontend.rps": "100000", "system.visibilityStore": "default"})
     {'frontend.rps': '100000', 'system.visibilityStore': '"default"'}
     """
-    return {_checked_key(key): _as_json(str(value)) for key, value in dynamic_config.items()}
+    checked = {_checked_key(key): _as_json(str(value)) for key, value in dynamic_config.items()}
+    for key, text in checked.items():
+        if limit := _LIMITS.get(key.lower()):
+            description.limits({limit: files.json_value(text)})
+    return checked
 
 
 def _checked_key(key: str) -> str:
     if not key or any(character.isspace() or character in "='\"" for character in key):
         raise UsageError(
             f"dynamic configuration key {key[:60]!r}", allowed="a name", next_step="for example frontend.rps"
+        )
+    if key.lower() not in _LIMITS and (near := difflib.get_close_matches(key.lower(), _LIMITS, n=1, cutoff=_NEAR)):
+        raise UsageError(
+            f"unknown dynamic configuration key {key[:60]!r}", next_step=f"did you mean {_LIMITS[near[0]]}?"
         )
     return key
 

@@ -211,7 +211,7 @@ def test_misuse_is_one_line_before_anything_starts(
     ("arguments", "code", "match"),
     [
         (("--pg-option", "nonsense=1"), 1, 'FATAL: unrecognized configuration parameter "nonsense"'),
-        (("--dynamic-config", "frontend.rps=many"), 2, "value type is not int"),
+        (("--dynamic-config", "limit.maxIDLength=many"), 2, "value type is not int"),
     ],
 )
 def test_what_a_component_refuses_is_one_line_and_leaves_nothing(

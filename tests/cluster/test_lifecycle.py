@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from capacity.cluster import lifecycle, postgres, processes, stack, state, temporal_binaries
-from capacity.cluster.settings import Settings, checked_config
+from capacity.cluster.settings import STORES, Settings, checked_config
 from capacity.cluster.state import ClusterState, Component
 from capacity.errors import ClusterError, UsageError
 
@@ -176,6 +176,34 @@ def test_a_value_that_no_server_can_read_is_refused(value: str) -> None:
     """An infinite number, however deep, is no JSON that a server reads back."""
     with pytest.raises(UsageError, match="dynamic configuration value"):
         checked_config({"frontend.rps": value})
+
+
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"frontend.rsp": "10"}, r"unknown dynamic configuration key 'frontend.rsp'; did you mean frontend.rps\?"),
+        ({"Fronted.NamespaceRPS": "10"}, r"did you mean frontend.namespaceRPS\?"),
+        ({"frontend.rps": "[[["}, r"frontend.rps is '\[\[\['; allowed: a whole number from 1"),
+        ({"FRONTEND.RPS": "many"}, "frontend.rps is 'many'; allowed: a whole number"),
+        ({"history.rps": "true"}, "history.rps is "),
+    ],
+)
+def test_a_limit_that_no_server_would_go_by_is_refused(store: str, config: dict[str, str], expected: str) -> None:
+    """On either store a limit's misspelt key or value is said, not taken for a limit that is in force."""
+    with pytest.raises(UsageError, match=expected):
+        Settings(store=store, dynamic_config=config).recorded()
+
+
+def test_other_keys_of_a_server_are_left_to_it() -> None:
+    """Keys that are like a limit's and none, in any case, and values of any kind for them are taken as they are."""
+    given = {"frontend.persistenceGlobalMaxQPS": "9", "history.persistenceGlobalMaxQPS": "9", "FRONTEND.rps": "9"}
+    given |= {
+        "frontend.namespaceRPS.visibility": "x",
+        "frontend.namespaceCount": "9",
+        "matching.numTaskqueueReadPartitions": "1",
+    }
+    assert set(checked_config(given)) == set(given)
 
 
 def test_a_disk_that_refuses_is_one_line_of_the_command(

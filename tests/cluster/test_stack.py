@@ -110,8 +110,8 @@ def test_temporal_is_no_superuser_and_no_file_shows_the_password(stack: ClusterS
 
 def test_a_misspelt_dynamic_setting_is_refused(stack_programs: None, state_folder: str) -> None:
     """What the server would ignore in silence is said before it starts, and nothing is left."""
-    with pytest.raises(UsageError, match=r'unregistered key "frontend\.rsp"'):
-        stack.start(Settings(store="postgres", port=0, dynamic_config={"frontend.rsp": "1"}))
+    with pytest.raises(UsageError, match=r'unregistered key "frontend\.nonsense"'):
+        stack.start(Settings(store="postgres", port=0, dynamic_config={"frontend.nonsense": "1"}))
     assert not stack.data_folder().exists()
 
 
