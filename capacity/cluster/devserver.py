@@ -143,12 +143,13 @@ def running(
     database: Path | None = None,
     log: Path | None = None,
     cpus: Collection[int] | None = None,
+    spawned: Callable[[DevServer], None] | None = None,
 ) -> Iterator[DevServer]:
     """A dev server for the length of a ``with`` block; the arguments are those of `start`.
 
     A log nobody asked for is deleted unless the block raised.
     """
-    server = start(port, dynamic_config=dynamic_config, database=database, log=log, cpus=cpus)
+    server = start(port, dynamic_config=dynamic_config, database=database, log=log, cpus=cpus, spawned=spawned)
     keep = log is not None
     try:
         yield server

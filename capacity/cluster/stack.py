@@ -20,7 +20,7 @@ from pathlib import Path
 from capacity import files
 from capacity.cluster import frontend, ports, postgres, processes, state, temporal_binaries, temporal_server
 from capacity.cluster.settings import DEFAULT_PORT, Settings
-from capacity.cluster.state import ClusterState
+from capacity.cluster.state import ClusterState, Component
 from capacity.errors import ClusterError, UsageError
 
 OWNED = ".capacity"
@@ -124,9 +124,13 @@ def stop(cluster: ClusterState) -> None:
     """End the components, last started first; the data stay."""
     for component in reversed(cluster.components):
         by = signal.Signals[component.stop_signal]
-        # A server may wait half a minute for its own long polls and loses nothing when cut short; a database may not.
-        grace = 30.0 if component.name == "postgresql" else 5.0
-        processes.stop(component.pid, component.created, by=by, grace=grace)
+        processes.stop(component.pid, component.created, by=by, grace=grace_of(component))
+
+
+def grace_of(component: Component) -> float:
+    """Return how long a component may take to end before it is killed [s]."""
+    # A server may wait half a minute for its own long polls and loses nothing when cut short; a database may not.
+    return 30.0 if component.name == "postgresql" else 5.0
 
 
 def drop(folder: Path) -> bool:
@@ -159,9 +163,13 @@ def drop(folder: Path) -> bool:
 
 
 @contextmanager
-def running(settings: Settings, say: Callable[[str], None] = lambda _: None) -> Iterator[ClusterState]:
+def running(
+    settings: Settings,
+    say: Callable[[str], None] = lambda _: None,
+    spawned: Callable[[ClusterState], None] = lambda _: None,
+) -> Iterator[ClusterState]:
     """A stack for the length of a ``with`` block, in the current state folder; its data are dropped."""
-    cluster = start(settings, say=say)
+    cluster = start(settings, spawned=spawned, say=say)
     try:
         yield cluster
     finally:

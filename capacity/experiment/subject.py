@@ -1,7 +1,7 @@
 """What a sweep measures: an existing cluster or a new one of its own, and the conditions it is measured under.
 
 Invariants: a cluster of a sweep's own has a state folder of its own, so that a recorded cluster and its data are never
-touched; it ends with its block, which no interrupt cuts short.
+touched; it ends with its block, which no interrupt cuts short, and with its process, even one that is killed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from capacity import files, interrupts
 from capacity.cluster import devserver, stack, state
 from capacity.cluster.guard import split_address
+from capacity.cluster.guardian import Guardian
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, ClusterError, UsageError
 from capacity.experiment import local
@@ -49,17 +50,19 @@ def subject(wanted: Wanted, say: Callable[[str], None]) -> Iterator[tuple[Target
         yield wanted.target, existing
         return
     with contextlib.ExitStack() as running:
+        guardian = running.enter_context(contextlib.closing(Guardian()))
         with local.held_to(wanted.cluster_cpus):
             if wanted.store == "postgres":
                 # The current state folder may hold data that the user keeps.
                 folder = running.enter_context(_folder())
+                guardian.watch_folder(folder)
                 with _state_folder(folder):
-                    started = running.enter_context(stack.running(wanted.settings(), say))
+                    started = running.enter_context(stack.running(wanted.settings(), say, guardian.watch_stack))
                 cluster = local.of_state(started)
             else:
-                cluster = local.of_devserver(
-                    running.enter_context(devserver.running(dynamic_config=wanted.settings().dynamic_config))
-                )
+                config = wanted.settings().dynamic_config
+                server = devserver.running(dynamic_config=config, spawned=guardian.watch_server)
+                cluster = local.of_devserver(running.enter_context(server))
         try:
             yield Target(cluster.address), cluster
         finally:

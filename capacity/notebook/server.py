@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import atexit
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from capacity.cluster.devserver import DevServer
+    from capacity.cluster.guardian import Guardian
     from capacity.cluster.target import Target
 
-# Reads until the kernel's end of the pipe is closed, which not even a kill leaves undone.
-_GUARDIAN = (
-    "import sys; sys.stdin.buffer.read(); from capacity.cluster import processes; "
-    "processes.stop(int(sys.argv[1]), float(sys.argv[2]))"
-)
 _lock = threading.Lock()
-_running: list[tuple[DevServer, subprocess.Popen[bytes]]] = []
+_running: list[tuple[DevServer, Guardian]] = []
 
 
 def dev_server() -> Target:
@@ -36,15 +30,19 @@ def dev_server() -> Target:
     ``run = await capacity.launch(capacity.HeightRange(count=500), dev_server())``
     """
     from capacity.cluster import devserver  # the explorer works without any part of the cluster room
+    from capacity.cluster.guardian import Guardian
     from capacity.cluster.target import Target
 
     with _lock:
         if _running and devserver.health(_running[0][0]) != "SERVING":
             _stop()
         if not _running:
-            server = devserver.start()
-            command = [sys.executable, "-c", _GUARDIAN, str(server.pid), repr(server.started_at)]
-            guardian = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+            guardian = Guardian()
+            try:
+                server = devserver.start(spawned=guardian.watch_server)
+            except BaseException:
+                guardian.close()
+                raise
             _running.append((server, guardian))
             atexit.register(stop_dev_server)
         return Target(_running[0][0].address)
@@ -68,6 +66,4 @@ def _stop() -> None:
     while _running:
         server, guardian = _running.pop()
         devserver.stop(server)
-        if guardian.stdin is not None:
-            guardian.stdin.close()
-        guardian.wait()
+        guardian.close()

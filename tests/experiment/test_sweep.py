@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -168,6 +172,44 @@ def test_an_interrupt_waits_for_what_cleans_up() -> None:
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("store", "names"),
+    [
+        pytest.param("sqlite", {"temporal"}, marks=pytest.mark.devserver),
+        pytest.param("postgres", {"temporal-server", "postgres"}, marks=pytest.mark.stack),
+    ],
+)
+def test_a_cluster_ends_with_a_command_that_is_killed(
+    store: str, names: set[str], request: pytest.FixtureRequest, state_folder: str
+) -> None:
+    """Not even SIGKILL of a command leaves the servers it started, or their data."""
+    request.getfixturevalue("devserver" if store == "sqlite" else "stack_programs")
+    words = ("soak", "--minutes", "9", "--batch", "5", "--store", store)
+    quiet = subprocess.DEVNULL
+    command = subprocess.Popen([sys.executable, "-m", "capacity", *words], stdout=quiet, stderr=quiet)
+    serving: list[psutil.Process] = []
+    try:
+        while {each.name() for each in serving} != names and command.poll() is None:
+            time.sleep(0.1)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                serving = [each for each in psutil.Process(command.pid).children(recursive=True) if listens(each)]
+    finally:
+        command.kill()
+        command.wait()
+    assert {each.name() for each in serving} == names
+    _, left = psutil.wait_procs(serving, timeout=60)
+    assert left == []
+    while any(each.name.startswith(".sweep") for each in Path(state_folder).iterdir()):
+        time.sleep(0.1)  # its end is up to the test's own timeout
+
+
+def listens(process: psutil.Process) -> bool:
+    try:
+        return any(each.status == psutil.CONN_LISTEN for each in process.net_connections())
+    except psutil.Error:
+        return False
 
 
 @pytest.mark.devserver
