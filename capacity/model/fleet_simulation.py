@@ -108,6 +108,10 @@ def _curve(throughput: Callable[[int], float] | Sequence[float]) -> Callable[[in
     return lambda n: curve[min(n, len(curve)) - 1]
 
 
+LONGEST: Final = 1000 * 365.25 * 86_400
+"""Seconds a batch at a rate may take: 1,000 years."""
+
+
 def check(count: int, processes: int, parallelism: int, rate: float | None, lose_every: float | None) -> None:
     """Refuse numbers that are out of range, each in one line."""
     for name, number, most in (
@@ -119,6 +123,8 @@ def check(count: int, processes: int, parallelism: int, rate: float | None, lose
             raise UsageError(f"{name} is {number}", allowed=f"1 to {most:,}" if most < math.inf else "1 or more")
     if rate is not None and not 0 < rate < math.inf:
         raise UsageError(f"rate is {rate:g}", allowed="more than 0 starts per second")
+    if rate is not None and count / rate > LONGEST:
+        raise UsageError(f"rate is {rate:g}", allowed=f"one at which {count:,} starts take 1,000 years at most")
     if lose_every is not None and not 1 <= lose_every < math.inf:
         raise UsageError(f"lose-every is {lose_every:g}", allowed="1 second or more")
 

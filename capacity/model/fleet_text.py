@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 from capacity.model.outlook import storage_sentence
@@ -72,14 +73,14 @@ def sentences(found: FleetOutlook) -> list[tuple[str, str]]:
 def bound(found: FleetOutlook) -> tuple[str, str]:
     """Return what keeps the fleet from being faster: in short, and as a sentence."""
     batch, prediction = found.found, found.prediction
-    at_most = float(prediction.throughput.value[0]) if found.rate is None else found.gives
+    at_most = float(prediction.throughput.value[0])
     loops = batch.at_work / found.calibration.demands.launcher
     bounds = {"cluster": at_most, "launchers": loops, "rate": found.rate or float("inf")}
     lowest = min(bounds, key=lambda name: bounds[name])
     if batch.starts_per_second < 0.9 * bounds[lowest]:
         return _fleets_own(found, bounds[lowest])
     if lowest == "rate":
-        return "rate", f"the rate asked for, {number(bounds['rate'])}/s; the cluster would give {number(at_most)}/s"
+        return "rate", f"the rate asked for, {number(bounds['rate'])}/s; the cluster would give {number(found.gives)}/s"
     binding, cap = prediction.binding[0], prediction.cap
     if lowest == "launchers" or binding == "launcher":
         return "launchers", _loops(found)
@@ -134,11 +135,12 @@ def _enough(found: FleetOutlook) -> str:
 
 def _a_loss(found: FleetOutlook) -> str:
     machinery = found.machinery
-    again = found.per_process * machinery.beat(found.holding)
+    again = min(math.ceil(found.per_process * machinery.beat(found.holding)), found.range_size)
     waits = machinery.heartbeat_timeout + machinery.retry_after
+    sent = f"{_many(again, 'start')} {'is' if again == 1 else 'are'} sent again"
     return (
-        f"a lost process' range goes on elsewhere {waits:g} s after its last heartbeat; up to "
-        f"{number(again)} starts are sent again, to the same runs; {_longer(found.one_lost)}"
+        f"a lost process' range goes on elsewhere {waits:g} s after its last heartbeat; up to {sent}, to the same "
+        f"runs; {_longer(found.one_lost)}"
     )
 
 

@@ -312,6 +312,7 @@ def test_a_faster_cluster_is_never_slower(case: dict[str, Any]) -> None:
         ({"parallelism": 0}, "parallelism is 0"),
         ({"rate": float("nan")}, "rate is nan"),
         ({"rate": 0.0}, "rate is 0"),
+        ({"rate": 1e-300}, "rate is 1e-300; allowed: one at which .* starts take 1,000 years at most"),
         ({"lose_every": 0.5}, "lose-every is 0.5; allowed: 1 second or more"),
     ],
 )
@@ -397,6 +398,27 @@ def test_a_rate_has_as_few_in_flight_as_give_it(calibrations: Calibrations) -> N
     over = on(calibration, rate=100_000.0, **one_shard)
     assert kept.prediction.p99.value[0] < over.prediction.p99.value[0] / 3
     assert over.found.starts_per_second < 1.1 * most
+    # What binds is what as many in flight as are there get, whoever asked for them; a few would give more.
+    assert over.gives > 1.2 * most
+    given = on(calibration, parallelism=512, **one_shard)
+    assert (over.binds(), dict(over.sentences())["Binds"]) == (given.binds(), dict(given.sentences())["Binds"])
+
+
+@pytest.mark.parametrize(
+    ("count", "changes", "again"),
+    [
+        (1, {}, "up to 1 start is sent again"),
+        (50, {}, "up to 50 starts are sent again"),
+        (100_000, LARGE, "up to 500 starts are sent again"),
+    ],
+)
+def test_no_more_is_sent_again_than_was_handed_out(
+    calibrations: Calibrations, count: int, changes: dict[str, Any], again: str
+) -> None:
+    """A lost process' starts since its last heartbeat are no more than its range has, nor than the batch."""
+    found = on(calibrations["quiet"], count=count, processes=2, **changes)
+    assert found.per_process > found.range_size
+    assert again in dict(found.sentences())["A loss"]
 
 
 @pytest.mark.parametrize(
