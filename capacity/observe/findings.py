@@ -190,7 +190,7 @@ def _pool_exhausted(sample: VitalsSample) -> _Hit | None:
     for name, pool in ((sample.server.sql_pools or {}) if sample.server else {}).items():
         if pool.in_use >= pool.max_open > 0:
             words = f"the SQL pool '{name}' was exhausted: {pool.in_use} of {pool.max_open} connections in use"
-            return f"{words}; raise maxConns", pool.in_use, pool.max_open
+            return f"{words}, by a reading up to a minute old; raise maxConns", pool.in_use, pool.max_open
     return None
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import psutil
@@ -15,11 +16,17 @@ from capacity.observe.pages import Site
 from capacity.observe.process import CpuMeter, listener, rss_bytes
 from capacity.observe.server_page import HISTOGRAMS, Page, Parser
 from capacity.observe.vitals import FIRST_READING, NotMeasuredError, ServerVitals, SqlPool
+from capacity.observe.vitals_text import mebibytes, pools_in_words
 from capacity.observe.watcher import Reading
 
 RENEWED: Final = 0.9
 """Seconds within which counters may not have been renewed yet: a rate over less would be 0 or double."""
+GAUGES_RENEWED: Final = 61.0
+"""Seconds after which each gauge of the runtime and of a pool was renewed, which is once a minute, and on the page."""
+ONCE_A_MINUTE: Final = "the server renews it once a minute"
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_Groups = Mapping[str, Mapping[str, float]]
+"""Gauges by what they are of."""
 
 
 class ServerSource:
@@ -44,6 +51,7 @@ class ServerSource:
         self._process = known or self._found(time.monotonic())  # looking for it takes a while: not within a launch
         self._meter = CpuMeter()
         self._before: tuple[float, Page] | None = None
+        self._runtimes, self._pools = _OnceAMinute(), _OnceAMinute()
 
     def read(self) -> Reading:
         try:
@@ -56,7 +64,7 @@ class ServerSource:
             self._before = None
             raise NotMeasuredError("the page has no metrics of a Temporal server")
         missing: dict[str, str] = {}
-        values = self._gauges(page, missing) | self._rates(page, now, missing) | self._local(now, missing)
+        values = self._gauges(page, now, missing) | self._rates(page, now, missing) | self._local(now, missing)
         if self._before is None or now - self._before[0] >= RENEWED:
             self._before = (now, page)
         return Reading(ServerVitals(**values), missing)
@@ -64,18 +72,25 @@ class ServerSource:
     def close(self) -> None:
         return None
 
-    def _gauges(self, page: Page, missing: dict[str, str]) -> dict[str, Any]:
-        pools = _pools(page.pools)
-        if not pools:
-            missing["sql_pools"] = "the server reports them once a minute, and only of SQL stores"
-        goroutines, memory = page.gauges.get("num_goroutines"), page.gauges.get("memory_allocated")
-        return {
+    def _gauges(self, page: Page, now: float, missing: dict[str, str]) -> dict[str, Any]:
+        values: dict[str, Any] = {
             "host_rps_limit": page.gauges.get("host_rps_limit"),
             "namespace_rps_limit": page.gauges.get("namespace_host_rps_limit"),
-            "sql_pools": pools or None,
-            "goroutines": None if goroutines is None else int(goroutines),
-            "memory_bytes": None if memory is None else int(memory),
         }
+        goroutines, memory = partial(_of_process, "num_goroutines"), partial(_of_process, "memory_allocated")
+        once_a_minute: tuple[tuple[str, _OnceAMinute, _Groups, Callable[[_Groups], Any], Callable[[Any], str]], ...] = (
+            ("sql_pools", self._pools, page.pools, _of_pools, pools_in_words),
+            ("goroutines", self._runtimes, page.runtimes, goroutines, "{:,}".format),
+            ("memory_bytes", self._runtimes, page.runtimes, memory, mebibytes),
+        )
+        for name, gauges, groups, value, words in once_a_minute:
+            values[name] = value(gauges.renewed(groups, now))
+            if values[name] is None:
+                before = value(groups)
+                missing[name] = ONCE_A_MINUTE + (f"; before the watch: {words(before)}" if before else "")
+        if not page.pools:
+            missing["sql_pools"] = "the server reports them once a minute, and only of SQL stores"
+        return values
 
     def _rates(self, page: Page, now: float, missing: dict[str, str]) -> dict[str, Any]:
         names = ("starts_per_second", "requests_per_second", "resource_exhausted_per_second")
@@ -136,8 +151,36 @@ class ServerSource:
         return None
 
 
-def _pools(found: Mapping[str, Mapping[str, float]]) -> dict[str, SqlPool]:
-    return {
+class _OnceAMinute:
+    """Groups of gauges that the server renews once a minute, each at a moment of its own.
+
+    What a first page has was measured before the watch. A group that differs from it was renewed since; one that does
+    not may have been renewed with the same values, and was so after `GAUGES_RENEWED` seconds.
+    """
+
+    def __init__(self) -> None:
+        self._first: tuple[float, dict[str, dict[str, float]]] | None = None
+        self._changed: set[str] = set()
+
+    def renewed(self, groups: _Groups, now: float) -> _Groups:
+        """Return the groups that were measured since the first page."""
+        if self._first is None:
+            self._first = now, {name: dict(group) for name, group in groups.items()}
+        began, first = self._first
+        if now - began >= GAUGES_RENEWED:
+            return groups
+        self._changed |= {name for name, group in groups.items() if group != first.get(name)}
+        return {name: group for name, group in groups.items() if name in self._changed}
+
+
+def _of_process(name: str, runtimes: _Groups) -> int | None:
+    """Return a gauge of the process: each of its services reports all of it; 0 is one that is not set yet."""
+    return int(max((runtime.get(name, 0.0) for runtime in runtimes.values()), default=0.0)) or None
+
+
+def _of_pools(found: _Groups) -> dict[str, SqlPool] | None:
+    """Return the pools whose gauges are set; None where there are none."""
+    pools = {
         name: SqlPool(
             max_open=int(pool["max_open_conn"]),
             open=int(pool["open_conn"]),
@@ -145,5 +188,6 @@ def _pools(found: Mapping[str, Mapping[str, float]]) -> dict[str, SqlPool]:
             idle=int(pool["idle_conn"]),
         )
         for name, pool in sorted(found.items())
-        if len(pool) == 4
+        if len(pool) == 4 and any(pool.values())
     }
+    return pools or None

@@ -112,6 +112,7 @@ class Page:
     requests: float = 0.0
     exhausted: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     gauges: dict[str, float] = field(default_factory=dict)
+    runtimes: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     pools: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     histograms: dict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
     lines: int = 0
@@ -139,8 +140,8 @@ class Page:
             self.pools[key][part] = value
         elif kind == "lowest":
             self.gauges[key] = min(value, self.gauges.get(key, math.inf))
-        elif kind == "highest":
-            self.gauges[key] = max(value, self.gauges.get(key, 0.0))
+        elif kind == "runtime":
+            self.runtimes[key][part] = max(value, self.runtimes[key].get(part, 0.0))
 
 
 _Series = tuple[str, str, Any]
@@ -225,7 +226,7 @@ def _meaning(name: str, labels: Mapping[str, str]) -> _Series:
     if name.startswith("persistence_sql_"):
         return "pool", f"{labels['service_name']} {labels['db_kind']}", name.removeprefix("persistence_sql_")
     if name in ("num_goroutines", "memory_allocated"):
-        return "highest", name, None  # each service of one process reports the whole process, at moments of its own
+        return "runtime", labels["service_name"], name
     if name.endswith("_rps_limit"):
         return "lowest", name, None
     family, _, part = name.rpartition("_")

@@ -95,13 +95,13 @@ class ServerVitals(_Vitals):
     host_rps_limit, namespace_rps_limit : float, optional
         Limits of the frontend host, as the page gives them; the second only where the server reports it.
     sql_pools : dict of SqlPool, optional
-        By service and kind of store, such as ``history main``.
+        By service and kind of store, such as ``history main``; up to a minute old, but measured during the watch.
     shard_wait_mean, shard_wait_p50, shard_wait_p99 : float, optional
         Wait for a shard's I/O semaphore.
     create_mean, create_p99 : float, optional
         Latency of the store's CreateWorkflowExecution.
     goroutines, memory_bytes : int, optional
-        Of the process; a page of several services in one process counts it once.
+        Of the process; a page of several services in one process counts it once. As old as `sql_pools`.
     rss_bytes : int, optional
         Resident set, of a local process.
     cpus_used, cpus_waiting, cpus_allowed : float, optional

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from capacity.observe.vitals import (
@@ -11,11 +11,13 @@ from capacity.observe.vitals import (
     PostgresVitals,
     PrometheusVitals,
     ServerVitals,
+    SqlPool,
     VitalsSample,
 )
 
 NAMES: Final = {"launcher": "launcher", "server": "server", "postgres": "PostgreSQL", "prometheus": "Prometheus"}
 NOT_MEASURED: Final = "not measured"
+_OLD: Final = " (up to a minute old)"
 
 
 def line(sample: VitalsSample, *, launcher: bool = False) -> str:
@@ -82,14 +84,11 @@ def _server_rows(vitals: ServerVitals) -> _Rows:
     limits = [("host", vitals.host_rps_limit), ("namespace", vitals.namespace_rps_limit)]
     known = ", ".join(f"{name} {value:,.0f}/s" for name, value in limits if value is not None)
     yield "limits", known or None, "host_rps_limit"
-    pools = [
-        f"{name} {pool.in_use} in use, {pool.open} open of {pool.max_open}"
-        for name, pool in (vitals.sql_pools or {}).items()
-        if name.startswith("history") or pool.in_use >= pool.max_open
-    ]
-    yield "SQL pools", "; ".join(pools) or None, "sql_pools"
-    yield "goroutines", _number(vitals.goroutines, "{:,}"), "goroutines"
-    yield "Go memory", _optional(mebibytes, vitals.memory_bytes), "memory_bytes"
+    pools = vitals.sql_pools
+    yield "SQL pools", None if pools is None else pools_in_words(pools) + _OLD, "sql_pools"
+    yield "goroutines", _number(vitals.goroutines, "{:,}" + _OLD), "goroutines"
+    memory = vitals.memory_bytes
+    yield "Go memory", None if memory is None else mebibytes(memory) + _OLD, "memory_bytes"
 
 
 def _postgres_rows(vitals: PostgresVitals) -> _Rows:
@@ -128,11 +127,11 @@ def _launcher_line(vitals: LauncherVitals) -> str:
 
 
 def _server_line(vitals: ServerVitals) -> str:
-    memory = vitals.rss_bytes if vitals.rss_bytes is not None else vitals.memory_bytes
+    go = None if vitals.memory_bytes is None else f"Go memory {mebibytes(vitals.memory_bytes)}{_OLD}"
     wait = vitals.shard_wait_p99
     parts = [
         _number(vitals.cpus_used, "{:.1f} CPUs"),
-        _optional(mebibytes, memory),
+        go if vitals.rss_bytes is None else mebibytes(vitals.rss_bytes),
         _number(vitals.requests_per_second, "{:,.0f} req/s"),
         None if wait is None else f"shard wait p99 {wait * 1e3:,.0f} ms",
     ]
@@ -170,6 +169,17 @@ def _number(value: float | None, form: str) -> str | None:
 
 def _optional(words: Any, value: float | None) -> str | None:
     return None if value is None else str(words(value))
+
+
+def pools_in_words(pools: Mapping[str, SqlPool]) -> str:
+    """Return the pools of the history service, else the fullest one, and all that are exhausted."""
+    fullest = max(pools, key=lambda name: pools[name].in_use / max(pools[name].max_open, 1))
+    wanted = [name for name in pools if name.startswith("history")] or [fullest]
+    return "; ".join(
+        f"{name} {pool.in_use} in use, {pool.open} open of {pool.max_open}"
+        for name, pool in pools.items()
+        if name in wanted or pool.in_use >= pool.max_open > 0
+    )
 
 
 def mebibytes(size: float, digits: int = 0) -> str:

@@ -167,13 +167,14 @@ def test_64_in_flight_on_a_real_server_cross_the_originals_p99(
     assert state_of(again, "start_p99") == "pass"
 
 
-WATCHED = ("postgres_cpu", "connections", "tasks", "launcher_cpu", "create_p99", "server_goroutines")
+WATCHED = ("postgres_cpu", "connections", "tasks", "launcher_cpu", "create_p99")
 
 
 @pytest.mark.stack
 def test_a_real_stack_is_held_to_its_limits(capacity: Command, stack: ClusterState, tmp_path: Path) -> None:
     """Sixteen seconds at 50/s on PostgreSQL measure every figure of server, database and launcher that a limit is for.
 
+    But for those that a server measures once a minute, which need a longer run and are not measured in this one.
     Held to limits far above what this machine can reach each passes, to limits far below it each fails. The original's
     150,000/s are crossed for real.
     """
@@ -184,7 +185,7 @@ def test_a_real_stack_is_held_to_its_limits(capacity: Command, stack: ClusterSta
     assert done.code == 0, done.err
 
     def held_to(limit: str, share: str) -> dict[str, list[dict[str, object]]]:
-        limits = dict.fromkeys(("tasks", "create_p99", "server_goroutines", "start_p99"), limit)
+        limits = dict.fromkeys(("tasks", "create_p99", "start_p99"), limit)
         limits |= {"postgres_cpu": share, "connections": share, "launcher_cpu": limit, "throughput_predicted": "0.01"}
         text = "".join(f"[{key}]\nlimit = {value}\n" for key, value in limits.items())
         again = capacity(
@@ -195,6 +196,7 @@ def test_a_real_stack_is_held_to_its_limits(capacity: Command, stack: ClusterSta
         return found
 
     far, near = held_to("1e6", "1.0"), held_to("1e-6", "1e-6")
+    assert {state_of(near, key) for key in ("server_goroutines", "sql_pool")} == {"not measured"}
     for key in (*WATCHED, "start_p99"):
         assert (state_of(far, key), state_of(near, key)) == ("pass", "fail"), key
     assert (state_of(far, "throughput_predicted"), state_of(far, "throughput")) == ("pass", "fail")

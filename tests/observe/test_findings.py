@@ -109,6 +109,7 @@ def test_throttling_and_pools_are_named_at_once() -> None:
     throttled, exhausted = findings([VitalsSample(at=0, server=server)])
     assert (throttled.cause, throttled.value, throttled.limit) == ("throttled-rps-limit", 50, 2400)
     assert (exhausted.cause, exhausted.value, exhausted.limit) == ("sql-pool-exhausted", 40, 40)
+    assert "by a reading up to a minute old" in exhausted.sentence
 
 
 def test_a_launcher_on_its_one_core_is_named() -> None:

@@ -22,7 +22,7 @@ def histogram(name: str, labels: str, counts: list[int], total: float) -> list[s
     return [*lines, f"{name}_sum{{{labels}}} {total}", f"{name}_count{{{labels}}} {counts[-1]}"]
 
 
-def page(starts: int = 10, exhausted: int = 0, pool_in_use: int | None = None) -> bytes:
+def page(starts: int = 10, exhausted: int = 0, pool_in_use: int | None = None, goroutines: int = 2300) -> bytes:
     """A page as a server writes it: what is wanted between what is not."""
     start = 'namespace="default",operation="StartWorkflowExecution",service_name'
     lines = [
@@ -38,7 +38,7 @@ def page(starts: int = 10, exhausted: int = 0, pool_in_use: int | None = None) -
             "dd_shard_io_semaphore_latency", 'operation="DeadlockDetector",service_name="history"', [9] * 4, 9.0
         ),
         'host_rps_limit{service_name="frontend"} 2400',
-        'num_goroutines{service_name="frontend"} 2300',
+        f'num_goroutines{{service_name="frontend"}} {goroutines}',
         'num_goroutines{service_name="matching"} 60',
         'memory_allocated{service_name="frontend"} 2.098072e+07',
     ]
@@ -157,7 +157,7 @@ def test_counters_agree_with_the_parser_of_prometheus() -> None:
 def test_a_first_reading_has_gauges_and_no_rates(clock: list[float]) -> None:
     """A rate needs two readings: until then it is None and says so."""
     [(vitals, missing)] = readings(page(), clock=clock)
-    assert (vitals.host_rps_limit, vitals.goroutines, vitals.memory_bytes) == (2400, 2300, 20980720)
+    assert vitals.host_rps_limit == 2400
     assert vitals.requests_per_second is None
     assert missing["requests_per_second"] == "a rate needs two readings"
 
@@ -206,6 +206,56 @@ def test_pools_are_not_measured_until_the_server_reports_them(clock: list[float]
     assert "once a minute" in missing["sql_pools"]
     assert after.sql_pools is not None
     assert after.sql_pools["history main"].in_use == 40
+
+
+def test_a_gauge_measured_before_the_watch_is_not_of_the_watch(clock: list[float]) -> None:
+    """A pool that was full before the launch says nothing of it, until the server has renewed its once-a-minute gauge.
+
+    What it was before stands in the reason.
+    """
+    full, calm = page(pool_in_use=40), page(pool_in_use=2, goroutines=4300)
+    (first, why), (still, _), (renewed, missing) = readings(full, full, calm, clock=clock)
+    assert (first.sql_pools, first.goroutines, first.memory_bytes) == (still.sql_pools, *[None] * 2) == (None,) * 3
+    once = "the server renews it once a minute; before the watch: "
+    assert why["sql_pools"] == f"{once}history main 40 in use, 40 open of 40"
+    assert (why["goroutines"], why["memory_bytes"]) == (f"{once}2,300", f"{once}20 MiB")
+    assert renewed.sql_pools is not None
+    assert renewed.sql_pools["history main"].in_use == 2
+    assert (renewed.goroutines, renewed.memory_bytes) == (4300, 20980720), "one report of the runtime renews both"
+    assert not {"sql_pools", "goroutines", "memory_bytes"} & set(missing)
+
+
+def test_each_service_renews_its_gauges_at_a_moment_of_its_own(clock: list[float]) -> None:
+    """A pool that was renewed counts while another one's value is still from before the watch, and so do goroutines."""
+
+    def both(history: int) -> bytes:
+        lines = page(pool_in_use=history, goroutines=2300 + history).decode().splitlines()
+        pool = [line.replace("history", "matching") for line in lines if line.startswith("persistence_sql")]
+        full = [f"{line.rpartition(' ')[0]} 40" if "in_use" in line else line for line in pool]
+        return "\n".join([*lines, *full, ""]).replace('"matching"} 60', '"matching"} 9000').encode()
+
+    _, (vitals, _) = readings(both(9), both(10), clock=clock)
+    assert vitals.sql_pools is not None
+    assert [*vitals.sql_pools] == ["history main"]
+    assert vitals.goroutines == 2310, "not the 9,000 that another service of the process told before the watch"
+
+
+def test_a_gauge_renewed_as_it_was_counts_after_a_minute(clock: list[float]) -> None:
+    """A pool that stays full looks the same when it is renewed: a minute and a second on it is measured in any case."""
+    (first, _), *_, (last, missing) = readings(*[page(pool_in_use=40)] * 32, clock=clock)
+    assert (first.sql_pools, first.goroutines) == (None, None)
+    assert last.sql_pools is not None
+    assert last.sql_pools["history main"].in_use == 40
+    assert (last.goroutines, "sql_pools" in missing) == (2300, False)
+
+
+def test_a_gauge_that_is_not_set_yet_is_no_zero(clock: list[float]) -> None:
+    """A young server's page has 0 goroutines and no memory until it reports them: that is not measured."""
+    unset = page(goroutines=0).replace(b" 2.098072e+07", b" 0").replace(b'"matching"} 60', b'"matching"} 0')
+    (young, missing), (older, _) = readings(unset, page(goroutines=2387), clock=clock)
+    assert (young.goroutines, young.memory_bytes) == (None, None)
+    assert missing["goroutines"] == missing["memory_bytes"] == "the server renews it once a minute"
+    assert (older.goroutines, older.memory_bytes) == (2387, 20980720)
 
 
 def test_no_starts_have_no_latency(clock: list[float]) -> None:

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from capacity.observe import watcher
+from capacity.observe import vitals_text, watcher
 from capacity.observe.vitals import (
     LauncherVitals,
     NotMeasuredError,
     PostgresVitals,
     PrometheusVitals,
     ServerVitals,
+    SqlPool,
     Statement,
     VitalsSample,
     joined,
@@ -173,6 +174,17 @@ def test_statements_are_kept_once() -> None:
     ]
     kept = [sample.postgres and sample.postgres.statements for sample in without_repeated_statements(samples)]
     assert kept == [None, statements, None]
+
+
+def test_what_is_older_than_a_second_says_so() -> None:
+    """Beside values of the last second, those that a server measures once a minute stand with their age."""
+    pools = {"history main": SqlPool(max_open=20, open=20, in_use=3, idle=17)}
+    sample = VitalsSample(at=0, server=ServerVitals(goroutines=2387, memory_bytes=2**20, sql_pools=pools))
+    rows = {what: value for _, what, value in vitals_text.rows(sample)}
+    assert rows["goroutines"] == "2,387 (up to a minute old)"
+    assert rows["Go memory"] == "1 MiB (up to a minute old)"
+    assert rows["SQL pools"] == "history main 3 in use, 20 open of 20 (up to a minute old)"
+    assert vitals_text.line(sample) == "server Go memory 1 MiB (up to a minute old)"
 
 
 def test_a_sample_survives_the_record() -> None:

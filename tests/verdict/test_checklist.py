@@ -71,14 +71,16 @@ CROSSED: dict[str, dict[str, Any]] = {
     "launcher_cpu": watched(launcher={"cpus_used": 0.95}),
     "leak": leaking(2000),
     "create_p99": watched(server={"create_p99": 0.06}),
-    "sql_pool": watched(server={"sql_pools": {"history main": {**POOL, "in_use": 19}}}),
-    "server_goroutines": watched(server={"goroutines": 20_001}),
+    "sql_pool": {"seconds": 80, **watched(80, server={"sql_pools": {"history main": {**POOL, "in_use": 19}}})},
+    "server_goroutines": {"seconds": 80, **watched(80, server={"goroutines": 20_001})},
 }
 HELD: dict[str, dict[str, Any]] = {
     "throughput": {"rate": 151_000},
     "batch_duration": {"seconds": 3, "rate": 250_000},
     "throughput_predicted": {"rate": 281},
     "leak": leaking(500),
+    "sql_pool": {"seconds": 80},
+    "server_goroutines": {"seconds": 80},
 }
 
 
@@ -131,6 +133,24 @@ def spike(seconds: int, used: float = 1.9) -> Run:
 def test_sustained_is_ten_seconds_without_a_break(seconds: int, state: str) -> None:
     """PostgreSQL above 85 % for nine seconds is a peak, for ten it is sustained."""
     assert one(checked(spike(seconds)), "postgres_cpu").state == state
+
+
+@pytest.mark.parametrize(("key", "part"), [("sql_pool", "sql_pools"), ("server_goroutines", "goroutines")])
+def test_one_reading_of_a_minute_is_not_sustained(key: str, part: str) -> None:
+    """What a server measures once a minute stands in sixty samples: one such reading beyond the limit fails no run.
+
+    Two in a row do, and a run shorter than that is not measured.
+    """
+    beyond = {"sql_pools": {"history main": {**POOL, "in_use": 20}}, "goroutines": 30_000}
+    before, full = {"server": {part: None}}, {"server": {part: beyond[part]}}
+
+    def state(*parts: dict[str, Any]) -> str:
+        run = recorded(len(parts), vitals=[vitals(at + 1, **part) for at, part in enumerate(parts)])
+        return one(checked(run), key).state
+
+    assert state(*[before] * 10, *[full] * 45) == "not measured"
+    assert state(*[before] * 10, *[full] * 60, *[{}] * 60) == "pass"
+    assert state(*[before] * 10, *[full] * 120) == "fail"
 
 
 def test_the_users_window_counts() -> None:
