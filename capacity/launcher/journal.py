@@ -272,6 +272,15 @@ class Journal:
         """Return the outcome code of every item, shape (count,)."""
         return outcome.DECODED[self._notes]
 
+    def first(self, code: int, most: int) -> list[int]:
+        """Return the first items with an outcome, `most` at most."""
+        found: list[int] = []
+        for start, piece in enumerate(_pieces(self._notes)):
+            found += (np.flatnonzero(outcome.DECODED[piece] == code)[: most - len(found)] + start * _PIECE).tolist()
+            if len(found) >= most:
+                break
+        return found
+
     def tally(self) -> dict[int, int]:
         """Return how many items have which outcome code."""
         return _tally(self._notes, outcome.DECODED)

@@ -129,17 +129,22 @@ async def count(connection: Connection, query: str, *, patience: float = 0.0) ->
     return int(response.count)
 
 
-async def clock_offset(connection: Connection, workflow_id: str, answered: float) -> float:
-    """Return how far the server's clock is behind ours at least [s], from a start that was answered at `answered`.
-
-    The server stamped it before it answered, so the true offset is at most this much larger.
-    """
+async def started_at(connection: Connection, workflow_id: str) -> float:
+    """Return when a workflow was started, by the server's clock [Unix time, s]."""
     request = DescribeWorkflowExecutionRequest(
         namespace=connection.target.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
     )
     response = await ask(connection, connection.service.DescribeWorkflowExecution, request)
     started: Timestamp = response.workflow_execution_info.start_time
-    return answered - (started.seconds + started.nanos * 1e-9)
+    return started.seconds + started.nanos * 1e-9
+
+
+async def clock_offset(connection: Connection, workflow_id: str, answered: float) -> float:
+    """Return how far the server's clock is behind ours at least [s], from a start that was answered at `answered`.
+
+    The server stamped it before it answered, so the true offset is at most this much larger.
+    """
+    return answered - await started_at(connection, workflow_id)
 
 
 def batch_query(batch: Batch, since: float) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError
 from capacity.fleet import Fleet
 from capacity.fleet.processes import Processes
-from capacity.launcher import service
+from capacity.launcher import outcome, service
 from capacity.launcher.batch import Batch
 from capacity.launcher.journal import Journal
 from capacity.launcher.progress import Counts, Result
@@ -21,6 +22,11 @@ from capacity.observe.run import STOPPED_WAITING, ControllerState, LatencySummar
 
 if TYPE_CHECKING:
     from capacity.fleet.client import FleetBatch
+
+ASKED: Final = 8
+"""Items of an earlier session that the server is asked for: the first ones of a batch are started first."""
+EARLY: Final = 5.0
+"""Seconds by which what is not exact is taken to be earlier."""
 
 
 def record_of(
@@ -164,10 +170,19 @@ def warned(run: Run, words: str) -> Run:
 async def _began_by_its_clock(connection: Connection, batch: Batch, journal: Journal, result: Result) -> float:
     """Return when the run began, by the server's clock and rather too early than too late [Unix time, s].
 
-    The server's count is then of runs that are at least as young as this.
+    The server's count is then of runs that are at least as young as this. The journal has it by this machine's clock,
+    which an earlier session may have had wrong: what the server itself says of items of that session comes before it.
     """
     began = journal.header.created
     if result.first_start is None:
-        return began - 5  # nothing was started in this session that would tell the server's clock
-    first, answered = result.first_start
-    return began - await service.clock_offset(connection, batch.workflow_id(first), answered)
+        began -= EARLY  # nothing was started in this session that would tell the server's clock
+    else:
+        first, answered = result.first_start
+        began -= await service.clock_offset(connection, batch.workflow_id(first), answered)
+    if result.counts.started > result.session_started:
+        firsts = [batch.workflow_id(index) for index in journal.first(outcome.STARTED, ASKED)]
+        asked = (service.started_at(connection, each) for each in firsts)
+        found = await asyncio.gather(*asked, return_exceptions=True)  # some may be deleted, or past their retention
+        earliest = min((each for each in found if isinstance(each, float)), default=began)
+        began = began if earliest >= began else earliest - EARLY
+    return began

@@ -314,6 +314,16 @@ def test_a_long_description_gives_way(tmp_path: Path) -> None:
     assert (found.fingerprint, found.run_id, found.count, found.batch) == ("f" * 16, "run", 5, {})
 
 
+def test_the_first_items_with_an_outcome_are_those_of_the_whole_file() -> None:
+    """In the order of the batch, wherever they stand in it, and no more than were asked for."""
+    journal = Journal.in_memory(Header("f", "r", 200_000))
+    started = np.array([3, 70_000, 70_001, 199_999])
+    journal.note(started, outcome.STARTED)
+    journal.note(np.array([0, 1]), outcome.ALREADY_RUNNING)
+    assert journal.first(outcome.STARTED, 9) == started.tolist()
+    assert journal.first(outcome.STARTED, 2) == [3, 70_000]
+
+
 def test_a_journal_in_memory_is_one_without_a_file() -> None:
     """Notes are kept while it lasts, and neither sync nor close needs a disk."""
     with Journal.in_memory(header()) as journal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,7 @@ def launched(batch: HeightRange, server: DevServer, **options: Any) -> Run:
     return asyncio.run(launch(batch, Target(server.address), **options))
 
 
-def stopped_early(batch: HeightRange, server: DevServer) -> Run:
+def stopped_early(batch: HeightRange, server: DevServer, **options: Any) -> Run:
     """Launch, and stop once something is started."""
     stop = asyncio.Event()
 
@@ -57,7 +58,7 @@ def stopped_early(batch: HeightRange, server: DevServer) -> Run:
         if progress.started:
             stop.set()
 
-    return launched(batch, server, stop=stop, on_progress=watch)
+    return launched(batch, server, stop=stop, on_progress=watch, **options)
 
 
 def test_journal_and_record_are_kept_where_nothing_was_asked(devserver: DevServer) -> None:
@@ -97,6 +98,21 @@ def test_resuming_a_finished_batch_starts_nothing(devserver: DevServer) -> None:
     again = launched(batch, devserver, journaling=Journaling(resume=True))
     assert (again.attempts, again.session_scheduled, again.starts_per_second) == (0, 0, 0.0)
     assert (again.scheduled, again.verified, again.complete) == (40, 40, True)
+
+
+@pytest.mark.parametrize("left", [160, 0])
+def test_a_clock_set_right_between_two_sessions_loses_no_item(devserver: DevServer, left: int) -> None:
+    """A first session an hour ahead of the server's clock: all that it started is found when it is taken up again.
+
+    Whether the second one starts something, which tells the clock of now, or nothing at all.
+    """
+    batch = a_batch(40 + left)
+    ahead = partial(Header, created=time.time() + 3600)
+    with mock.patch("capacity.observe.session.Header", ahead):
+        first = (stopped_early if left else launched)(batch, devserver, verify=False)
+    again = launched(batch, devserver, journaling=Journaling(resume=True), parallelism=16)
+    assert 0 < first.scheduled <= again.scheduled
+    assert (again.scheduled, again.verified, again.warnings) == (40 + left, 40 + left, [])
 
 
 def test_the_count_is_the_servers(devserver: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
