@@ -27,10 +27,13 @@ from capacity.observe.watcher import Reading
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg import sql
 
 APPLICATION: Final = "capacity-watch"
 STATEMENT_TIMEOUT: Final = 700
 """Milliseconds a statement of the watch may take."""
+DEAR_TIMEOUT: Final = 500
+"""Milliseconds a reading of what is dear may take: the vitals read before it must still be this second's."""
 SELDOM: Final = 10.0
 """Seconds between readings of what is dear to read: statements, and sizes of databases of many files."""
 DEAR: Final = 0.05
@@ -66,7 +69,7 @@ FROM {schema}.pg_stat_statements(false) WHERE queryid IS NOT NULL GROUP BY 1
 """
 _TEXTS: Final = """
 SELECT DISTINCT ON (queryid) queryid, left(regexp_replace(query, '\\s+', ' ', 'g'), 160)
-FROM {schema}.pg_stat_statements WHERE queryid = ANY(%s)
+FROM {schema}.pg_stat_statements WHERE queryid = ANY({unknown})
 """
 
 
@@ -115,12 +118,12 @@ class PostgresSource:
         self._postmaster: int | None = None
         self._meter = CpuMeter(threads=False)
         self._seldom = self._sizes_due = -math.inf
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[str, int] | None = None
         self._schema: str | None = None
         self._first_statements: dict[int, tuple[int, float]] | None = None
         self._texts: dict[int, str] = {}
         self._top: tuple[Statement, ...] | None = None
-        self._without_statements = ""
+        self._without_statements = "not read yet"
 
     def read(self) -> Reading:
         try:
@@ -204,9 +207,10 @@ class PostgresSource:
         if HIDDEN in states:
             missing["connections"] = missing["waits"] = "of other roles hidden: grant pg_monitor to the watch's role"
         if now >= self._sizes_due:
-            self._sizes = dict(connection.execute(_SIZES).fetchall())
-            self._sizes_due = now if time.monotonic() - now < DEAR else now + SELDOM
-        if now - self._seldom >= SELDOM:
+            self._read_sizes(connection, now)
+        if self._sizes is None:
+            missing["database_bytes"] = _CANCELED
+        if now - self._seldom >= SELDOM and time.monotonic() - now < DEAR:  # not in one second with dear sizes
             self._seldom = now
             self._read_statements(connection)
         if self._top is None:
@@ -252,6 +256,16 @@ class PostgresSource:
             missing["cpus_used"] = FIRST_READING
         return {"cpus_used": use.used, "cpus_waiting": use.waiting, "cpus_allowed": use.allowed}
 
+    def _read_sizes(self, connection: psycopg.Connection, now: float) -> None:
+        import psycopg
+        from psycopg import sql
+
+        try:
+            self._sizes = dict(_dear(connection, sql.SQL(_SIZES)))
+        except psycopg.errors.QueryCanceled:
+            self._sizes = None
+        self._sizes_due = now if time.monotonic() - now < DEAR else now + SELDOM
+
     def _read_statements(self, connection: psycopg.Connection) -> None:
         import psycopg
         from psycopg import sql
@@ -266,14 +280,15 @@ class PostgresSource:
                     return
                 self._schema = str(row[0])
             schema = sql.Identifier(self._schema)
-            rows = connection.execute(sql.SQL(_STATEMENTS).format(schema=schema)).fetchall()
+            rows = _dear(connection, sql.SQL(_STATEMENTS).format(schema=schema))
             now = {queryid: (calls, float(seconds)) for queryid, calls, seconds in rows}
             if self._first_statements is None:
                 self._first_statements = now
             spent = {queryid: _since(self._first_statements.get(queryid), value) for queryid, value in now.items()}
             longest = sorted((q for q in spent if spent[q][0] > 0), key=lambda q: -spent[q][1])[:TOP]
             if unknown := [queryid for queryid in longest if queryid not in self._texts]:
-                self._texts.update(connection.execute(sql.SQL(_TEXTS).format(schema=schema), [unknown]).fetchall())
+                asked = sql.SQL(_TEXTS).format(schema=schema, unknown=sql.Literal(unknown))
+                self._texts.update(_dear(connection, asked))
             self._top = tuple(
                 Statement(query=self._texts.get(queryid, "?"), calls=spent[queryid][0], seconds=spent[queryid][1])
                 for queryid in longest
@@ -282,6 +297,20 @@ class PostgresSource:
             self._without_statements = str(error).strip().splitlines()[0]
         except psycopg.errors.ObjectNotInPrerequisiteState:
             self._without_statements = "pg_stat_statements is not in shared_preload_libraries"
+        except psycopg.errors.QueryCanceled:
+            self._top, self._without_statements = None, _CANCELED
+
+
+_CANCELED: Final = f"reading it takes longer than {DEAR_TIMEOUT / 1e3:g} s"
+
+
+def _dear(connection: psycopg.Connection, query: sql.Composable) -> list[Any]:
+    """Return the rows of a query with a time limit of its own, in one round trip and one commit."""
+    from psycopg import sql
+
+    cursor = connection.execute(sql.SQL("SET LOCAL statement_timeout = {}; ").format(DEAR_TIMEOUT) + query)
+    cursor.nextset()
+    return cursor.fetchall()
 
 
 def _since(before: tuple[int, float] | None, now: tuple[int, float]) -> tuple[int, float]:

@@ -151,7 +151,7 @@ class PostgresVitals(_Vitals):
         Active backends by what they wait for.
     commits_per_second, rollbacks_per_second, wal_bytes_per_second : float, optional
         Of all databases; PostgreSQL itself counts commits up to a second late.
-    database_bytes : dict of int
+    database_bytes : dict of int, optional
         Sizes; where it takes long to read them up to ten seconds old.
     started_at : float
         When this PostgreSQL was started [Unix time, s].
@@ -169,7 +169,7 @@ class PostgresVitals(_Vitals):
     commits_per_second: float | None = None
     rollbacks_per_second: float | None = None
     wal_bytes_per_second: float | None = None
-    database_bytes: dict[str, int]
+    database_bytes: dict[str, int] | None = None
     started_at: float
     statements: tuple[Statement, ...] | None = None
     cpus_used: float | None = None

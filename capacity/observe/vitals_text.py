@@ -100,8 +100,8 @@ def _postgres_rows(vitals: PostgresVitals) -> _Rows:
     yield "WAL", None if wal is None else f"{mebibytes(wal, 2)}/s", "wal_bytes_per_second"
     waits = sorted(vitals.waits.items(), key=lambda pair: -pair[1])[:3]
     yield "active wait for", ", ".join(f"{n} {wait}" for wait, n in waits) or "nothing", "waits"
-    sizes = sorted(vitals.database_bytes.items(), key=lambda pair: -pair[1])[:3]
-    yield "databases", ", ".join(f"{name} {mebibytes(size)}" for name, size in sizes), "database_bytes"
+    sizes = sorted((vitals.database_bytes or {}).items(), key=lambda pair: -pair[1])[:3]
+    yield "databases", ", ".join(f"{name} {mebibytes(size)}" for name, size in sizes) or None, "database_bytes"
     if vitals.statements is None:
         yield "statements", None, "statements"
     for statement in (vitals.statements or ())[:3]:

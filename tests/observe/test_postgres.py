@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -47,6 +48,61 @@ def test_a_dsn_is_not_in_what_represents_it() -> None:
     dsn = f"postgresql://u:{SECRET}@h/x"
     assert checked_dsn(dsn) == dsn
     assert SECRET not in repr(Places(postgres=dsn)) + repr(PostgresSource(dsn))
+
+
+class Scripted:
+    """A connection to a PostgreSQL of which a second is told and some statements take too long."""
+
+    def __init__(self, *too_long: str) -> None:
+        self.too_long, self.asked = too_long, Counter[str]()
+
+    def execute(self, query: str | sql.Composable) -> Scripted:
+        text = query if isinstance(query, str) else query.as_string()
+        self.rows: list[tuple[object, ...]] = [({"idle": 3}, {}, 10, 0, 100, 1e9, 100, 3)]
+        for word, rows in (("pg_database_size", [("temporal", 7)]), ("extnamespace", [("public",)]), ("calls", [])):
+            if word in text:
+                self.asked[word] += 1
+                self.rows = rows  # type: ignore[assignment]
+                if word in self.too_long:
+                    raise psycopg.errors.QueryCanceled("canceling statement due to statement timeout")
+        return self
+
+    def nextset(self) -> None:
+        return None
+
+    def fetchone(self) -> tuple[object, ...]:
+        return self.rows[0]
+
+    def fetchall(self) -> list[tuple[object, ...]]:
+        return self.rows
+
+
+@pytest.mark.parametrize(("word", "field"), [("pg_database_size", "database_bytes"), ("calls", "statements")])
+def test_what_is_dear_to_read_costs_only_itself(word: str, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sizes or statements take too long PostgreSQL is not away: they alone are missing, and asked for seldom."""
+    now = [100.0]
+    monkeypatch.setattr("capacity.observe.postgres.time.monotonic", lambda: now[0])
+    source, connection = PostgresSource("postgresql://h/x"), Scripted(word)
+    source._connection = connection  # type: ignore[assignment]
+    slow = connection.execute
+
+    def execute(query: str | sql.Composable) -> Scripted:
+        try:
+            return slow(query)
+        except psycopg.errors.QueryCanceled:
+            now[0] += 0.5
+            raise
+
+    monkeypatch.setattr(connection, "execute", execute)
+    for second in range(25):
+        now[0] = 100.0 + second
+        reading = source.read()
+        assert reading.vitals.connections_used == 3
+        assert getattr(reading.vitals, field) is None
+        assert reading.missing[field] == "reading it takes longer than 0.5 s"
+        if second:  # where the sizes are dear statements are read a second later
+            assert {"database_bytes", "statements"} & set(reading.missing) == {field}
+    assert connection.asked[word] == 3
 
 
 @pytest.fixture

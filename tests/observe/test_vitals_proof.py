@@ -181,7 +181,7 @@ def test_postgres_against_sql_and_psutil(stack: ClusterState) -> None:
             "commits": vitals.commits_per_second or 0.0,
             "wal_kib": (vitals.wal_bytes_per_second or 0.0) / 2**10,
             "started_at": vitals.started_at,
-            "visibility_mib": vitals.database_bytes["temporal_visibility"] / 2**20,
+            "visibility_mib": (vitals.database_bytes or {})["temporal_visibility"] / 2**20,
             "cpus": vitals.cpus_used or 0.0,
         }
 
