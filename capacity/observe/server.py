@@ -14,7 +14,7 @@ import psutil
 from capacity.cluster import processes
 from capacity.observe.pages import Site
 from capacity.observe.process import CpuMeter, listener, rss_bytes
-from capacity.observe.server_page import HISTOGRAMS, Page, Parser
+from capacity.observe.server_page import HISTOGRAMS, Histogram, Page, Parser
 from capacity.observe.vitals import FIRST_READING, NotMeasuredError, ServerVitals, SqlPool
 from capacity.observe.vitals_text import mebibytes, pools_in_words
 from capacity.observe.watcher import Reading
@@ -23,6 +23,7 @@ RENEWED: Final = 0.9
 """Seconds within which counters may not have been renewed yet: a rate over less would be 0 or double."""
 GAUGES_RENEWED: Final = 61.0
 """Seconds after which each gauge of the runtime and of a pool was renewed, which is once a minute, and on the page."""
+NO_FRONTEND: Final = "the page has none of the frontend"
 ONCE_A_MINUTE: Final = "the server renews it once a minute"
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _Groups = Mapping[str, Mapping[str, float]]
@@ -104,17 +105,21 @@ class ServerSource:
         if page.requests < before.requests or page.starts < before.starts:
             missing.update(dict.fromkeys((*names, *HISTOGRAMS), "a counter went backwards: the server was restarted"))
             return {}
-        values: dict[str, Any] = {
-            "starts_per_second": (page.starts - before.starts) / then,
-            "requests_per_second": (page.requests - before.requests) / then,
-            "resource_exhausted_per_second": {
-                cause: (n - before.exhausted.get(cause, 0.0)) / then
-                for cause, n in page.exhausted.items()
-                if n > before.exhausted.get(cause, 0.0)
-            },
-        }
+        values: dict[str, Any] = {}
+        if page.of_frontend:
+            refused = {cause: n - before.exhausted.get(cause, 0.0) for cause, n in page.exhausted.items()}
+            values = {
+                "starts_per_second": (page.starts - before.starts) / then,
+                "requests_per_second": (page.requests - before.requests) / then,
+                "resource_exhausted_per_second": {cause: n / then for cause, n in refused.items() if n > 0},
+            }
+        else:
+            missing.update(dict.fromkeys(names, NO_FRONTEND))
         for key, quantiles in (("start", (0.5, 0.99)), ("shard_wait", (0.5, 0.99)), ("create", (0.99,))):
-            later = page.histograms[key].since(before.histograms[key])
+            if key not in page.histograms:
+                missing[key] = NO_FRONTEND if key == "start" and not page.of_frontend else "the page has none"
+                continue
+            later = page.histograms[key].since(before.histograms.get(key, Histogram()))
             if later is None or not later.count:
                 missing[key] = "a counter went backwards" if later is None else "there were none"
                 continue

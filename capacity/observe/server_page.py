@@ -106,8 +106,12 @@ class Histogram:
 
 @dataclass
 class Page:
-    """The wanted numbers of one metrics page."""
+    """The wanted numbers of one metrics page; of a histogram that it has not there is no key.
 
+    `of_frontend` tells whether it has any of the frontend's requests: the page of another host has none.
+    """
+
+    of_frontend: bool = False
     starts: float = 0.0
     requests: float = 0.0
     exhausted: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -132,6 +136,7 @@ class Page:
             else:
                 histogram.sum += value
         elif kind == "request":
+            self.of_frontend = True
             self.requests += value
             self.starts += value if key == "StartWorkflowExecution" else 0.0
         elif kind == "exhausted":

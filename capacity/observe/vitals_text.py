@@ -136,7 +136,7 @@ def _server_line(vitals: ServerVitals) -> str:
         None if wait is None else f"shard wait p99 {wait * 1e3:,.0f} ms",
     ]
     parts += [f"{n:,.0f}/s {cause}" for cause, n in (vitals.resource_exhausted_per_second or {}).items()]
-    return "server " + ", ".join(part for part in parts if part)
+    return "server " + (", ".join(part for part in parts if part) or NOT_MEASURED)
 
 
 def _postgres_line(vitals: PostgresVitals) -> str:

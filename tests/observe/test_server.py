@@ -265,6 +265,30 @@ def test_no_starts_have_no_latency(clock: list[float]) -> None:
     assert missing["start"] == "there were none"
 
 
+def test_a_page_without_a_frontend_has_no_rates_of_requests(clock: list[float]) -> None:
+    """The page of a history host tells nothing of requests, starts and refusals: none of them is 0."""
+
+    def of_history(starts: int) -> bytes:
+        lines = page(starts, exhausted=starts).decode().splitlines()
+        lines += histogram(
+            "persistence_latency", 'operation="CreateWorkflowExecution",service_name="history"', [starts] * 4, 1.0
+        )
+        return "\n".join([line for line in lines if '"frontend"' not in line] + [""]).encode()
+
+    _, (vitals, missing) = readings(of_history(10), of_history(60), clock=clock)
+    none = ("starts_per_second", "requests_per_second", "resource_exhausted_per_second", "start_mean")
+    assert [getattr(vitals, name) for name in none] == [None] * 4
+    assert {missing[name] for name in (*none[:3], "start")} == {"the page has none of the frontend"}
+    assert vitals.create_p99 is not None, "what the host does have is measured"
+
+
+def test_a_page_without_a_histogram_is_not_one_without_observations(clock: list[float]) -> None:
+    """That nothing waited for a shard is said of a page that counts it, of another that it has no such histogram."""
+    _, (_, counted), (_, absent) = readings(page(10), page(10), page(10).replace(b"semaphore", b"other"), clock=clock)
+    assert (counted["shard_wait"], absent["shard_wait"]) == ("there were none", "the page has none")
+    assert absent["create"] == "the page has none"
+
+
 @pytest.mark.parametrize(("q", "expected"), [(0.0, 0.0), (0.25, 0.0005), (0.5, 0.001), (1.0, 0.002)])
 def test_quantiles_are_interpolated_as_prometheus_does(q: float, expected: float) -> None:
     """A quantile lies in its bucket in proportion; beyond the last bound it is that bound."""

@@ -187,6 +187,11 @@ def test_what_is_older_than_a_second_says_so() -> None:
     assert vitals_text.line(sample) == "server Go memory 1 MiB (up to a minute old)"
 
 
+def test_a_line_without_anything_says_so() -> None:
+    """A host of which nothing in the line is measured is no bare word."""
+    assert vitals_text.line(VitalsSample(at=0, server=ServerVitals(create_p99=0.1))) == "server not measured"
+
+
 def test_a_sample_survives_the_record() -> None:
     """A sample written as JSON reads back as it was."""
     sample = VitalsSample(at=1.5, launcher=launcher(tasks=3), postgres=postgres(), missing={"server": "no answer"})
