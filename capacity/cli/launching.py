@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -104,24 +105,18 @@ async def _run(batch: Batch, target: Target, **options: Any) -> Run:
         )
 
 
-def remaining(progress: Progress) -> float | None:
-    """Return the seconds left at the rate so far; None while there is no rate."""
-    rate = progress.done / progress.elapsed if progress.elapsed > 0 else 0.0
-    return progress.not_attempted / rate if rate > 0 else None
-
-
 def words(progress: Progress) -> str:
     """Return a running batch in one line."""
-    left = remaining(progress)
-    parts = [
-        f"{progress.starts_per_second:,.0f}/s",
+    left = progress.seconds_left
+    parts = [f"{progress.starts_per_second:,.0f}/s"] if not math.isnan(progress.starts_per_second) else []
+    parts += [
         f"p99 {milliseconds(progress.p99)}",
         f"{progress.in_flight} of {progress.limit} in flight",
         f"{progress.failed:,} failed",
     ]
     if progress.throttled:
         parts.append(f"{progress.throttled:,} throttled")
-    if progress.state == "running" and left is not None and progress.not_attempted:
+    if left is not None:
         parts.append(f"{left:,.0f} s left")
     return f"{progress.state}: " + ", ".join(parts) if progress.state != "running" else ", ".join(parts)
 

@@ -26,6 +26,7 @@ class Merged:
 
     def __init__(self, count: int, before: dict[int, int]) -> None:
         self.counts = Counts(count, Counter({code: n for code, n in before.items() if code != outcome.TO_DO}))
+        self.done_before = self.counts.done
         self.latencies = Latencies()
         self.seconds = Seconds()
         self.started = self.attempts = self.throttled = 0
@@ -76,6 +77,7 @@ class Merged:
             retries=dict(+self._retries),
             errors=self.counts.errors,
             reason=setting.reason,
+            done_before=self.done_before,
         )
 
     def result(

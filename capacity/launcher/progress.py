@@ -69,7 +69,8 @@ class Counts:
 class Progress:
     """A running batch, as shown ten times a second.
 
-    Rates are per second over the last second, latencies are of the last second's starts [s], nan when there were none.
+    Rates are per second over the last whole second, nan before there was one; latencies are of that second's starts
+    [s], nan when there were none. `done_before` counts items that earlier sessions had done.
     """
 
     state: str
@@ -89,6 +90,7 @@ class Progress:
     retries: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     reason: str = ""
+    done_before: int = 0
 
     @property
     def done(self) -> int:
@@ -97,6 +99,13 @@ class Progress:
     @property
     def not_attempted(self) -> int:
         return self.count - self.done
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time for the rest at this session's rate so far [s]; None while there is no rate, or it does not run."""
+        done = self.done - self.done_before
+        known = self.state == "running" and self.not_attempted and done > 0
+        return self.not_attempted * self.elapsed / done if known else None
 
 
 @dataclass(frozen=True)

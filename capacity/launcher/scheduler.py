@@ -396,4 +396,5 @@ class Scheduler:
             retries=dict(self._retries),
             errors=counts.errors,
             reason=self._setting.reason,
+            done_before=self._tally.done_before,
         )

@@ -20,8 +20,8 @@ class Seconds:
 
     def __init__(self) -> None:
         self.series = Series()
-        self.last: tuple[float, float, float] = (0.0, math.nan, math.nan)
-        """Starts [1/s], p50 and p99 [s] of the last whole second."""
+        self.last: tuple[float, float, float] = (math.nan, math.nan, math.nan)
+        """Starts [1/s], p50 and p99 [s] of the last whole second; nan before there was one."""
         self._began = self._second_began = 0.0
         self._latencies = Latencies()
         self._starts = self._throttled = 0
@@ -69,6 +69,7 @@ class Tally:
     def __init__(self, journal: Notes, count: int) -> None:
         self._journal = journal
         self.counts = Counts(count, Counter({c: n for c, n in journal.tally().items() if c != outcome.TO_DO}))
+        self.done_before = self.counts.done
         self.started = 0
         self.indices: list[int] = []
         self.latencies: list[float] = []

@@ -262,7 +262,7 @@ class Panel:
         progress = self._painted
         if progress is not None:
             self.outcomes.value = parts.outcomes(progress)
-            self._draw(f"{progress.done:,} of {progress.count:,} done, {progress.starts_per_second:,.0f} starts/s")
+            self._draw(parts.title(progress))
         sample = self._samples[-1] if self._samples else None
         if sample is not None and sample is not self._drawn:
             self._drawn = sample

@@ -94,16 +94,26 @@ def table(caption: str, rows: Iterable[Sequence[str]], *, numbers: bool = False)
 
 def numbers(progress: Progress) -> str:
     """Return a running batch in one line."""
-    parts = [f"{progress.done:,} of {progress.count:,}", f"{progress.starts_per_second:,.0f} starts/s"]
+    parts = [f"{progress.done:,} of {progress.count:,}", *_rate(progress)]
     if not math.isnan(progress.p99):
         parts.append(f"p99 {progress.p99 * 1e3:,.0f} ms")
     parts.append(f"{progress.in_flight:,} in flight of {progress.limit:,}")
     if progress.failed:
         parts.append(f"{progress.failed:,} failed")
-    left = progress.count - progress.done
-    if left and progress.starts_per_second > 0:
-        parts.append(f"{left / progress.starts_per_second:,.0f} s left")
+    left = progress.seconds_left
+    if left is not None:
+        parts.append(f"{left:,.0f} s left")
     return " · ".join(parts)
+
+
+def title(progress: Progress) -> str:
+    """Return the heading of a running batch's figure."""
+    return ", ".join([f"{progress.done:,} of {progress.count:,} done", *_rate(progress)])
+
+
+def _rate(progress: Progress) -> list[str]:
+    rate = progress.starts_per_second
+    return [] if math.isnan(rate) else [f"{rate:,.0f} starts/s"]
 
 
 def outcomes(progress: Progress) -> str:

@@ -18,7 +18,7 @@ from capacity.fleet.report import Report, Reporter
 from capacity.fleet.workflow import add_reports
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
-from capacity.launcher.controller import Fixed
+from capacity.launcher.controller import Fixed, Setting
 from capacity.launcher.journal import Header
 from capacity.launcher.latency import Latencies
 from capacity.launcher.scheduler import Scheduler
@@ -104,6 +104,7 @@ def test_merged_reports_are_the_batch() -> None:
     assert merged.latencies.maximum == pytest.approx(0.5)
     merged.recount({outcome.TO_DO: 75, outcome.STARTED: 25}, {outcome.STARTED: 10})
     assert (merged.counts.started, merged.started, merged.counts.not_attempted) == (25, 15, 75)
+    assert merged.progress("running", 3.0, 8, Setting(8)).seconds_left == 15.0, "15 of this session took 3 s"
 
 
 @given(st.lists(st.integers(0, 127), min_size=1, max_size=200))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from capacity.launcher import outcome, progress
-from capacity.launcher.progress import Counts, Sample, Series
+from capacity.launcher.progress import Counts, Progress, Sample, Series
+from capacity.launcher.tally import Seconds
 
 CODES = [int(code) for code in outcome.DECODED[outcome.DECODED != outcome.DAMAGED] if code != outcome.TO_DO]
 
@@ -34,6 +36,40 @@ def test_outcomes_add_up(codes: dict[int, int], rest: int) -> None:
     assert sum(parts) == counts.count
     assert sum(counts.errors.values()) == counts.failed
     assert counts.not_attempted == rest
+
+
+def running(count: int, done: int, elapsed: float, before: int = 0, state: str = "running") -> Progress:
+    """A batch of which half of what is done was there already."""
+    started, there = done - done // 2, done // 2
+    return Progress(
+        state, count, started, there, 0, 0, 8, 8, math.nan, math.nan, math.nan, elapsed, 0, done_before=before
+    )
+
+
+@pytest.mark.parametrize(
+    ("shown", "seconds"),
+    [
+        (running(100_000, 90_400, 1.0, before=90_000), 24.0),
+        (running(100_000, 50_000, 10.0), 10.0),
+        (running(100_000, 90_000, 1.0, before=90_000), None),
+        (running(100_000, 0, 0.0), None),
+        (running(100, 100, 1.0), None),
+        (running(100, 50, 1.0, state="draining"), None),
+    ],
+)
+def test_the_time_left_is_at_what_this_session_has_done(shown: Progress, seconds: float | None) -> None:
+    """Items of earlier sessions took none of its time, items that exist already take as much as starts."""
+    assert shown.seconds_left == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_a_rate_is_none_before_its_first_second() -> None:
+    """What was not measured yet is nan, and no rate of 0."""
+    seconds = Seconds()
+    seconds.begin(0.0)
+    seconds.add(58, np.full(58, 0.01))
+    assert math.isnan(seconds.last[0])
+    seconds.close(1.0, 8, 8)
+    assert seconds.last[0] == 58
 
 
 def test_the_sustained_rate_leaves_out_the_first_second_and_the_last_partial_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import math
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from capacity.cli.launching import words
 from capacity.cluster import devserver as embedded
 from capacity.cluster import processes
 from capacity.cluster.target import Target
@@ -25,6 +27,7 @@ from capacity.errors import ClusterError, GuardRefusalError, UsageError
 from capacity.launcher import rebuild
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.items import ItemsFile
+from capacity.notebook import launch_parts as parts
 from capacity.notebook.launch import Launch
 from capacity.notebook.launch_curve import LOST, MOST, Curve
 from capacity.notebook.launch_entry import LaunchForm
@@ -131,10 +134,19 @@ def test_progress_is_painted_while_it_runs() -> None:
     panel.numbers.observe(lambda change: change["new"] and painted.set(), "value")
     panel.launch.click()
     assert painted.wait(20)
-    assert "100 of 500 · 400 starts/s · p99 28 ms · 8 in flight of 8 · 1 s left" in panel.numbers.value
+    assert "100 of 500 · 400 starts/s · p99 28 ms · 8 in flight of 8 · 4 s left" in panel.numbers.value
     assert panel.bar.value == 100
     panel.cancel.click()
     ended(panel)
+
+
+def test_a_rate_that_is_not_measured_yet_is_left_out() -> None:
+    """In a launch's first second there are no starts/s, in the words, the figure's heading and the command's line."""
+    first = replace(progress(600, 58), starts_per_second=math.nan, elapsed=0.5)
+    assert parts.numbers(first) == "58 of 600 · p99 28 ms · 8 in flight of 8 · 5 s left"
+    assert parts.title(first) == "58 of 600 done"
+    assert words(first) == "p99 28 ms, 8 of 8 in flight, 0 failed, 5 s left"
+    assert words(replace(first, starts_per_second=400.0)).startswith("400/s, p99")
 
 
 def test_a_second_click_starts_nothing() -> None:

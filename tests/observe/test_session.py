@@ -77,7 +77,10 @@ def test_a_stopped_launch_is_resumed_from_the_newest_journal_of_its_batch(devser
     assert 0 < first.scheduled < 600
     assert first.scheduled + first.not_attempted == 600
     launched(a_batch(5), devserver)
-    second = launched(batch, devserver, journaling=Journaling(resume=True), parallelism=8)
+    told: list[Progress] = []
+    options: dict[str, Any] = {"parallelism": 8, "on_progress": told.append}
+    second = launched(batch, devserver, journaling=Journaling(resume=True), **options)
+    assert {progress.done_before for progress in told} == {first.scheduled}, "their time is no part of this session's"
     assert (second.run_id, second.journal) == (first.run_id, first.journal)
     assert (second.scheduled, second.not_attempted, second.verified) == (600, 0, 600)
     assert second.session_scheduled == 600 - first.scheduled
