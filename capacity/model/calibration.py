@@ -251,7 +251,7 @@ class Calibration(_Record):
             return text if identified else f"{text}, not identified by this sweep"
 
         shared = ", shared with the launcher" if conditions.launcher_shares_cpus else ""
-        shards = f", {conditions.shards} shards" if conditions.shards else ""
+        shards = f", {conditions.shards} shard{'s' if conditions.shards > 1 else ''}" if conditions.shards else ""
         rows = [
             ("cluster", f"{conditions.store}, {conditions.cluster_cpus} CPUs{shared}{shards}"),
             ("points", f"{len(usable(self.measurements.points))} of {len(self.measurements.points)} fitted"),

@@ -8,11 +8,10 @@ from urllib.parse import quote
 
 from capacity import files
 from capacity.observe.pages import Site
-from capacity.observe.vitals import NotMeasuredError, PrometheusVitals
+from capacity.observe.vitals import PROMETHEUS_MINUTES, NotMeasuredError, PrometheusVitals
 from capacity.observe.watcher import Reading
 
-WINDOW: Final = "2m"
-"""Rates are over this: two scrapes at the usual interval of a minute or less."""
+WINDOW: Final = f"{PROMETHEUS_MINUTES}m"
 _TEMPORAL: Final = '=~".*temporal.*"'
 _POSTGRES: Final = '=~".*(postgres|pgsql|postgresql).*"'
 _CONTAINER: Final = "container_cpu_usage_seconds_total"

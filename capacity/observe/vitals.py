@@ -16,6 +16,9 @@ from capacity.errors import ClusterError
 NO_ANSWER: Final = "no answer"
 """How the reason begins when a component is away, rather than unreadable for another reason."""
 
+PROMETHEUS_MINUTES: Final = 2
+"""Rates by a Prometheus are over so many minutes: two scrapes at the usual interval of a minute or less."""
+
 FIRST_READING: Final = "a rate needs two readings"
 
 
@@ -183,7 +186,7 @@ class PostgresVitals(_Vitals):
 
 
 class PrometheusVitals(_Vitals):
-    """CPU of hosts and containers by a Prometheus: CPU seconds per second by stored query [CPUs]."""
+    """CPU of hosts and containers by a Prometheus: CPU seconds per second by stored query, over minutes [CPUs]."""
 
     cpus: dict[str, float]
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from capacity.observe.vitals import (
     COMPONENTS,
+    PROMETHEUS_MINUTES,
     LauncherVitals,
     PostgresVitals,
     PrometheusVitals,
@@ -30,7 +31,8 @@ def line(sample: VitalsSample, *, launcher: bool = False) -> str:
         elif component in sample.missing:
             parts.append(f"{NAMES[component]} {NOT_MEASURED}: {sample.missing[component]}")
     if sample.prometheus is not None:
-        parts += [f"{name} {value:.1f} CPUs (Prometheus)" for name, value in sample.prometheus.cpus.items()]
+        over = f"(Prometheus, over {PROMETHEUS_MINUTES} min)"
+        parts += [f"{name} {value:.1f} CPUs {over}" for name, value in sample.prometheus.cpus.items()]
     return " · ".join(parts)
 
 
@@ -110,7 +112,8 @@ def _postgres_rows(vitals: PostgresVitals) -> _Rows:
 
 
 def _prometheus_rows(vitals: PrometheusVitals) -> _Rows:
-    yield from ((name, f"{value:.2f} CPUs", name) for name, value in vitals.cpus.items())
+    over = f"over {PROMETHEUS_MINUTES} min"
+    yield from ((name, f"{value:.2f} CPUs {over}", name) for name, value in vitals.cpus.items())
 
 
 _ROWS: Final[dict[str, Any]] = {

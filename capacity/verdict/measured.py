@@ -27,7 +27,7 @@ MANY: Final = 10_000
 SAME_SIZE: Final = 0.1
 """How far two batches may differ for their memory to be compared."""
 
-_UNWATCHED: Final = "the run was not watched (--no-vitals)"
+_UNWATCHED: Final = "the run was not watched: it was launched without vitals"
 
 Point = tuple[float, float | None]
 """Length of a sample [s], and its value; None where it was not measured."""
@@ -91,8 +91,17 @@ def held(points: Sequence[Point], window: float, bound: str) -> Measured:
     there = sum(seconds for seconds, value in points if value is not None)
     covered = there / max(sum(seconds for seconds, _ in points), 1e-9)
     if worst is None:
-        return Measured(None, f"measured for {longest:.0f} s without a break, {window:g} s are needed", covered)
+        return Measured(None, f"measured for {_down(longest)} s without a break, {window:g} s are needed", covered)
     return Measured(worst, covered=covered)
+
+
+def _down(seconds: float) -> str:
+    """Return seconds that were too few, so that they never read as enough.
+
+    >>> _down(9.97), _down(59.99), _down(1.0)
+    ('9.9', '59.9', '1')
+    """
+    return f"{math.floor(seconds * 10) / 10:g}"
 
 
 def rates(run: Run) -> list[Point]:
@@ -139,7 +148,7 @@ def _reason(run: Run, component: str, name: str) -> str:
                 reason = sample.missing[key]
                 return reason if reason.startswith(names[component]) else f"{names[component]}: {reason}"
     if component == "postgres":
-        return "PostgreSQL was not watched (launch --postgres DSN), or there is none"
+        return "PostgreSQL was not watched: the launch was not told where it is, or there is none"
     return f"{names[component]} was not watched, or does not say"
 
 
@@ -212,7 +221,7 @@ def _throttled(_: Threshold, run: Run, __: Run | None) -> Measured:
 
 def _memory_overhead(_: Threshold, run: Run, baseline: Run | None) -> Measured:
     if baseline is None:
-        return Measured(None, "needs a run to compare with: --baseline RUN2")
+        return Measured(None, "needs a run to compare with, its baseline")
     if abs(baseline.count - run.count) > SAME_SIZE * run.count:
         return Measured(None, f"the baseline has {baseline.count:,} items, this run {run.count:,}")
     if baseline.processes != run.processes:
@@ -236,7 +245,7 @@ def _memory_per_start(threshold: Threshold, run: Run, _: Run | None) -> Measured
     if not run.series:
         return Measured(None, "the run has no series", 0.0)
     if run.duration_seconds < threshold.window:
-        return Measured(None, f"the run took {run.duration_seconds:.0f} s, {threshold.window:g} s are needed")
+        return Measured(None, f"the run took {_down(run.duration_seconds)} s, {threshold.window:g} s are needed")
     at, starts = np.array([(s.at, s.starts) for s in run.series]).T
     late = [(when, rss) for when, rss in points if at[-1] / 2 <= when <= at[-1]]
     moments, rss = np.array(late, dtype=float).reshape(-1, 2).T

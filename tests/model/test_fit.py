@@ -119,6 +119,12 @@ def test_64_shards_do_not_tell_what_a_lock_costs(calibrations: dict[str, Calibra
     assert any("--shards 1" in line for line in calibrations["quiet"].not_identified())
 
 
+def test_one_shard_is_not_several(calibrations: dict[str, Calibration]) -> None:
+    """A sweep says on what it was made, in the number that it was."""
+    one, many = (dict(calibrations[name].rows())["cluster"] for name in ("one_shard", "quiet"))
+    assert (one.endswith(", 1 shard"), many.endswith(", 64 shards")) == (True, True)
+
+
 def test_shards_that_are_not_known_are_not_taken_for_one(measurements: Sweeps) -> None:
     """A foreign cluster does not say how many it has: its CPUs bind as with 64, and what a lock costs is not told."""
     known = measurements("quiet")

@@ -177,7 +177,7 @@ def test_statements_are_kept_once() -> None:
 
 
 def test_what_is_older_than_a_second_says_so() -> None:
-    """Beside values of the last second, those that a server measures once a minute stand with their age."""
+    """Beside values of the last second, what is measured once a minute or over minutes stands with that."""
     pools = {"history main": SqlPool(max_open=20, open=20, in_use=3, idle=17)}
     sample = VitalsSample(at=0, server=ServerVitals(goroutines=2387, memory_bytes=2**20, sql_pools=pools))
     rows = {what: value for _, what, value in vitals_text.rows(sample)}
@@ -185,6 +185,9 @@ def test_what_is_older_than_a_second_says_so() -> None:
     assert rows["Go memory"] == "1 MiB (up to a minute old)"
     assert rows["SQL pools"] == "history main 3 in use, 20 open of 20 (up to a minute old)"
     assert vitals_text.line(sample) == "server Go memory 1 MiB (up to a minute old)"
+    scraped = VitalsSample(at=0, prometheus=PrometheusVitals(cpus={"server containers": 0.17}))
+    assert vitals_text.line(scraped) == "server containers 0.2 CPUs (Prometheus, over 2 min)"
+    assert [value for *_, value in vitals_text.rows(scraped)] == ["0.17 CPUs over 2 min"]
 
 
 def test_a_line_without_anything_says_so() -> None:

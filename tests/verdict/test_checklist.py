@@ -204,6 +204,22 @@ def test_too_short_is_not_measured() -> None:
         assert "10 s are needed" in one(found, key).explanation
 
 
+def test_what_was_too_short_does_not_read_as_long_enough() -> None:
+    """Less than the seconds that are needed is never rounded up to these."""
+    assert held([(0.9, 0.5)] * 3, 3, "at most").why == "measured for 2.7 s without a break, 3 s are needed"
+    found = one(checked(recorded(60, duration_seconds=59.99)), "leak")
+    assert found.explanation == "the run took 59.9 s, 60 s are needed"
+
+
+def test_what_was_not_watched_names_no_option_of_the_command() -> None:
+    """A run of a notebook has no command line: the words are true there too."""
+    unwatched = checked(recorded(vitals=[]), baseline=None)
+    without = checked(recorded(**watched(postgres=None)), baseline=None)
+    told = [check.explanation for found in (unwatched, without) for check in found.of("not measured")]
+    assert [words for words in told if "--" in words] == []
+    assert one(without, "postgres_cpu").explanation.startswith("PostgreSQL was not watched: the launch was not told")
+
+
 def test_half_a_run_fails_but_does_not_pass() -> None:
     """A watch that lost PostgreSQL for half of the run may prove a failure, never a pass."""
 
@@ -257,7 +273,7 @@ def test_without_a_series_no_leak_is_looked_for() -> None:
 @pytest.mark.parametrize(
     ("baseline", "why"),
     [
-        (None, "--baseline"),
+        (None, "needs a run to compare with, its baseline"),
         (recorded(rate=600, parallelism=64), "18,000 items"),
         (recorded(parallelism=128), "not fewer"),
         (recorded(parallelism=64, processes=2), "the baseline has 2 launcher processes, this run 1"),
