@@ -11,12 +11,14 @@ import subprocess
 import threading
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from capacity.cluster.devserver import DevServer
+from capacity.launcher.journal import Header
 from capacity.launcher.progress import STOPPED_AT_ONCE
 from tests.cli.conftest import Command, arguments_of
 
@@ -300,6 +302,15 @@ def test_clean_ends_just_its_own_run(capacity: Command, devserver: DevServer, ch
     assert other["scheduled"] == 60
     Path(str(other["journal"])).unlink()  # the record alone names the batch, and the memo whose its workflows are
     assert "60 of 60 workflows ended" in capacity("runs", "clean", other["run_id"]).out
+
+
+def test_clean_finds_a_run_of_a_clock_that_was_ahead(capacity: Command, devserver: DevServer, chain: str) -> None:
+    """A run whose journal was made an hour ahead of the server's clock is ended like any other."""
+    run = record(capacity("launch", "--chain-id", chain, "--address", devserver.address, "--json", "--count", 20).out)
+    journal = Path(str(run["journal"]))
+    ahead = replace(Header.read(journal), created=time.time() + 3600).pack()
+    journal.write_bytes(ahead + journal.read_bytes()[len(ahead) :])
+    assert "20 of 20 workflows ended" in capacity("runs", "clean", run["run_id"]).out
 
 
 def test_metrics_are_served_while_it_runs(capacity: Command, devserver: DevServer, chain: str) -> None:
