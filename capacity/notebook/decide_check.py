@@ -122,7 +122,7 @@ class Checking:
         Raises
         ------
         UsageError
-            Nothing was checked, or it was cancelled.
+            Nothing was checked, the last click was refused, or it was cancelled.
         CapacityError
             What ended a launch.
         """
@@ -142,8 +142,8 @@ class Checking:
         self.baseline.view.layout.display = "" if named else "none"
         if not named and self._asked is None:
             refused.append("the comparison above is refused")
-        self._ready = not refused
-        self.plan.value = alert(f"Cannot check: {refused[0]}") if refused else parts.plain(self._planned(named))
+        self._why_not = refused[0] if refused else ""
+        self.plan.value = alert(f"Cannot check: {self._why_not}") if refused else parts.plain(self._planned(named))
         self._switch()
         self._show_alerts()
 
@@ -156,7 +156,7 @@ class Checking:
         return f"{self.count.box.value} starts with {one.label}, then {other.label}, {self._asked.wanted.where}."
 
     def _switch(self) -> None:
-        self.start.disabled = self.busy or self._blocked or not self._ready
+        self.start.disabled = self.busy or self._blocked or bool(self._why_not)
         self.cancel.disabled = self.state != "running"
         self.save_checklist.disabled = self.checklist is None
         for field in self._fields:
@@ -166,7 +166,11 @@ class Checking:
     # -- buttons ---------------------------------------------------------------------------------------------------
 
     def _on_start(self, _: widgets.Button) -> None:
-        if self.busy or self._blocked or not self._ready:
+        if self.busy:
+            return
+        if self._blocked or self._why_not:
+            why = "a comparison is under way" if self._blocked else self._why_not
+            self._work.refuse(UsageError(f"cannot check: {why}"))
             return
         self._progress, self._begun, self.checklist, self.runs = None, 0, None, ()
         for each in (self.numbers, self.said, self.error, self.verdict, self.table):

@@ -86,6 +86,8 @@ class Controls:
         Which cluster.
     asked : Asked, optional
         What they ask for; None: one of them is refused.
+    why_not : str
+        Why it is refused, else empty.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Controls:
         self.place = Place(target, allowed)
         self.plan = widgets.HTML()
         self.asked: Asked | None = None
+        self.why_not = ""
         self._fields: tuple[Field[Any], ...] = (self.baseline, self.candidate, self.cpus, self.blocks, self.seconds)
         for field in self._fields:
             field.on_change = self._follow
@@ -146,8 +149,9 @@ class Controls:
                 lambda: Wanted(parallelisms=(1,), repeats=1, seconds=each, extras=False, **place), self.seconds
             )
             self.asked = None if wanted is None else Asked(one, other, blocks, wanted)
+        self.why_not = tried.words[0] if tried.words else ""
         if self.asked is None:
-            self.plan.value = alert(f"Cannot compare: {tried.words[0]}")
+            self.plan.value = alert(f"Cannot compare: {self.why_not}")
         else:
             self.plan.value = plain(self.asked.sentence())
         self.on_change()

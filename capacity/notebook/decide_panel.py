@@ -137,7 +137,7 @@ class Decide:
         Raises
         ------
         UsageError
-            Nothing was compared, or it was cancelled before its first block.
+            Nothing was compared, the last click was refused, or it was cancelled before its first block.
         CapacityError
             What ended it before its first block.
         """
@@ -179,7 +179,11 @@ class Decide:
 
     def _on_start(self, _: widgets.Button) -> None:
         asked = self.controls.asked
-        if asked is None or self.state in _RUNNING or self.checking.busy:
+        if self.state in _RUNNING:
+            return
+        if asked is None or self.checking.busy:
+            why = "launches for the checklist are under way" if self.checking.busy else self.controls.why_not
+            self._work.refuse(UsageError(f"cannot compare: {why}"))
             return
         self._began, self._current = time.monotonic(), asked
         self._so_far, self.comparison = [], None

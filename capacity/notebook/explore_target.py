@@ -29,7 +29,7 @@ class TargetMode:
         [1/s, s]; 0 is none, and one of them must be set.
     go : ipywidgets.Button
     sizing : Sizing or None
-        What was found last.
+        What the last press found; None where it was refused.
     """
 
     def __init__(self, controls: Controls) -> None:
@@ -52,6 +52,7 @@ class TargetMode:
         )
 
     def _size(self, _: object) -> None:
+        self.sizing = None
         choice, _warnings = self._controls.choice()
         target, deadline = self.target.value, self.deadline.value
         try:

@@ -10,7 +10,6 @@ import asyncio
 import html
 from collections import deque
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from capacity.errors import UsageError
 from capacity.figures.run import run_spec
 from capacity.fleet import Fleet
 from capacity.notebook import launch_parts as parts
+from capacity.notebook.clicked import Clicked
 from capacity.notebook.launch_curve import Curve
 from capacity.notebook.launch_field import alert
 from capacity.notebook.launch_request import Request
@@ -35,7 +35,7 @@ _TICK = 0.1  # seconds between two paintings
 _SLOW = 5  # of them between two of what is slow to draw
 _SAMPLES = 3600  # vitals kept for the live findings
 _STYLES = {"done": "success", "failed": "danger", "cancelled": "warning", "incomplete": "warning"}
-_NO_PANEL = "nothing was launched from this panel"
+_NOTHING = UsageError("nothing was launched from this panel", next_step="click Launch, or call panel.launch.click()")
 Interrupts = tuple[asyncio.Event, asyncio.Event]
 """What ends a launch once what is in flight is answered, and at once."""
 
@@ -63,9 +63,10 @@ class Panel:
     def __init__(self, *, launch: Callable[..., Awaitable[Run]] | None = None, figure: bool = False) -> None:
         self._launch = launch
         self._next: Request | None = None
+        self._why_not = "nothing is prepared"
         self._current: Request | None = None
         self._interrupts: Interrupts = (asyncio.Event(), asyncio.Event())
-        self._future: Future[Run] | None = None
+        self._clicked: Clicked[Run] = Clicked(_NOTHING)
         self._progress: Progress | None = None
         self._painted: Progress | None = None
         self._painter: Painter | None = None
@@ -104,7 +105,7 @@ class Panel:
 
         A launch that runs goes on as it was asked for, and Resume goes on with the last one.
         """
-        self._next = request
+        self._next, self._why_not = request, why
         self.about.value = alert(f"Cannot launch: {why}") if request is None else parts.about(request, self._says_where)
         self._switch()
 
@@ -119,24 +120,18 @@ class Panel:
         Raises
         ------
         UsageError
-            Nothing was launched.
+            Nothing was launched, or the last click was refused.
         CapacityError
             What ended the launch.
         """
-        if self._future is None:
-            raise UsageError(_NO_PANEL, next_step="click Launch, or call panel.launch.click()")
-        try:
-            return await asyncio.shield(asyncio.wrap_future(self._future))
-        except asyncio.CancelledError:  # the cell was interrupted: end the batch as Cancel would
-            self._on_cancel(self.cancel)
-            raise
+        return await self._clicked.wait(lambda: self._on_cancel(self.cancel))  # interrupted: end it as Cancel would
 
     # -- buttons ---------------------------------------------------------------------------------------------------
 
     @property
     def running(self) -> bool:
         """Whether a batch is under way."""
-        return self._future is not None and not self._future.done()
+        return self._clicked.running
 
     @property
     def _resumable(self) -> bool:
@@ -144,11 +139,19 @@ class Panel:
         return run is not None and run.not_attempted > 0 and run.journal is not None and self._current is not None
 
     def _on_launch(self, _: widgets.Button) -> None:
-        if self._next is not None:
+        if self.running:
+            return
+        if self._next is None:
+            self._clicked.refused(UsageError(f"cannot launch: {self._why_not}"))
+        else:
             self._begin(self._next, None)
 
     def _on_resume(self, _: widgets.Button) -> None:
-        if self._current is not None and self.run is not None and self._resumable:
+        if self.running:
+            return
+        if self._current is None or not self._resumable:
+            self._clicked.refused(UsageError("cannot resume", allowed="a batch that ended short and has a journal"))
+        else:
             self._begin(self._current, self.run)
 
     def _on_cancel(self, _: widgets.Button) -> None:
@@ -163,8 +166,6 @@ class Panel:
             loop().call_soon_threadsafe(abort.set)
 
     def _begin(self, request: Request, before: Run | None) -> None:
-        if self.running:
-            return
         self._current, self.run = request, None
         self._interrupts = (asyncio.Event(), asyncio.Event())
         self._progress = self._painted = self._drawn = None
@@ -176,7 +177,7 @@ class Panel:
         self.bar.show(done, request.batch.count, "")
         self.state = "running"
         self._announce(f"Resuming: {before.not_attempted:,} of {before.count:,} are left" if before else "Running")
-        self._future = submit(self._run(request, self._interrupts, before))
+        self._clicked.began(submit(self._run(request, self._interrupts, before)))
         self._switch()
 
     def _switch(self) -> None:

@@ -39,6 +39,8 @@ class Controls:
     extras : ipywidgets.Checkbox
     wanted : Wanted, optional
         What they ask for; None: one of them is refused.
+    why_not : str
+        Why it is refused, else empty.
     """
 
     def __init__(self, parallelisms: str, target: Target | None) -> None:
@@ -54,6 +56,7 @@ class Controls:
         self.extras = ticked("Also measure memory, store times and storage")
         self.plan = widgets.HTML()
         self.wanted: Wanted | None = None
+        self.why_not = ""
         points: tuple[Field[Any], ...] = (self.parallelisms, self.holdout, self.seconds, self.repeats)
         self._fields = (*points, self.name)
         for field in self._fields:
@@ -82,7 +85,8 @@ class Controls:
         if not tried.words:
             # What is wrong with no box alone: a parallelism that both lists have.
             self.wanted = tried(lambda: Wanted(extras=self.extras.value, **asked), self.holdout)
-        self.plan.value = alert(f"Cannot measure: {tried.words[0]}") if tried.words else self._planned()
+        self.why_not = tried.words[0] if tried.words else ""
+        self.plan.value = alert(f"Cannot measure: {self.why_not}") if self.why_not else self._planned()
         self.on_change()
 
     def _planned(self) -> str:

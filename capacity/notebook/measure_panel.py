@@ -112,7 +112,7 @@ class Measure:
         Raises
         ------
         UsageError
-            Nothing was measured, or too little to fit.
+            Nothing was measured, or too little to fit, or the last click was refused.
         CapacityError
             What ended the sweep before its first point.
         """
@@ -133,7 +133,10 @@ class Measure:
 
     def _on_start(self, _: widgets.Button) -> None:
         wanted = self._wanted
-        if wanted is None or self.state in _RUNNING:
+        if self.state in _RUNNING:
+            return
+        if wanted is None:
+            self._work.refuse(UsageError(f"cannot measure: {self.controls.why_not}"))
             return
         self._began = time.monotonic()
         self.points, self._band, self._swept = [], {}, None

@@ -6,7 +6,6 @@ batches, which must not be held up.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import threading
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 from capacity.errors import UsageError
+from capacity.notebook.clicked import Clicked
 from capacity.notebook.loop import Painter
 
 Result = TypeVar("Result")
@@ -36,10 +36,10 @@ class Work(Generic[Result]):
     """
 
     def __init__(self, name: str, nothing: UsageError, cancelled: UsageError) -> None:
-        self._name, self._nothing, self._cancelled = name, nothing, cancelled
+        self._name, self._cancelled = name, cancelled
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._future: Future[Result] | None = None
+        self._clicked: Clicked[Result] = Clicked(nothing)
 
     def begin(
         self,
@@ -60,7 +60,8 @@ class Work(Generic[Result]):
             Called with what it raised, or None, before `wait` returns.
         """
         self._stop = threading.Event()
-        future = self._future = Future()
+        future: Future[Result] = Future()
+        self._clicked.began(future)
         arguments = (work, tick, ended, self._stop, future)
         self._thread = threading.Thread(target=self._run, args=arguments, name=f"capacity-{self._name}", daemon=True)
         atexit.register(self._end)
@@ -70,21 +71,13 @@ class Work(Generic[Result]):
         """Ask it to end."""
         self._stop.set()
 
-    async def wait(self, interrupted: Callable[[], None]) -> Result:
-        """Await its end.
+    def refuse(self, error: UsageError) -> None:
+        """Say why a click began nothing; `wait` raises it. The work before must have ended."""
+        self._clicked.refused(error)
 
-        Parameters
-        ----------
-        interrupted : callable
-            Called when the cell that waits is interrupted.
-        """
-        if self._future is None:
-            raise self._nothing
-        try:
-            return await asyncio.shield(asyncio.wrap_future(self._future))
-        except asyncio.CancelledError:
-            interrupted()
-            raise
+    async def wait(self, interrupted: Callable[[], None]) -> Result:
+        """Await its end, as `Clicked.wait`."""
+        return await self._clicked.wait(interrupted)
 
     def _run(
         self,

@@ -366,6 +366,29 @@ def test_waiting_for_nothing_is_a_misuse() -> None:
         asyncio.run(panel.checked())
 
 
+def test_a_cell_whose_click_is_refused_gets_the_refusal() -> None:
+    """With a wrong box, or while the other half runs, a wait raises why, and not the result of the click before."""
+    panel = compared(noisy(4, 1.0, 1.0))
+    checked(panel)
+    panel.checking.count.box.value = "0"
+    with pytest.raises(UsageError, match="cannot check: starts of each is 0"):
+        checked(panel)
+    panel.checking.count.box.value = "6,000"
+    launches = panel.checking._launch = Launches(hold=True)
+    panel.checking.start.click()
+    assert launches.began.wait(20)
+    panel.start.click()
+    with pytest.raises(UsageError, match="cannot compare: launches for the checklist are under way"):
+        ended(panel)
+    panel.checking.cancel.click()
+    with pytest.raises(UsageError, match="cancelled"):
+        asyncio.run(asyncio.wait_for(panel.checked(), 60))
+    panel.controls.blocks.box.value = "0"
+    panel.start.click()
+    with pytest.raises(UsageError, match="cannot compare: blocks is 0"):
+        ended(panel)
+
+
 def test_the_state_is_the_current_one_after_a_reload() -> None:
     """What a reloaded page is sent are the blocks of now, not an empty figure."""
     panel = compared(noisy(5, 1.0, 4.0))

@@ -581,13 +581,16 @@ def test_what_cannot_be_had_leaves_the_controls_alone(explorer: Explorer) -> Non
 
 @pytest.mark.parametrize(("target", "deadline", "words"), [(0, 0, "neither"), (100, 60, "both set")])
 def test_target_and_deadline_exclude_each_other(explorer: Explorer, target: int, deadline: int, words: str) -> None:
-    """None or both is refused in words, and nothing moves."""
+    """None or both is refused in words, nothing moves, and what was found before is not found again."""
+    explorer.target.target.value, explorer.target.deadline.value = 2000, 0
+    explorer.target.go.click()
     before = explorer.scene
     explorer.target.target.value, explorer.target.deadline.value = target, deadline
     explorer.target.go.click()
     assert 'role="alert"' in explorer.target.result.value
     assert words in explorer.target.result.value
     assert explorer.scene is before
+    assert explorer.target.sizing is None
 
 
 def test_the_explorer_needs_no_cluster_and_no_client() -> None:

@@ -167,6 +167,23 @@ def test_a_second_click_starts_nothing() -> None:
     assert len(calls) == 1
 
 
+def test_a_cell_whose_click_is_refused_gets_the_refusal() -> None:
+    """With a wrong box, or nothing to resume, wait() raises why: not the run before, on which asserts would pass."""
+    form = LaunchForm(HERE, count=5, launch=at_once(record(5, 5)))
+    form.launch.click()
+    ended(form)
+    form.count.box.value = "5,0000"
+    form.launch.click()
+    with pytest.raises(UsageError, match="cannot launch: count is '5,0000'"):
+        ended(form)
+    form.resume.click()
+    with pytest.raises(UsageError, match="cannot resume"):
+        ended(form)
+    form.count.box.value = "5"
+    form.launch.click()
+    assert ended(form).scheduled == 5
+
+
 def test_it_can_be_launched_again() -> None:
     """A finished panel launches again from zero."""
     panel = Launch(HeightRange(count=5), HERE, launch=at_once(record(5, 5)))

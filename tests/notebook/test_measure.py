@@ -244,6 +244,17 @@ def test_a_second_click_measures_nothing(shipped: Measurements, plan: str) -> No
     assert not panel.controls.seconds.box.disabled
 
 
+def test_a_cell_whose_click_is_refused_gets_the_refusal(shipped: Measurements, plan: str) -> None:
+    """With a wrong box wait() raises why, and not the calibration of the sweep before."""
+    panel = Measure(plan, sweep=Replay(shipped))
+    panel.start.click()
+    ended(panel)
+    panel.controls.seconds.box.value = "0"
+    panel.start.click()
+    with pytest.raises(UsageError, match="cannot measure: seconds a point is '0'"):
+        ended(panel)
+
+
 def test_save_writes_a_calibration_that_loads(shipped: Measurements, plan: str, state_folder: str) -> None:
     """The file is in the state folder under the typed name, loads as the same fit, and its use is told."""
     panel = Measure(plan, sweep=Replay(shipped))
