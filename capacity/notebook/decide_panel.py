@@ -215,7 +215,12 @@ class Decide:
         make = self._comparing or Comparing
         sides = asked.baseline, asked.candidate
         running = make(asked.wanted, *sides, asked.blocks, on_block=self._came, say=self._say, stop=stop)
-        compared: Compared = running.run()
+        try:
+            compared: Compared = running.run()
+        except BaseException:
+            if asked.wanted.target is None:  # of a running cluster it said last what stays there
+                self.said.value = ""
+            raise
         found = self.comparison = shown.judged(compared.blocks, asked, compared)
         self._so_far[-1:] = [found]
         self.said.value = parts.plain(left_behind(compared, asked.wanted.target))

@@ -177,6 +177,7 @@ class Panel:
         self.bar.show(done, request.batch.count, "")
         self.state = "running"
         self._announce(f"Resuming: {before.not_attempted:,} of {before.count:,} are left" if before else "Running")
+        self._draw(f"{done:,} of {request.batch.count:,} done")
         self._clicked.began(submit(self._run(request, self._interrupts, before)))
         self._switch()
 
@@ -292,7 +293,9 @@ class Panel:
     def _failed(self, error: BaseException) -> None:
         self._paint()
         self.state = "failed"
+        self.numbers.value = ""
         self._announce("Failed")
+        self._draw(f"Failed: {self.bar.value:,} of {self.bar.maximum:,} done")
         self.error.value = parts.failure(error)
 
     def _announce(self, text: str) -> None:

@@ -161,8 +161,11 @@ class Measure:
     # -- the sweep, on its thread ----------------------------------------------------------------------------------
 
     def _ended(self, failed: BaseException | None) -> None:
+        self.numbers.value = ""
         if failed is not None:
             self._failed(failed)
+            done = f"{self.bar.value} of {self.bar.maximum} points measured"
+            self._draw(done if self.points else "Nothing measured yet")
         self.bar.show(self.bar.value, style=_STYLES[self.state])
         self._switch()
         for widget in (self.status, self.numbers, self.fitted, self.bar.view):
@@ -173,7 +176,12 @@ class Measure:
         from capacity.model.calibration import Calibration
 
         sweep = self._sweep or Sweep
-        swept = self._swept = sweep(wanted, on_point=self._came, say=self._say, stop=stop).run()
+        try:
+            swept = self._swept = sweep(wanted, on_point=self._came, say=self._say, stop=stop).run()
+        except BaseException:
+            if wanted.target is None:  # of a running cluster it said last what stays there
+                self.said.value = ""
+            raise
         ended = "incomplete" if swept.error is not None else "cancelled" if swept.stopped else "done"
         done = f"{len(self.points)} of {len(wanted.points)} points"
         self.said.value = parts.plain(left_behind(swept, wanted.target))
@@ -192,7 +200,6 @@ class Measure:
         self.calibration = calibration
         self.fitted.value = shown.fit_table(calibration)
         self._score(calibration)
-        self.numbers.value = ""
         self._draw(shown.finding(calibration, self._band))
         self.state = ended
         self._announce(f"{ended.capitalize()}: {done}, fitted")

@@ -299,6 +299,7 @@ def test_a_comparison_that_cannot_begin_is_one_clear_line() -> None:
         ended(panel)
     assert panel.state == "failed"
     assert "Traceback" not in panel.error.value
+    assert (text(panel.said), text(panel.numbers)) == ("", "")
 
 
 def test_a_defect_shows_where() -> None:

@@ -205,6 +205,28 @@ def test_an_error_is_one_clear_line_and_wait_raises_it() -> None:
     assert "Traceback" not in panel.error.value
 
 
+def test_a_launch_that_fails_shows_nothing_of_the_one_before() -> None:
+    """Neither while it begins nor after it failed does the figure have the points or the title of the run before."""
+    answers: list[Launched] = [at_once(record(500, 500)), failing(ClusterError("no server answers"))]
+    drawn: list[str] = []
+
+    async def launch(*arguments: Any, **named: Any) -> Run:
+        drawn.append(form.figure.plotly.layout.title.text)
+        return await answers.pop(0)(*arguments, **named)
+
+    form = LaunchForm(HERE, count=500, launch=launch)
+    form.launch.click()
+    ended(form)
+    form.count.box.value = "9,000"
+    form.launch.click()
+    with pytest.raises(ClusterError):
+        ended(form)
+    drawn.append(form.figure.plotly.layout.title.text)
+    assert ["0 of 9,000 done" in title for title in drawn[1:]] == [True, True]
+    assert [len(trace.x) for trace in form.figure.plotly.data] == [0] * 6
+    assert form.numbers.value == ""
+
+
 def test_a_defect_shows_where() -> None:
     """What is no CapacityError is called a defect and keeps its traceback for the report."""
     panel = Launch(HeightRange(count=5), HERE, launch=failing(ZeroDivisionError("<b>")))

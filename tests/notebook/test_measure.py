@@ -172,17 +172,19 @@ def test_cancel_keeps_and_fits_the_points_so_far(shipped: Measurements, plan: st
 
 
 def test_too_few_points_are_kept_though_nothing_is_fitted(shipped: Measurements, plan: str, state_folder: str) -> None:
-    """One point fits nothing: said in words; Save still keeps it, as measurements."""
+    """One point fits nothing: said in words, also above the figure; Save still keeps it, as measurements."""
     replay = Replay(shipped, gate=threading.Event(), before=1)
     panel = Measure(plan, sweep=replay)
     panel.start.click()
-    assert replay.waiting.wait(20)
+    wait_until(lambda: "left" in panel.numbers.value)
     panel.cancel.click()
     with pytest.raises(UsageError, match="fit nothing"):
         ended(panel)
     assert "1 of" in panel.status.value
     assert "not fitted" in panel.status.value
     assert "Not fitted:" in panel.error.value
+    assert panel.numbers.value == ""
+    assert "1 of 9 points measured" in panel.figure.plotly.layout.title.text
     panel.save.click()
     assert len(json.loads(panel.file.read_text())["points"]) == 1
 
@@ -211,11 +213,13 @@ def test_an_error_keeps_the_points_before_it(shipped: Measurements, plan: str) -
 
 
 def test_a_sweep_that_cannot_begin_is_one_clear_line(shipped: Measurements, plan: str) -> None:
-    """No program, no traceback."""
+    """No program, no traceback, and nothing left that says how long it takes yet."""
     panel = Measure(plan, sweep=Replay(shipped, error=ClusterError("the program 'temporal' is missing")))
     panel.start.click()
     with pytest.raises(ClusterError, match="missing"):
         ended(panel)
+    assert (panel.numbers.value, panel.said.value) == ("", "")
+    assert "Nothing measured yet" in panel.figure.plotly.layout.title.text
     assert panel.state == "failed"
     assert "is missing" in panel.error.value
     assert "Traceback" not in panel.error.value
