@@ -1,6 +1,7 @@
 """A run's time series while it runs, as the live figure shows it.
 
-Invariant: never more than `MOST` points; a longer run halves its resolution instead of growing.
+Invariants: never more than `MOST` points, a longer run halves its resolution instead of growing; the worst latency
+and an outage are kept however short they were, and so is the newest point.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from typing import Final
 from capacity.launcher.progress import Progress
 
 MOST: Final = 240
-"""Points kept at most: each is sent to the browser with every repaint."""
+"""Points kept at most, an even number: each is sent to the browser with every repaint."""
 EACH: Final = 0.25
 """Seconds between points at first [s]."""
 LOST: Final = "waiting for the server"
 """State of a batch that no server answers."""
+
+
+_WORST: Final = ("p50", "p99", "lost")
+"""Columns of which a point has the highest there was since the point before."""
 
 
 class Curve:
@@ -33,9 +38,16 @@ class Curve:
         }
         self._each = EACH
         self._last = (0.0, started)
+        self._worst: dict[str, float | None] = dict.fromkeys(_WORST)
 
     def note(self, progress: Progress) -> bool:
         """Take a point if one is due; return whether it did."""
+        now = {
+            "p50": _milliseconds(progress.p50),
+            "p99": _milliseconds(progress.p99),
+            "lost": 0.0 if progress.state == LOST else None,
+        }
+        self._worst = {name: _highest(self._worst[name], now[name]) for name in _WORST}
         before, started = self._last
         seconds = progress.elapsed - before
         if seconds < self._each - 0.01:
@@ -44,28 +56,31 @@ class Curve:
         row = {
             "at": progress.elapsed,
             "rate": (progress.started - started) / seconds,
-            "p50": _milliseconds(progress.p50),
-            "p99": _milliseconds(progress.p99),
             "in_flight": progress.in_flight,
             "limit": progress.limit,
-            "lost": 0.0 if progress.state == LOST else None,
+            **self._worst,
         }
+        self._worst = dict.fromkeys(_WORST)
         for name, value in row.items():
             self.columns[name].append(value)
-        if len(self.columns["at"]) > MOST:
+        if len(self.columns["at"]) == MOST:
             self._each *= 2
             self._halve()
         return True
 
     def _halve(self) -> None:
-        pairs = range(0, len(self.columns["at"]) - 1, 2)
+        pairs = range(0, MOST, 2)
         for name, column in self.columns.items():
             if name == "rate":
                 column[:] = [((column[i] or 0.0) + (column[i + 1] or 0.0)) / 2 for i in pairs]
-            elif name == "lost":
-                column[:] = [0.0 if 0.0 in (column[i], column[i + 1]) else None for i in pairs]
+            elif name in _WORST:
+                column[:] = [_highest(column[i], column[i + 1]) for i in pairs]
             else:
                 column[:] = [column[i + 1] for i in pairs]
+
+
+def _highest(*values: float | None) -> float | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _milliseconds(seconds: float) -> float | None:

@@ -468,6 +468,21 @@ def test_a_long_run_does_not_grow_the_figure() -> None:
     assert 0.0 in curve.columns["lost"]
 
 
+def test_a_short_outage_and_a_stall_stay_in_the_figure_of_a_long_run() -> None:
+    """Three seconds of either are seen after four hours, when points are a minute apart; and so is the newest point."""
+    curve = Curve()
+    for second in range(4 * 3600):
+        now = replace(progress(10**6, 100 * second), elapsed=float(second))
+        if 7201 <= second < 7204:
+            now = replace(now, state=LOST)
+        if 10_801 <= second < 10_804:
+            now = replace(now, p50=1.0, p99=8.0)
+        if curve.note(now):
+            assert curve.columns["at"][-1] == second
+    assert curve.columns["lost"].count(0.0) == 1
+    assert (max(curve.columns["p50"]), max(curve.columns["p99"])) == (1000.0, 8000.0)
+
+
 def test_outcomes_by_kind_add_up_to_all_items() -> None:
     """Started, existing, failed by kind and not attempted are listed, and their sum is the batch."""
     errors = {"failed": 2, "already_running": 3, "already_finished": 4, "not_attempted": 1}
