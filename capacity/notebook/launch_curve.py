@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from capacity.launcher.progress import Progress
+from capacity.launcher.progress import AWAY, Progress
 
 MOST: Final = 240
 """Points kept at most, an even number: each is sent to the browser with every repaint."""
 EACH: Final = 0.25
 """Seconds between points at first [s]."""
-LOST: Final = "waiting for the server"
-"""State of a batch that no server answers."""
 
 
 _WORST: Final = ("p50", "p99", "lost")
@@ -45,7 +43,7 @@ class Curve:
         now = {
             "p50": _milliseconds(progress.p50),
             "p99": _milliseconds(progress.p99),
-            "lost": 0.0 if progress.state == LOST else None,
+            "lost": 0.0 if progress.state == AWAY else None,
         }
         self._worst = {name: _highest(self._worst[name], now[name]) for name in _WORST}
         before, started = self._last

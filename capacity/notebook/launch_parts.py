@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from capacity.errors import CapacityError
-from capacity.launcher.progress import Progress
-from capacity.notebook.launch_curve import LOST
+from capacity.launcher.progress import AWAY, Progress
 from capacity.notebook.launch_field import ERROR, alert
 
 if TYPE_CHECKING:
@@ -213,8 +212,8 @@ def about(request: Request, with_guard: bool = True) -> str:
 
 def words(state: str, before: str) -> str:
     """Return a state of the scheduler as a person would say it."""
-    if state == LOST:
+    if state == AWAY:
         return "Server lost: nothing is sent but one attempt at a time, until it answers again"
-    if state == "running" and before == LOST:
+    if state == "running" and before == AWAY:
         return "Running again: the server answers"
     return state.capitalize()

@@ -27,9 +27,10 @@ from capacity.errors import ClusterError, GuardRefusalError, UsageError
 from capacity.launcher import rebuild
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.items import ItemsFile
+from capacity.launcher.progress import AWAY
 from capacity.notebook import launch_parts as parts
 from capacity.notebook.launch import Launch
-from capacity.notebook.launch_curve import LOST, MOST, Curve
+from capacity.notebook.launch_curve import MOST, Curve
 from capacity.notebook.launch_entry import LaunchForm
 from capacity.observe.run import ControllerState, LatencySummary, Run
 from capacity.observe.session import Journaling, launch
@@ -419,7 +420,7 @@ def test_a_lost_server_shows_as_such_and_so_does_its_return() -> None:
         on_progress(replace(progress(10, 1), elapsed=0.5))
         while not lost.is_set():
             await asyncio.sleep(0.01)
-        on_progress(replace(progress(10, 1, LOST), elapsed=1.0))
+        on_progress(replace(progress(10, 1, AWAY), elapsed=1.0))
         while not back.is_set():
             await asyncio.sleep(0.01)
         on_progress(replace(progress(10, 5), elapsed=1.5))
@@ -458,7 +459,7 @@ def test_a_long_run_does_not_grow_the_figure() -> None:
     """An hour of ticks keeps at most MOST points, in order, the mean rate and the one outage among them."""
     curve = Curve()
     for tick in range(36_000):
-        state = LOST if 18_000 <= tick < 18_600 else "running"
+        state = AWAY if 18_000 <= tick < 18_600 else "running"
         curve.note(replace(progress(10**6, 10 * tick, state), elapsed=0.1 * tick))
     at = curve.columns["at"]
     assert MOST / 2 - 1 <= len(at) <= MOST
@@ -474,7 +475,7 @@ def test_a_short_outage_and_a_stall_stay_in_the_figure_of_a_long_run() -> None:
     for second in range(4 * 3600):
         now = replace(progress(10**6, 100 * second), elapsed=float(second))
         if 7201 <= second < 7204:
-            now = replace(now, state=LOST)
+            now = replace(now, state=AWAY)
         if 10_801 <= second < 10_804:
             now = replace(now, p50=1.0, p99=8.0)
         if curve.note(now):
