@@ -36,6 +36,20 @@ def span(seconds: float) -> str:
     raise AssertionError
 
 
+def duration(seconds: float) -> str:
+    """Return how long something takes, to the second that people wait.
+
+    >>> duration(4.2), duration(180), duration(200), duration(7300)
+    ('4 s', '3 min', '3 min 20 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
 def size(count: float) -> str:
     """Return bytes, in powers of 1,000.
 

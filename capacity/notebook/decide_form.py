@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from capacity.errors import UsageError
+from capacity.model.words import duration
 from capacity.notebook.launch_field import Field, Refusals, alert, seconds, whole
 from capacity.notebook.launch_parts import plain
-from capacity.notebook.measure_parts import span
 from capacity.notebook.place import Place
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Asked:
         new = ", new for each run" if self.own_each else ""
         return (
             f"{self.baseline.label} against {self.candidate.label}: {self.blocks} blocks of {self.wanted.seconds:g} s "
-            f"each, in random order, {self.wanted.where}{new}; about {span(self.estimate)}. "
+            f"each, in random order, {self.wanted.where}{new}; about {duration(self.estimate)}. "
             "Do nothing else on this machine meanwhile."
         )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from capacity.errors import UsageError
+from capacity.model.words import duration
 from capacity.notebook import decide_parts as shown
 from capacity.notebook import launch_parts as parts
 from capacity.notebook.decide_back import Back
@@ -20,7 +21,6 @@ from capacity.notebook.decide_form import Asked, Controls
 from capacity.notebook.launch_field import alert
 from capacity.notebook.layout import ROW, beside
 from capacity.notebook.measure_keep import left_behind
-from capacity.notebook.measure_parts import span
 from capacity.notebook.work import Work
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class Decide:
             return
         done, elapsed = len(self._so_far), time.monotonic() - self._began
         left = elapsed * (asked.blocks - done) / done if done else max(asked.estimate - elapsed, 0.0)
-        self.numbers.value = parts.plain(f"{done} of {asked.blocks} blocks · about {span(left)} left")
+        self.numbers.value = parts.plain(f"{done} of {asked.blocks} blocks · about {duration(left)} left")
 
     # -- figure and layout -----------------------------------------------------------------------------------------
 

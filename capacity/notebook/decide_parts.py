@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from capacity.figures.comparison import BASELINE_FIRST, CANDIDATE_FIRST, LEFT_OUT, Blocks, comparison_spec
-from capacity.notebook.launch_parts import STYLE
+from capacity.notebook.launch_parts import headed
 
 if TYPE_CHECKING:
     from capacity.experiment.blocks import Block, Compared
@@ -125,20 +125,6 @@ def blocks_table(so_far: Sequence[Comparison]) -> str:
             )
         )
     return headed("Blocks: baseline, then candidate, and what they say together up to each", rows)
-
-
-def headed(caption: str, rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose first row and first column are heads."""
-    head, *others = rows
-    top = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
-    body = "".join(
-        f'<tr><th scope="row">{html.escape(first)}</th>{"".join(f"<td>{html.escape(cell)}</td>" for cell in rest)}</tr>'
-        for first, *rest in others
-    )
-    return (
-        f'{STYLE}<div style="overflow-x:auto"><table class="cap-run"><caption>{html.escape(caption)}</caption>'
-        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
 
 
 def _over(block: Block, figure: str) -> float:

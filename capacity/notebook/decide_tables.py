@@ -6,8 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from capacity.notebook.decide_parts import headed
-from capacity.notebook.launch_parts import STYLE
+from capacity.notebook.launch_parts import STYLE, headed
 
 if TYPE_CHECKING:
     from capacity.verdict.checklist import Check, Checklist

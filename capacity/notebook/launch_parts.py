@@ -91,6 +91,20 @@ def table(caption: str, rows: Iterable[Sequence[str]], *, numbers: bool = False)
     return f'{STYLE}<table class="cap-run"><caption>{html.escape(caption)}</caption>{"".join(body)}</table>'
 
 
+def headed(caption: str, rows: Sequence[Sequence[str]]) -> str:
+    """Return a table whose first row and first column are heads."""
+    head, *others = rows
+    top = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
+    body = "".join(
+        f'<tr><th scope="row">{html.escape(first)}</th>{"".join(f"<td>{html.escape(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in others
+    )
+    return (
+        f'{STYLE}<div style="overflow-x:auto"><table class="cap-run"><caption>{html.escape(caption)}</caption>'
+        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
 def numbers(progress: Progress) -> str:
     """Return a running batch in one line."""
     parts = [f"{progress.done:,} of {progress.count:,}", *_rate(progress)]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from capacity.errors import UsageError
+from capacity.model.words import duration
 from capacity.notebook.launch_field import Field, Refusals, alert, seconds, ticked, whole
 from capacity.notebook.launch_parts import plain
-from capacity.notebook.measure_parts import span
 from capacity.notebook.place import Place
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Controls:
             return ""
         usual, most = self.wanted.estimate()
         points = len(self.wanted.points)
-        words = f"{points} point{'' if points == 1 else 's'}: about {span(usual)}, at most {span(most)}"
+        words = f"{points} point{'' if points == 1 else 's'}: about {duration(usual)}, at most {duration(most)}"
         return plain(f"{words}. They come in random order; do nothing else on this machine meanwhile.")
 
 

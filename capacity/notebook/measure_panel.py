@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from capacity.errors import CapacityError, UsageError
+from capacity.model.words import duration
 from capacity.notebook import launch_parts as parts
 from capacity.notebook import measure_parts as shown
 from capacity.notebook.launch_field import alert
@@ -229,8 +230,8 @@ class Measure:
         if wanted is None or self.state not in _RUNNING:
             return
         share, elapsed = len(self.points) / len(wanted.points), time.monotonic() - self._began
-        expected = elapsed * (1 - share) / share if share else wanted.estimate()[0] - elapsed
-        words = f"{len(self.points)} of {len(wanted.points)} points · {shown.span(expected)} left"
+        expected = elapsed * (1 - share) / share if share else max(wanted.estimate()[0] - elapsed, 0.0)
+        words = f"{len(self.points)} of {len(wanted.points)} points · {duration(expected)} left"
         self.numbers.value = parts.plain(words)
 
     def _failed(self, error: BaseException) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from capacity.figures.run import sweep_spec
-from capacity.notebook.launch_parts import STYLE, table
+from capacity.notebook.launch_parts import headed, table
 
 if TYPE_CHECKING:
     from capacity.model.calibration import Calibration
@@ -67,7 +67,7 @@ def points_table(points: Sequence[Point]) -> str:
                 note,
             )
         )
-    return _headed("Measured points, in the order they were taken", rows)
+    return headed("Measured points, in the order they were taken", rows)
 
 
 def fit_table(calibration: Calibration) -> str:
@@ -78,24 +78,4 @@ def fit_table(calibration: Calibration) -> str:
 def score_table(score: Score) -> str:
     """Return what part of the sweep says of the rest."""
     head, *rows = score.lines()
-    return f"{_headed('Predicted from the other points', [head, *rows])}<p>Score: {html.escape(score.summary())}.</p>"
-
-
-def _headed(caption: str, rows: Sequence[Sequence[str]]) -> str:
-    head, *others = rows
-    top = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in others)
-    return (
-        f'{STYLE}<table class="cap-run"><caption>{html.escape(caption)}</caption>'
-        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-    )
-
-
-def span(seconds: float) -> str:
-    """Return a time in words.
-
-    >>> span(4.2), span(200)
-    ('4 s', '3 min 20 s')
-    """
-    whole = max(0, round(seconds))
-    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+    return f"{headed('Predicted from the other points', [head, *rows])}<p>Score: {html.escape(score.summary())}.</p>"

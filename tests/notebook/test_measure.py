@@ -137,6 +137,7 @@ def test_it_ends_in_words_with_fit_score_and_points(shipped: Measurements, plan:
     assert panel.score is not None
     assert html.escape(panel.score.summary()) in panel.scored.value
     assert panel.taken.value.count("<tr>") == many + 1
+    assert panel.taken.value.count('<th scope="row">') == many  # each point is found by its parallelism
     assert "starts/s at" in panel.figure.plotly.layout.title.text
 
 
