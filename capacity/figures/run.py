@@ -45,7 +45,8 @@ def run_spec(columns: Mapping[str, Column], title: str, subtitle: str) -> dict[s
     layout["xaxis3"] = axis("Seconds since the begin", anchor="y3", matches="x")
     layout["yaxis"] = axis("Starts per second", domain=[0.55, 1], rangemode="tozero", tickformat=",")
     layout["yaxis2"] = axis("Latency (ms)", domain=[0.28, 0.5], anchor="x2", rangemode="tozero", tickformat=",")
-    layout["yaxis3"] = axis("In flight", domain=[0, 0.22], anchor="x3", rangemode="tozero", tickformat=",d")
+    counts: dict[str, Any] = {"tickformat": ",d", "autorangeoptions": {"include": 4}}  # below 4 half ones are ticked
+    layout["yaxis3"] = axis("In flight", domain=[0, 0.22], anchor="x3", rangemode="tozero", **counts)
     return {"data": traces, "layout": layout}
 
 

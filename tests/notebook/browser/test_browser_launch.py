@@ -20,6 +20,7 @@ import pytest
 
 from capacity.cluster import devserver as embedded
 from capacity.errors import ClusterError
+from capacity.figures.run import run_spec
 from tests.notebook.browser.pages import FAILED_CELL, figure_drawn, reloaded, tree_names
 
 pytestmark = pytest.mark.browser
@@ -254,3 +255,20 @@ def test_the_measure_notebook_in_the_browser(opened: Any, expect: Any) -> None:
 def test_nothing_left_this_machine_and_no_script_failed(page: Any) -> None:
     """All of the above made no request off 127.0.0.1 and no error on the browser's console."""
     assert (page.capacity_off_machine, page.capacity_errors) == ([], [])
+
+
+def test_starts_in_flight_are_ticked_in_whole_numbers(browser: Any, tmp_path: Path) -> None:
+    """With one, two or three in flight no tick stands at half a start, under a number that another has too."""
+    graph = pytest.importorskip("plotly.graph_objects")
+    page = browser.new_page(viewport={"width": 900, "height": 650})
+    file = tmp_path / "figure.html"
+    for count in (1, 2, 3):
+        columns = {"at": [0.25, 0.5], "rate": [9.0, 9.0], "p50": [8.0, 8.0], "p99": [9.0, 9.0], "lost": [None, None]}
+        spec = run_spec(columns | {"in_flight": [count] * 2, "limit": [count] * 2}, "a title", "inputs")
+        graph.Figure(spec).write_html(file, include_plotlyjs=True)
+        page.goto(f"file://{file}")
+        page.wait_for_selector(".y3tick", state="attached")
+        ticks = page.eval_on_selector_all(".y3tick text", "found => found.map(each => each.textContent)")
+        assert ticks == sorted(set(ticks), key=int)
+        assert len(ticks) > count
+    page.close()
