@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import ipywidgets as widgets
 
@@ -83,7 +83,6 @@ class Controls:
         loaded = Cluster.load(cluster)
         own = {calibration.name: calibration} if isinstance(calibration, Calibration) else {}
         source = next(iter(own), None) or calibration or loaded.calibration or _first(named)
-        self.cluster = NamedChoice("Cluster", shipped.names("clusters"), Cluster.load, cluster)
         self.calibration = NamedChoice("Calibration", named, Calibration.named, str(source), own)
         many = "no cluster of so many is known"
         self.cores = NumberControl("Cores, shared", 1, _CORES, 1, 100_000, many)
@@ -99,6 +98,7 @@ class Controls:
             "Network delay (ms)", 0.0, _DELAYS, 0.0, 60_000.0, "there and back; a minute at most"
         )
         self.p99 = NumberControl("p99 wanted (ms)", float(p99), _P99S, 0.0, 600_000.0, "0 is none; ten minutes at most")
+        self.cluster = NamedChoice("Cluster", shipped.names("clusters"), self._loaded, cluster)
         self.hosts = widgets.HTML()
         self.on_change: Callable[[], None] = lambda: None
         self._base = loaded
@@ -200,14 +200,29 @@ class Controls:
                 return
         self.on_change()
 
+    def _loaded(self, source: str) -> Cluster:
+        """Return a cluster that the controls can stand at; one they cannot is refused before any of them moves."""
+        cluster = Cluster.load(source)
+        for control, value in self._numbers_of(cluster):
+            if value is not None:
+                control.checked(value)
+        return cluster
+
+    def _numbers_of(self, base: Cluster) -> Iterator[tuple[NumberControl[Any], float | None]]:
+        """Yield what a cluster says to each control; None: it has no such thing."""
+        yield self.cores, base.cores
+        yield self.server_cores, base.server_cores
+        yield self.database_cores, base.database_cores
+        yield self.actions, base.actions_per_second
+        yield self.shards, base.shards
+        yield self.connections, base.max_conns
+        yield self.rps, int(base.limits["frontend.rps"])
+        yield self.processes, min(base.launcher_processes, self.processes.highest)
+        yield self.delay, base.network_delay * 1e3
+
     def _show_base(self) -> None:
         base = self._base
-        for control, value in (
-            (self.cores, base.cores),
-            (self.server_cores, base.server_cores),
-            (self.database_cores, base.database_cores),
-            (self.actions, base.actions_per_second),
-        ):
+        for control, value in self._numbers_of(base):
             _shown(control, value is not None)
             if value is not None:
                 control.show(value)
@@ -215,11 +230,6 @@ class Controls:
         _shown(self.shards, keeps_shards)
         _shown(self.connections, keeps_shards)
         _shown(self.rps, base.store != "cloud")
-        self.shards.show(base.shards)
-        self.connections.show(base.max_conns)
-        self.rps.show(int(base.limits["frontend.rps"]))
-        self.processes.show(min(base.launcher_processes, self.processes.highest))
-        self.delay.show(base.network_delay * 1e3)
         hosts = f"{_many(base.frontends, 'frontend')}, {_many(base.history_hosts, 'history host')}"
         words = "" if base.store == "cloud" else hosts
         style = "font-size:12px;color:var(--jp-content-font-color2,#616161);margin-left:11em"

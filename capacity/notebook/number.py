@@ -39,7 +39,7 @@ class NumberControl(Generic[Number]):
         self, name: str, value: Number, stops: Sequence[Number], lowest: Number, highest: Number, why: str
     ) -> None:
         self.name, self.lowest, self.highest, self.why = name, lowest, highest, why
-        self._value, self._stops, self._following = self._checked(value), tuple(stops), False
+        self._value, self._stops, self._following = self.checked(value), tuple(stops), False
         self.on_change: Callable[[], None] = lambda: None
         box = widgets.FloatText if isinstance(value, float) else widgets.IntText
         self.box = box(value=value, description=name, style={"description_width": "10.5em"}, layout={"width": "17em"})
@@ -67,12 +67,24 @@ class NumberControl(Generic[Number]):
 
     def show(self, value: Number) -> None:
         """Stand at a number without telling anybody."""
-        self._value = self._checked(value)
+        self._value = self.checked(value)
         self._following = True
         try:
             self.box.value, self.slider.value, self.refusal.value = value, self._nearest(value), ""
         finally:
             self._following = False
+
+    def checked(self, value: Number) -> Number:
+        """Return a number that it can stand at.
+
+        Raises
+        ------
+        UsageError
+            It is out of bounds.
+        """
+        if not self.lowest <= value <= self.highest:
+            raise UsageError(f"{self.name} is {value:,}", allowed=f"{self.lowest:,} to {self.highest:,} ({self.why})")
+        return value
 
     def _typed(self, change: dict[str, Number]) -> None:
         if self._following:
@@ -88,11 +100,6 @@ class NumberControl(Generic[Number]):
     def _slid(self, change: dict[str, Number]) -> None:
         if not self._following:
             self.value = change["new"]
-
-    def _checked(self, value: Number) -> Number:
-        if not self.lowest <= value <= self.highest:
-            raise UsageError(f"{self.name} is {value:,}", allowed=f"{self.lowest:,} to {self.highest:,} ({self.why})")
-        return value
 
     def _nearest(self, value: Number) -> Number:
         return min(self._stops, key=lambda stop: (abs(stop - value), stop))

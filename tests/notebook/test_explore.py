@@ -307,6 +307,31 @@ def test_a_file_that_is_none_is_refused_beside_its_box(explorer: Explorer, kind:
     assert control.refusal.value == ""
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("cores = 200_000", "Cores, shared is 200,000; allowed: 1 to 100,000"),
+        ("cores = 2\nmax_conns = 200_000", "Connections a host is 200,000; allowed: 1 to 100,000"),
+    ],
+)
+def test_a_cluster_beyond_a_control_is_refused_whole(
+    explorer: Explorer, tmp_path: Path, content: str, words: str
+) -> None:
+    """A file that a control cannot stand at changes nothing: not the one that stands, no control, not the scene."""
+    controls, before = explorer.controls, explorer.scene
+    numbers = [control.value for control in controls.numbers()]
+    big = tmp_path / "big.toml"
+    big.write_text(f'store = "postgres"\n{content}\n')
+    controls.cluster.list.value = "a file ..."
+    controls.cluster.path.value = str(big)
+    assert f"{words} (" in controls.cluster.refusal.value
+    assert "Still postgres-dev." in controls.cluster.refusal.value
+    assert (controls.cluster.source, explorer.scene) == ("postgres-dev", before)
+    assert [control.value for control in controls.numbers()] == numbers
+    controls.cores.value = 3
+    assert explorer.scene.choice.cluster == before.choice.cluster.changed({"cores": 3})
+
+
 def test_a_calibration_from_a_cell_is_taken_as_it_is() -> None:
     """`explore(calibration=measure.calibration)` shows that one, by its name."""
     own = Calibration.named("postgres").model_copy(update={"name": "this morning"})
