@@ -256,9 +256,7 @@ def _compared(threshold: Threshold, run: Run, baseline: Run | None, predicted: f
         share = f"{threshold.limit:.0%} of the prediction"
         limit = None if predicted is None else threshold.limit * predicted
         if predicted is None:
-            why = (
-                "nothing was predicted: name the cluster with --cluster, and with --calibration if it names none itself"
-            )
+            why = "nothing was predicted: name the calibration to predict by"
         elif not why:
             why = f"{share}, {quantity(predicted, unit)}"
     if threshold.per is not None and limit is not None:

@@ -195,7 +195,7 @@ def compare(blocks: Sequence[Block], baseline: str, candidate: str, notes: Seque
 def _decide(throughput: Ratio, p99: Ratio, baseline: str, candidate: str, more: int) -> tuple[str, str]:
     blocks = f"about {more:,} more blocks would settle its throughput"
     if more > PATIENCE:
-        blocks = "runs this short hardly settle its throughput: make them longer (--seconds)"
+        blocks = "runs this short hardly settle its throughput: take more seconds a run"
     if throughput.is_more and p99.is_more:
         return "trade", f"more starts for more latency; take {candidate} only where that p99 will do"
     if throughput.is_more:

@@ -232,10 +232,10 @@ def test_half_a_run_fails_but_does_not_pass() -> None:
 
 
 def test_without_a_prediction_its_share_is_not_measured() -> None:
-    """No cluster named: no number is made up."""
+    """No calibration named: no number is made up, and what to name is said for command and notebook alike."""
     found = one(checked(recorded(), predicted=None), "throughput_predicted")
     assert (found.state, found.limit) == ("not measured", None)
-    assert "--cluster" in found.explanation
+    assert found.why == "nothing was predicted: name the calibration to predict by"
 
 
 def test_a_prediction_that_is_no_number_passes_nothing() -> None:

@@ -152,7 +152,7 @@ NOISE = [0.01, -0.01, 0.005, -0.005, 0.008, -0.008]
         (1.0, 1.0, 0.5, "keep", "keep 2x"),
         (1.01, 1.0, 8.0, "open", "more blocks would settle"),
         (1.05, 3.0, 8.0, "keep", "more blocks would settle"),
-        (1.01, 1.0, 40.0, "open", "make them longer (--seconds)"),
+        (1.01, 1.0, 40.0, "open", "hardly settle its throughput: take more seconds a run"),
     ],
 )
 def test_the_verdict(throughput: float, p99: float, noise: float, decision: str, words: str) -> None:
