@@ -268,7 +268,7 @@ class Panel:
         sample = self._samples[-1] if self._samples else None
         if sample is not None and sample is not self._drawn:
             self._drawn = sample
-            self.vitals.value, self.every_vital.value = parts.vitals_line(sample), parts.vitals(sample)
+            self.vitals.value, self.every_vital.value = parts.vitals_line(sample, "Last second"), parts.vitals(sample)
             self.way.value = parts.in_the_way(list(self._samples))
 
     def _ended(self, run: Run, cancelled: bool) -> None:
@@ -282,7 +282,7 @@ class Panel:
         if run.vitals:
             from capacity.observe.vitals import joined
 
-            self.vitals.value = parts.vitals_line(joined(run.vitals))
+            self.vitals.value = parts.vitals_line(joined(run.vitals), "Whole run, mean or highest")
         self.way.value = parts.in_the_way([], run)
         self.error.value = "".join(map(alert, [*([run.error] if run.error else []), *run.warnings]))
         self.record.value = f"{parts.STYLE}{run._repr_html_().replace('<table', '<table class=cap-run', 1)}"

@@ -160,11 +160,11 @@ def vitals(sample: VitalsSample) -> str:
     return table("Vitals of launcher, server and PostgreSQL, last second", vitals_text.rows(sample))
 
 
-def vitals_line(sample: VitalsSample) -> str:
-    """Return what is watched in one line."""
+def vitals_line(sample: VitalsSample, over: str) -> str:
+    """Return what is watched in one line, after over what time it is."""
     from capacity.observe import vitals_text
 
-    return plain(vitals_text.line(sample, launcher=True))
+    return plain(f"{over}: {vitals_text.line(sample, launcher=True)}")
 
 
 def in_the_way(samples: Sequence[VitalsSample], run: Run | None = None) -> str:

@@ -34,6 +34,7 @@ from capacity.notebook.launch_curve import MOST, Curve
 from capacity.notebook.launch_entry import LaunchForm
 from capacity.observe.run import ControllerState, LatencySummary, Run
 from capacity.observe.session import Journaling, launch
+from capacity.observe.vitals import LauncherVitals, VitalsSample
 from tests.notebook.helpers import progress, wait_until
 
 HERE = Target("127.0.0.1:7233")
@@ -497,6 +498,27 @@ def test_outcomes_by_kind_add_up_to_all_items() -> None:
     assert sum(int(shown[kind]) for kind in kinds) == int(shown["all items"]) == 20
     assert "2 BAD_ITEM" in panel.outcomes.value
     assert "7 UNAVAILABLE" in panel.outcomes.value
+
+
+def test_vitals_say_what_time_they_are_of() -> None:
+    """While it runs the line is of the last second; at its end of the whole run, and says so."""
+    launcher = LauncherVitals(rss_bytes=10**8, cpus_used=0.5, threads=9, machine_cpus=2)
+    watched = [VitalsSample(at=at, launcher=launcher) for at in (1.0, 2.0)]
+    said: list[str] = []
+
+    async def launch(batch: Any, target: Any, *, on_progress: Any, on_vitals: Any, **_: Any) -> Run:
+        on_progress(progress(10, 1))
+        on_vitals(watched[0])
+        while not panel.vitals.value:
+            await asyncio.sleep(0.02)
+        said.append(panel.vitals.value)
+        return record(10, 10, vitals=watched)
+
+    panel = Launch(HeightRange(count=10), HERE, launch=launch)
+    panel.launch.click()
+    ended(panel)
+    assert ">Last second: launcher" in said[0]
+    assert ">Whole run, mean or highest: launcher" in panel.vitals.value
 
 
 def test_all_vitals_fold_out() -> None:
