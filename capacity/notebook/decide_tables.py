@@ -33,6 +33,17 @@ _PRE = (
     "background:var(--jp-layout-color2,#eee);color:var(--jp-content-font-color1,#212121)"
 )
 
+# In a narrow window why a check stands as it does takes a line of its own: beside the rest it would have a word a line.
+_CHECKS = """<style>
+.cap-checks{container-type:inline-size;overflow-x:auto}
+@container (max-width:700px){
+.cap-checks :is(table,caption,thead,tbody){display:block}
+.cap-checks tr{display:grid;grid-template-columns:7fr 7fr 4fr 7fr 4fr}
+.cap-checks .cap-run tr>:is(th,td):not(:last-child){border:0;padding-bottom:0}
+.cap-checks tr>:is(:last-child,[colspan]){grid-column:1/-1}
+}
+</style>"""
+
 
 def checklist_table(checklist: Checklist) -> str:
     """Return a run's checks: state, value against limit, severity, and what stands behind it."""
@@ -45,7 +56,7 @@ def checklist_table(checklist: Checklist) -> str:
     beside = f", beside {checklist.baseline_id}" if checklist.baseline_id else ""
     caption = f"Checklist of run {checklist.run_id} at {checklist.address}{beside}"
     return (
-        f'{STYLE}<div style="overflow-x:auto"><table class="cap-run"><caption>{html.escape(caption)}</caption>'
+        f'{STYLE}{_CHECKS}<div class="cap-checks"><table class="cap-run"><caption>{html.escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 

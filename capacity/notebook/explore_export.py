@@ -156,4 +156,5 @@ def _table(caption: str, heads: Sequence[str], lines: Sequence[Sequence[str]]) -
         + "</tr>"
         for line in lines
     )
-    return f'<table class="cap-table"><caption>{caption}</caption>{head}<tbody>{body}</tbody></table>'
+    table = f'<table class="cap-table"><caption>{caption}</caption>{head}<tbody>{body}</tbody></table>'
+    return f'<div class="cap-wide">{table}</div>'  # a box of its own: a wide table does not widen those below it

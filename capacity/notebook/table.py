@@ -13,6 +13,7 @@ color:var(--jp-content-font-color1,#212121)}
 .cap-table caption{caption-side:top;text-align:left;font-size:13px;font-weight:600;padding:0 0 6px;color:inherit}
 .cap-table th,.cap-table td{padding:4px 10px;text-align:right;line-height:1.35;white-space:nowrap;
 border:1px solid var(--jp-border-color2,#e0e0e0);background:transparent}
+.cap-table tbody th{white-space:normal}
 .cap-table thead th{border-bottom:2px solid var(--jp-border-color1,#bdbdbd);font-weight:600}
 .cap-table td b{font-size:13px}
 .cap-table td.missed{background:repeating-linear-gradient(45deg,transparent 0 6px,rgba(213,94,0,.13) 6px 8px)}

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
+from capacity.notebook.decide_tables import checklist_table
+from capacity.verdict.checklist import check
+from capacity.verdict.thresholds import thresholds
 from tests.notebook.browser.pages import figure_drawn, reloaded, tabbed
+from tests.verdict.recorded import recorded
 
 pytestmark = [pytest.mark.browser, pytest.mark.devserver]
 
@@ -127,3 +131,13 @@ def test_it_fits_a_narrow_page(page: Any, expect: Any) -> None:
 def test_nothing_left_this_machine_and_no_script_failed(page: Any) -> None:
     """All of the above made no request off 127.0.0.1 and no error on the browser's console."""
     assert (page.capacity_off_machine, page.capacity_errors) == ([], [])
+
+
+def test_a_narrow_checklist_has_room_for_its_reasons(browser: Any, expect: Any) -> None:
+    """In a window of 700 pixels why a check stands as it does has a line of its own, and a row is still a row."""
+    page = browser.new_page()
+    page.set_content(f'<div style="width:560px">{checklist_table(check(recorded(), thresholds()))}</div>')
+    widths = page.eval_on_selector_all("tbody td:last-child", "found => found.map(each => each.offsetWidth)")
+    assert min(widths) > 500
+    expect(page.get_by_role("row", name=re.compile("^p99 of a start"))).to_have_count(1)
+    page.close()

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from capacity.notebook.explore import explore
+from capacity.notebook.explore_export import numbers_html
+from capacity.notebook.table import STYLE
 from tests.notebook.browser.pages import FAILED_CELL, figure_drawn, reloaded, tabbed
 
 pytestmark = pytest.mark.browser
@@ -197,3 +200,12 @@ def test_a_reload_keeps_the_current_figure(page: Any, expect: Any) -> None:
 def test_nothing_left_this_machine_and_no_script_failed(page: Any) -> None:
     """All of the above made no request off 127.0.0.1 and no error on the browser's console."""
     assert (page.capacity_off_machine, page.capacity_errors) == ([], [])
+
+
+def test_a_narrow_window_shows_what_each_ceiling_is(browser: Any) -> None:
+    """At 560 pixels the ceilings' starts per second are there without scrolling; long names break into lines."""
+    explorer = explore(8)
+    page = browser.new_page()
+    page.set_content(f'<div style="width:560px;overflow:auto">{STYLE}{numbers_html(*explorer._with_band())}</div>')
+    assert page.get_by_role("table", name="Ceilings, lowest first").bounding_box()["width"] <= 560
+    page.close()
