@@ -176,7 +176,7 @@ class Panel:
         done = before.count - before.not_attempted if before else 0
         self.bar.show(done, request.batch.count, "")
         self.state = "running"
-        self._announce(f"Resuming: {before.not_attempted:,} of {before.count:,} are left" if before else "Running")
+        self._announce(_begun(before))
         self._draw(f"{done:,} of {request.batch.count:,} done")
         self._clicked.began(submit(self._run(request, self._interrupts, before)))
         self._switch()
@@ -218,12 +218,11 @@ class Panel:
 
         batch, journal = request.batch, Path(before.journal) if before and before.journal else None
         if isinstance(batch, ItemsFile):  # read again: items are known by their index, so it must be the same file
-            status = self.status.value
             if self.state == "running":  # not cancelled by now
                 self._announce(f"Reading {batch.path} once more")
             batch = await asyncio.to_thread(rebuild, batch.describe())
             if self.state == "running":
-                self.status.value = status
+                self._announce(_begun(before))
         launch = self._launch or session.launch
         more: dict[str, Any] = {"rate": request.rate} if request.rate is not None else {}
         more |= {"with_worker": True} if request.with_worker else {}
@@ -339,3 +338,7 @@ class Panel:
 
     def _fold_out(self, change: dict[str, bool]) -> None:
         self.every_vital.layout.display = "" if change["new"] else "none"
+
+
+def _begun(before: Run | None) -> str:
+    return f"Resuming: {before.not_attempted:,} of {before.count:,} are left" if before else "Running"
