@@ -346,6 +346,11 @@ def test_what_stays_on_a_running_cluster_is_said() -> None:
     ended(panel)
     assert "1,234 workflows stay open" in text(panel.said)
     assert "STARTS_WITH 'cmp-x'" in text(panel.said)
+    panel = panel_of(Replay(noisy(2, 1, 1), error=ClusterError("the server died")), target=HERE, blocks=2)
+    panel.start.click()
+    with pytest.raises(ClusterError):
+        ended(panel)
+    assert text(panel.said) == "a new cluster starts"  # its last word: of a real comparison what it left there
 
 
 def test_the_comparison_can_be_saved_as_compare_prints_it() -> None:

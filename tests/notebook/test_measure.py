@@ -404,6 +404,12 @@ def test_what_stays_on_a_running_cluster_is_said(shipped: Measurements, plan: st
     with pytest.raises(UsageError, match="fit nothing"):
         ended(panel)
     assert "1,234 workflows stay open on the cluster" in html.unescape(panel.said.value)
+    panel = Measure(plan, HERE, sweep=Replay(shipped, error=ClusterError("the server died")))
+    panel.controls.cores.box.value = "2"
+    panel.start.click()
+    with pytest.raises(ClusterError):
+        ended(panel)
+    assert "a new cluster starts" in panel.said.value  # its last word: of a real sweep what it left there
 
 
 @pytest.mark.devserver
