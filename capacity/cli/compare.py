@@ -96,12 +96,12 @@ def report(judged: Comparison) -> list[str]:
 
 
 def _announcement(wanted: Wanted, sides: tuple[Any, ...], blocks: int, seconds: float) -> str:
-    from capacity.cli.sweep_text import span
+    from capacity.model.words import duration
 
     text = f"{blocks} blocks of {sides[0].label} and {sides[1].label}, {wanted.seconds:g} s each, {wanted.where}"
     if any(side.needs_own_cluster for side in sides):
         text += ", new for each run"
-    return "\n".join(wrapped(f"{text}: about {span(seconds)}. Ctrl-C keeps whole blocks."))
+    return "\n".join(wrapped(f"{text}: about {duration(seconds)}. Ctrl-C keeps whole blocks."))
 
 
 class _Lines:

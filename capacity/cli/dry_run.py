@@ -10,7 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from rich.table import Table
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
-from capacity.cli.printing import console, duration
+from capacity.cli.printing import console
 from capacity.cluster.guard import check_count, check_target
 from capacity.cluster.target import Target
 from capacity.errors import UsageError
@@ -19,6 +19,7 @@ from capacity.launcher.controller import OpenLoop
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.settings import controller_for
 from capacity.model.description import DEFAULTS
+from capacity.model.words import duration
 from capacity.observe.history import past_runs
 from capacity.observe.metrics import LaunchMetrics, serving
 from capacity.observe.session import check_launchers, new_run_id

@@ -6,13 +6,13 @@ import asyncio
 import sys
 from collections.abc import Collection
 
-from capacity.cli.printing import duration
 from capacity.cluster.guard import check_target
 from capacity.cluster.target import Target
 from capacity.errors import RunFailedError
 from capacity.launcher import cleaning, service
 from capacity.launcher.rebuild import rebuild
 from capacity.launcher.transport import connect
+from capacity.model.words import duration
 from capacity.observe.history import PastRun
 
 

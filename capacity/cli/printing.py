@@ -56,19 +56,3 @@ def print_notes(notes: Iterable[tuple[str, str]]) -> None:
     for name, words in notes:
         for i, line in enumerate(textwrap.wrap(words, WIDTH - indent)):
             print((name if i == 0 else "").ljust(indent) + line)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration for people.
-
-    >>> duration(0.4), duration(75), duration(7500)
-    ('under 1 s', '1 min 15 s', '2 h 5 min')
-    """
-    if seconds < 1:
-        return "under 1 s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60:,} h {minutes % 60} min"

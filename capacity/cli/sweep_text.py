@@ -10,22 +10,9 @@ from collections.abc import Callable, Iterable
 from capacity.experiment.sweep import Swept
 from capacity.experiment.wanted import Wanted
 from capacity.model.measurement import Flag, Measurements, Point
+from capacity.model.words import duration
 
 WIDTH = 80
-
-
-def span(seconds: float) -> str:
-    """Return a duration as people say it.
-
-    >>> span(42), span(200), span(7300)
-    ('42 s', '3 min 20 s', '2 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def announcement(wanted: Wanted) -> str:
@@ -35,7 +22,7 @@ def announcement(wanted: Wanted) -> str:
     rounds = f"{wanted.repeats} round{'' if wanted.repeats == 1 else 's'}"
     text = (
         f"{len(wanted.points)} points of {wanted.seconds:g} s in {rounds} {place}: "
-        f"about {span(usual)}, at most {span(most)}. Ctrl-C keeps the points so far."
+        f"about {duration(usual)}, at most {duration(most)}. Ctrl-C keeps the points so far."
     )
     return textwrap.fill(text, WIDTH)
 

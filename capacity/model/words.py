@@ -39,9 +39,11 @@ def span(seconds: float) -> str:
 def duration(seconds: float) -> str:
     """Return how long something takes, to the second that people wait.
 
-    >>> duration(4.2), duration(180), duration(200), duration(7300)
-    ('4 s', '3 min', '3 min 20 s', '2 h 1 min')
+    >>> duration(0.4), duration(4.2), duration(180), duration(200), duration(7300)
+    ('under 1 s', '4 s', '3 min', '3 min 20 s', '2 h 1 min')
     """
+    if seconds < 1:
+        return "under 1 s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

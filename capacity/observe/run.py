@@ -7,9 +7,9 @@ import html
 import io
 import math
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from capacity import files
 from capacity.errors import CapacityError, UsageError
@@ -20,6 +20,7 @@ from capacity.observe.findings import Finding, findings
 from capacity.observe.vitals import VitalsSample, joined
 
 SCHEMA_VERSION: Final = 1
+Count = Annotated[int, Field(ge=0)]
 
 
 class LatencySummary(BaseModel):
@@ -103,30 +104,30 @@ class Run(BaseModel):
     namespace: str
     server_version: str
     batch: dict[str, Any]
-    count: int
-    scheduled: int
-    session_scheduled: int
-    already_running: int
-    already_finished: int
-    failed: int
-    not_attempted: int
-    verified: int | None = None
-    completed: int | None = None
+    count: Annotated[int, Field(ge=1)]
+    scheduled: Count
+    session_scheduled: Count
+    already_running: Count
+    already_finished: Count
+    failed: Count
+    not_attempted: Count
+    verified: Count | None = None
+    completed: Count | None = None
     duration_seconds: float
     starts_per_second: float
     sustained_starts_per_second: float | None
     latency_seconds: LatencySummary
     latency_histogram: str
-    parallelism: int
+    parallelism: Count
     controller: ControllerState
-    attempts: int
-    throttled_attempts: int
+    attempts: Count
+    throttled_attempts: Count
     throttle_cause: str | None
     throttle_scope: str | None
     retries: dict[str, int]
     errors: dict[str, int]
     cpu_seconds: float
-    rss_bytes_max: int
+    rss_bytes_max: Count
     processes: int = 1
     process_rss_bytes_max: list[int] = []
     journal: str | None

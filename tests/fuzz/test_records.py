@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mutations import bytes_of, fuzzed, json_files, only_ours, refused, unreadable
 
@@ -162,6 +162,7 @@ def test_the_records_that_are_damaged_here_are_valid(file: Path) -> None:
 
 @fuzzed(8)
 @given(st.lists(json_files(RECORD), min_size=1, max_size=3))
+@example([json.dumps({**RECORD, "run_id": "bad", "count": -1}).encode()])
 def test_a_damaged_record_hides_no_other_run(state_folder: str, contents: list[bytes]) -> None:
     """The list of past runs is that of the good records, whatever lies beside them."""
     folder = Path(state_folder) / "runs"
