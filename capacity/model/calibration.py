@@ -67,10 +67,18 @@ class Shape(_Record):
         scaled._more = more
         return scaled
 
-    def flat(self) -> Shape:
-        """Return the shape of theory as it is, as sure as this one."""
-        ones = (1.0,) * len(self.parallelism)
-        return self.model_copy(update={"p50": ones, "p99": ones})
+    def in_order(self, share: float) -> Shape:
+        """Return the shape where so much of its long tail, 0 to 1, is gone: a queue in the order of arrival has none.
+
+        What shortens the tail, as of few in flight, stays.
+        """
+        kept = 1 - share
+        return self.model_copy(
+            update={
+                "p50": tuple(ratio**kept if ratio < 1 else ratio for ratio in self.p50),
+                "p99": tuple(ratio**kept if ratio > 1 else ratio for ratio in self.p99),
+            }
+        )
 
     @model_validator(mode="after")
     def _even(self) -> Self:
@@ -228,6 +236,9 @@ class Calibration(_Record):
         conditions = found.measurements.conditions
         if conditions.shards is None and conditions.store != "sqlite":  # an older file has them fitted as one lock
             return cls.of(found.measurements, found.name)
+        if conditions.network_delay:  # in an older file it is stretched with the rest
+            with np.errstate(all="ignore"):
+                return found.model_copy(update={"shape": _shape(found.measurements, found.fit)})
         return found
 
     @classmethod

@@ -145,12 +145,12 @@ def fitted(demands: Parameters, store: str, source: str) -> Demands:
     >>> fitted(Parameters(cpu=0.008, background=0.2, lock=0.005, database=0.5), "postgres", "mine").server_cpu
     0.004
     """
-    hold = demands.lock or None
+    hold, told_apart = demands.lock or None, bool(demands.database) or store == "sqlite"
     return replace(
         typical(store),
         cpu=demands.cpu,
-        server_cpu=demands.cpu * (1 - demands.database),
-        database_cpu=demands.cpu * demands.database,
+        server_cpu=demands.cpu * (1 - demands.database) if told_apart else None,
+        database_cpu=demands.cpu * demands.database if told_apart else None,
         launcher_cpu=demands.launcher,
         shared_launcher_cpu=demands.launcher_idle,
         shard_hold=hold,

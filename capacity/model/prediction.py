@@ -29,6 +29,9 @@ LEVEL: Final = 0.9
 
 DRAWS: Final = 200
 
+IN_ORDER: Final = 1.1
+"""How many times as much as locks the CPUs could serve, from where on starts are served in the order of arrival."""
+
 BINDS: Final = 0.9
 """Utilization from which on a resource is said to bind."""
 
@@ -268,26 +271,25 @@ def shape_for(calibration: Calibration, structure: Structure) -> Shape:
 
     Where CPUs bind it follows the starts in flight for each that they can serve. The sweeps of PostgreSQL on one and on
     two CPUs agree so up to 8 in flight per CPU, where a sized cluster works: measured over theoretical p99 is 0.65,
-    1.26 and 1.33 at 1, 4 and 8 per CPU on one, 0.68, 1.23 and 1.40 on two. Where locks bind in place of CPUs theory
-    stands alone: with one shard it is 0.84 to 1.14 from 1 to 128 in flight (data/measurements). SQLite's shape is that
-    of its one connection, whatever the CPUs.
+    1.26 and 1.33 at 1, 4 and 8 per CPU on one, 0.68, 1.23 and 1.40 on two. A lock serves in the order of arrival, so
+    that theory's tail is its own: with one shard, for which the CPUs could do `IN_ORDER` times as much, measured over
+    theory is 0.84 to 1.11 from 4 to 128 in flight, where that of the sweeps above rises to 2.6 (data/measurements).
+    From where locks bind to there a longer tail fades. SQLite's shape is that of its one connection, whatever the CPUs.
     """
     if structure.lock_name == SQLITE_LOCK:
         return calibration.shape
     swept = structure_of(calibration.measurements.conditions)
     (cpus, locks), (swept_cpus, swept_locks) = (_lowest(one, calibration.demands) for one in (structure, swept))
-    if (cpus <= locks) != (swept_cpus <= swept_locks):
-        return calibration.shape.flat()
-    return calibration.shape.on(min(cpus, locks) / min(swept_cpus, swept_locks))
+    found = calibration.shape.on(min(cpus, locks) / min(swept_cpus, swept_locks))
+    if swept_cpus > swept_locks:  # its tail is that of a lock
+        return found
+    return found.in_order(min(max(math.log(cpus / locks) / math.log(IN_ORDER), 0.0), 1.0))
 
 
 def _lowest(structure: Structure, demands: Parameters) -> tuple[float, float]:
-    """Return the lowest bound of CPUs, and of locks and connections [starts/s]."""
+    """Return the lowest bound of CPUs, and that of locks [starts/s]."""
     found = bounds(structure, demands)
-    cpus = [rate for name, rate in found.items() if name.endswith("CPUs")]
-    return min(cpus), min(
-        (found[name] for name in found.keys() & {structure.lock_name, "connections"}), default=math.inf
-    )
+    return min(rate for name, rate in found.items() if name.endswith("CPUs")), found.get(structure.lock_name, math.inf)
 
 
 def shaped(shape: Shape, q: float, theory: Floats, mean: Floats, parallelism: Floats, delay: float) -> Floats:

@@ -50,6 +50,18 @@ def test_a_start_costs_what_the_named_calibration_says(name: str, capsys: Captur
     assert sorted({round(rate, 6) for rate in found} & set(drawn)) == drawn
 
 
+def test_a_database_that_no_sweep_told_apart_is_not_free(tmp_path: Path, capsys: Capture) -> None:
+    """Fitted without the CPU of server and database, what each needs is not known: neither is without limit."""
+    swept = Calibration.named("postgres").measurements
+    without = tuple(p.model_copy(update={"server_cpu": None, "database_cpu": None}) for p in swept.points)
+    measured = Calibration.of(swept.model_copy(update={"points": without}), "remote")
+    (tmp_path / "remote.json").write_text(measured.model_dump_json())
+    described = shipped.path("clusters", "helm-default").read_text()
+    (tmp_path / "mine.toml").write_text(f'calibration = "remote.json"\n{described}')
+    found = {c["key"]: c["status"] for c in limits_json(capsys, str(tmp_path / "mine.toml"))["ceilings"]}
+    assert found["server_cores"] == found["database_cores"] == "not known from configuration"
+
+
 def test_what_cannot_be_raised_is_not_to_be_raised(capsys: Capture) -> None:
     """The number of shards is that of a new cluster, a power of two; of SQLite there is but one connection."""
     said = limits_json(capsys, "helm-default", "--set", "shards=1")["verdict"]
