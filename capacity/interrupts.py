@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
-ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ASKED: Final = (signal.SIGINT, signal.SIGTERM)
+"""By someone who wants it to end."""
+ENDING: Final = (*ASKED, signal.SIGHUP)
 
 
 @contextlib.contextmanager
-def handled(interrupt: Callable[[int], object]) -> Iterator[None]:
-    """Within the block, in the main thread, call a function with the number of each signal of `ENDING`.
+def handled(interrupt: Callable[[int], object], numbers: tuple[int, ...] = ENDING) -> Iterator[None]:
+    """Within the block, in the main thread, call a function with the number of each of these signals.
 
     A terminal that is gone says so twice, by its shell and by the kernel: SIGHUP counts only where it comes first.
     It is left alone where it was ignored before, which is what `nohup` does.
@@ -27,7 +29,7 @@ def handled(interrupt: Callable[[int], object]) -> Iterator[None]:
             interrupt(number)
 
     kept = signal.SIGHUP if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else None
-    before = {number: signal.signal(number, called) for number in ENDING if number != kept}
+    before = {number: signal.signal(number, called) for number in numbers if number != kept}
     try:
         yield
     finally:

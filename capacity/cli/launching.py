@@ -83,7 +83,10 @@ def json_fields(option: str, pairs: list[str] | None) -> dict[str, Any]:
 
 
 def run(batch: Batch, target: Target, **options: Any) -> Run:
-    """Launch with progress on standard error; the first interrupt drains, the second stops at once."""
+    """Launch with progress on standard error; the first interrupt drains, the second stops at once.
+
+    A terminal that is gone is an interrupt too, unless a fleet has the batch: that goes on without who ordered it.
+    """
     return asyncio.run(_run(batch, target, **options))
 
 
@@ -99,7 +102,8 @@ async def _run(batch: Batch, target: Target, **options: Any) -> Run:
 
     loop = asyncio.get_running_loop()
     shown = _Live() if sys.stderr.isatty() else _Plain()
-    with interrupts.handled(lambda _: loop.call_soon_threadsafe(interrupt)), shown:
+    heard = interrupts.ASKED if options["fleet"] else interrupts.ENDING
+    with interrupts.handled(lambda _: loop.call_soon_threadsafe(interrupt), heard), shown:
         return await launch(
             batch, target, stop=stop, abort=abort, on_progress=shown.show, on_vitals=shown.vitals, **options
         )

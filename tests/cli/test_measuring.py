@@ -1,13 +1,18 @@
 """What the commands that measure a cluster share."""
 
+import asyncio
 import io
 import signal
 import sys
 
 import pytest
 
+from capacity.cli import launching
 from capacity.cli.measuring import interruptible, say
+from capacity.cluster.target import Target
+from capacity.fleet import Fleet
 from capacity.interrupts import ENDING
+from capacity.launcher.batch import HeightRange
 
 
 @pytest.mark.parametrize("number", ENDING)
@@ -39,6 +44,25 @@ def test_nohup_is_heeded() -> None:
             assert not stop.is_set()
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("fleet", [None, Fleet()])
+def test_a_lost_terminal_ends_a_launch_and_not_the_batch_of_a_fleet(
+    monkeypatch: pytest.MonkeyPatch, fleet: Fleet | None
+) -> None:
+    """A launch here drains when its terminal is gone; a batch that a fleet has goes on without who ordered it."""
+
+    async def launch(*_: object, stop: asyncio.Event, **__: object) -> bool:
+        hangup, gone = signal.getsignal(signal.SIGHUP), False
+        if hangup is not signal.SIG_DFL:
+            signal.raise_signal(signal.SIGHUP)
+            gone = await asyncio.wait_for(stop.wait(), 10)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            assert signal.getsignal(number) not in (signal.SIG_DFL, signal.default_int_handler)
+        return gone
+
+    monkeypatch.setattr(launching, "launch", launch)
+    assert launching.run(HeightRange(5), Target("127.0.0.1:1"), fleet=fleet) is (fleet is None)  # type: ignore[comparison-overlap]
 
 
 class Interrupting(io.RawIOBase):

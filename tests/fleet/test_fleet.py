@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -157,8 +158,11 @@ def test_a_batch_whose_outcomes_take_too_much_is_ordered_in_parts(
     exactly(devserver.address, name, 2_100)
 
 
-def test_whoever_ordered_a_batch_may_die_and_come_back(devserver: DevServer, fleet: Worker, tmp_path: Path) -> None:
-    """SIGKILL for the launch that ordered it: the fleet goes on, and a resumed launch gets the whole result."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_whoever_ordered_a_batch_may_die_and_come_back(
+    devserver: DevServer, fleet: Worker, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Killed, or its terminal gone: the fleet goes on, and a resumed launch gets the whole result."""
     name, journal = named(), tmp_path / "j"
     command = [sys.executable, "-m", "capacity", "launch", "--fleet", "--count", "700", "--chain-id", name]
     command += ["--rate", "80", "--max-in-flight", "9", "--address", devserver.address, "--json"]
@@ -168,8 +172,8 @@ def test_whoever_ordered_a_batch_may_die_and_come_back(devserver: DevServer, fle
     for line in ordering.stderr:
         if " of 700" in line and not line.startswith("0 "):
             break
-    ordering.kill()
-    ordering.wait()
+    ordering.send_signal(number)
+    assert ordering.wait(30) == -number
     ordering.stderr.close()
     assert Journal.peek(journal) == {outcome.TO_DO: 700}
     back = subprocess.run([*command, "--resume"], capture_output=True, text=True)
