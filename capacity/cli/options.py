@@ -93,7 +93,8 @@ def check_out(option: str, path: Path | None, *own: Path | None) -> None:
     if path is None:
         return
     real = os.path.realpath(path)
-    if path.is_dir() or not os.access(path if path.exists() else os.path.dirname(real), os.W_OK):
+    written = path if path.exists() and not path.is_file() else os.path.dirname(real)  # as `files.write_whole` does
+    if path.is_dir() or not os.access(written, os.W_OK):
         raise UsageError(f"{option} {path} cannot be written", next_step="pass a file in a folder you may write to")
     if any(each is not None and os.path.realpath(each) == real for each in own):
         raise UsageError(f"{option} {path} would replace a file of the run's own", next_step="pass another file")

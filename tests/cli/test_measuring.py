@@ -2,14 +2,18 @@
 
 import asyncio
 import io
+import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
 from capacity.cli import launching
 from capacity.cli.measuring import interruptible, say
+from capacity.cli.options import check_out
 from capacity.cluster.target import Target
+from capacity.errors import UsageError
 from capacity.fleet import Fleet
 from capacity.interrupts import ENDING
 from capacity.launcher.batch import HeightRange
@@ -63,6 +67,21 @@ def test_a_lost_terminal_ends_a_launch_and_not_the_batch_of_a_fleet(
 
     monkeypatch.setattr(launching, "launch", launch)
     assert launching.run(HeightRange(5), Target("127.0.0.1:1"), fleet=fleet) is (fleet is None)  # type: ignore[comparison-overlap]
+
+
+def test_a_result_needs_a_folder_that_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the place of an older file: its folder is what must be writable, whatever that file is."""
+    monkeypatch.setattr(os, "access", lambda path, _: bool(Path(path).stat().st_mode & 0o222))  # of no root
+    for name in ("writable", "protected"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "out.json").write_text("{}")
+    (tmp_path / "writable" / "out.json").chmod(0o444)
+    (tmp_path / "protected").chmod(0o555)
+    for path in (tmp_path / "writable" / "out.json", tmp_path / "writable" / "new.json", Path(os.devnull)):
+        check_out("--out", path)
+    for path in (tmp_path / "protected" / "out.json", tmp_path / "protected" / "new.json"):
+        with pytest.raises(UsageError, match="cannot be written; pass a file in a folder you may write to"):
+            check_out("--out", path)
 
 
 class Interrupting(io.RawIOBase):
