@@ -185,8 +185,11 @@ def launch(
     Example: capacity launch --count 2000 --parallelism 4x
     """
     from capacity.cli import launching
+    from capacity.errors import UsageError
     from capacity.launcher.batch import StartOptions
+    from capacity.launcher.controller import Fixed
     from capacity.launcher.retries import RetryPolicy
+    from capacity.launcher.settings import controller_for
     from capacity.observe.session import Journaling
     from capacity.observe.sources import Places
 
@@ -211,8 +214,12 @@ def launch(
         of_fleet = {"--fleet-queue": None if fleet_queue == TASK_QUEUE else fleet_queue}
         refuse(of_fleet | {"--fleet-namespace": fleet_namespace}, "needs --fleet", "pass it too")
     own_fleet = Fleet(fleet_queue, fleet_namespace) if fleet else None
-    if parallelism is not None and parallelism.strip().lower() != "auto" and rate is None:
-        refuse({"--max-in-flight": max_in_flight}, f"does not go with --parallelism {parallelism}", "it bounds auto")
+    if max_in_flight is not None:
+        controller, asked = controller_for(parallelism, rate=rate)
+        if isinstance(controller, Fixed):
+            raise UsageError(
+                f"--max-in-flight does not go with {asked}", next_step="pass --parallelism auto, or leave it out"
+            )
     bound = 512 if max_in_flight is None else max_in_flight
     control: dict[str, Any] = {"parallelism": parallelism, "rate": rate, "max_in_flight": bound}
     if dry_run:

@@ -166,6 +166,19 @@ def test_the_cap_on_starts(capacity: Command, devserver: DevServer) -> None:
     assert "CAPACITY_MAX_STARTS" in done.error
 
 
+def test_a_bound_that_would_do_nothing_is_refused_and_no_other(in_process: Command) -> None:
+    """--max-in-flight bounds auto and --rate, however they are asked for; what fixes the starts in flight is named."""
+    words = ("launch", "--count", "5", "--dry-run", "--max-in-flight", "9")
+    for fixed, environment in ((("--parallelism", "48"), {}), ((), {"SCHEDULER_MAX_PARALLELISM": "48"})):
+        done = in_process(*words, *fixed, **environment)
+        name = "--parallelism" if fixed else "SCHEDULER_MAX_PARALLELISM"
+        assert done.code == 2
+        assert f"--max-in-flight does not go with 48 in flight: {name} 48; pass --parallelism auto" in done.error
+    for bounded in ((), ("--parallelism", ""), ("--parallelism", " Auto "), ("--rate", "3")):
+        assert "at most 9 in flight" in in_process(*words, *bounded).out
+    assert "at most 9 in flight" in in_process(*words, "--rate", "3", SCHEDULER_MAX_PARALLELISM="48").out
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_drains_and_can_be_resumed(
     devserver: DevServer, capacity: Command, state_folder: str, chain: str, number: int
