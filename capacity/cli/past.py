@@ -87,8 +87,9 @@ def show_run(name: str, as_json: bool) -> None:
 def export_failed(name: str, out: Path | None, stdout: TextIO) -> None:
     """Write the failed items as JSON lines, and how many of which kind to standard error."""
     run = past_run(name)
-    items = run.batch.get("path")
-    check_out("--out", out, run.journal, Path(items) if isinstance(items, str) else None)
+    items, read, record = run.batch.get("path"), Path(name), runs_folder() / f"{run.run_id}.json"
+    own = (run.journal, record, read if read.is_file() else None, Path(items) if isinstance(items, str) else None)
+    check_out("--out", out, *own)
     kinds: Counter[str] = Counter()
     lines = []
     for columns, kind in run.failed_items():

@@ -12,6 +12,7 @@ from capacity.cluster.target import Target
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.items import ItemsFile
+from capacity.observe.history import runs_folder
 from capacity.observe.session import Journaling
 from tests.cli.conftest import Command
 from tests.verdict.recorded import recorded
@@ -63,6 +64,23 @@ def test_failed_items_are_not_written_over_their_own_file(failed: Path, in_proce
         done = in_process("runs", "failed", "last", "--out", path)
         assert (done.code, "would replace a file of the run's own; pass another file" in done.error) == (2, True)
     assert failed.read_text() == before
+
+
+def test_failed_items_are_not_written_over_the_record_they_are_of(
+    failed: Path, in_process: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the record that was named, nor the one that is remembered, nor the journal; a name is no file."""
+    journal = next(runs_folder().glob("*.journal"))
+    copy, kept = tmp_path / "r.json", journal.with_suffix(".json")
+    for path in (copy, kept):
+        recorded(run_id=journal.stem, journal=str(journal)).save(path)
+    for name, out in ((copy, copy), (copy, kept), ("last", kept), (journal, kept), (copy, journal)):
+        before = out.read_bytes()
+        done = in_process("runs", "failed", name, "--out", out)
+        assert (done.code, "would replace a file of the run's own; pass another file" in done.error) == (2, True)
+        assert out.read_bytes() == before
+    monkeypatch.chdir(tmp_path)
+    assert in_process("runs", "failed", "last", "--out", "last").code == 0
 
 
 def test_an_export_replaces_an_earlier_one_whole(failed: Path, in_process: Command, tmp_path: Path) -> None:
