@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -17,6 +18,10 @@ from capacity.cluster import stack as real
 from capacity.cluster.settings import Settings
 from capacity.cluster.state import ClusterState
 from capacity.errors import ClusterError
+
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN or "PYTEST_XDIST_WORKER" in os.environ:
+    # As `nohup` wants, the tests outlive their terminal; but what they start inherits no handler, and hears SIGHUP.
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.rps": "100000"}
 """Request limits out of the way, so that the machine is what binds."""

@@ -56,9 +56,11 @@ def test_a_lost_terminal_ends_a_launch_and_not_the_batch_of_a_fleet(
 ) -> None:
     """A launch here drains when its terminal is gone; a batch that a fleet has goes on without who ordered it."""
 
+    before = signal.getsignal(signal.SIGHUP)
+
     async def launch(*_: object, stop: asyncio.Event, **__: object) -> bool:
-        hangup, gone = signal.getsignal(signal.SIGHUP), False
-        if hangup is not signal.SIG_DFL:
+        gone = False
+        if signal.getsignal(signal.SIGHUP) is not before:
             signal.raise_signal(signal.SIGHUP)
             gone = await asyncio.wait_for(stop.wait(), 10)
         for number in (signal.SIGINT, signal.SIGTERM):
