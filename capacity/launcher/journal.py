@@ -33,6 +33,9 @@ MAGIC: Final = b"CAPJRNL1"
 HEADER_BYTES: Final = 4096
 MOST_ITEMS: Final = 10**10
 _PIECE: Final = 1 << 16
+_LOCK_TRIES: Final = 3
+_LOCK_PAUSE: Final = 0.02
+"""Seconds between two of them."""
 _PREFIX: Final = struct.Struct("<8sII")  # magic, length and CRC-32 of the JSON behind it
 
 
@@ -361,9 +364,14 @@ def _name(beside: str, path: Path) -> None:
 
 
 def _lock(path: Path, fd: int) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise JournalError(
-            f"journal {path} is in use by another launch", next_step="wait for it to end, or stop it first"
-        ) from error
+    """Take a journal's lock, again where it is not to be had: who asks `Journal.in_use` has it for a moment."""
+    for tries_left in reversed(range(_LOCK_TRIES)):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if not tries_left:
+                raise JournalError(
+                    f"journal {path} is in use by another launch", next_step="wait for it to end, or stop it first"
+                ) from error
+        time.sleep(_LOCK_PAUSE)

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capacity.errors import JournalError
+from capacity.launcher import journal as journals
 from capacity.launcher import outcome
 from capacity.launcher.journal import HEADER_BYTES, Header, Journal
 
@@ -146,6 +147,16 @@ def test_two_launches_on_one_journal_are_refused(tmp_path: Path) -> None:
         first.note(np.array([3]), outcome.STARTED)
     with Journal.open(tmp_path / "j") as second:
         assert codes(second) == {3: outcome.STARTED}
+
+
+def test_who_looks_at_a_journal_does_not_have_it_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a journal is in use is asked by its lock: a launch that finds it taken for that moment tries again."""
+    written(tmp_path / "j")
+    with (tmp_path / "j").open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        monkeypatch.setattr(journals.time, "sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+        with Journal.open(tmp_path / "j"):
+            assert Journal.in_use(tmp_path / "j")
 
 
 def test_a_refused_launch_holds_nothing(tmp_path: Path) -> None:
