@@ -15,6 +15,7 @@ from typing import Final
 from capacity.errors import UsageError
 from capacity.model.fleet_events import Fleet
 from capacity.model.fleet_records import STANDARD, Machinery, Simulated
+from capacity.model.words import LONGEST
 
 __all__ = ["STANDARD", "Machinery", "Simulated", "check", "loop_utilization", "range_size", "simulate"]
 
@@ -106,10 +107,6 @@ def _curve(throughput: Callable[[int], float] | Sequence[float]) -> Callable[[in
         return functools.lru_cache(maxsize=None)(throughput)
     curve = [float(value) for value in throughput]
     return lambda n: curve[min(n, len(curve)) - 1]
-
-
-LONGEST: Final = 1000 * 365.25 * 86_400
-"""Seconds a batch at a rate may take: 1,000 years."""
 
 
 def check(count: int, processes: int, parallelism: int, rate: float | None, lose_every: float | None) -> None:

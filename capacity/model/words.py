@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+LONGEST: Final = 1000 * 365.25 * 86_400
+"""Seconds that anything may take: 1,000 years."""
+
 
 def number(value: float, digits: int = 3) -> str:
     """Return a number with so many digits, whole where it has more: never as a power of ten above one.
@@ -39,11 +44,13 @@ def span(seconds: float) -> str:
 def duration(seconds: float) -> str:
     """Return how long something takes, to the second that people wait.
 
-    >>> duration(0.4), duration(4.2), duration(180), duration(200), duration(7300)
-    ('under 1 s', '4 s', '3 min', '3 min 20 s', '2 h 1 min')
+    >>> duration(0.4), duration(4.2), duration(180), duration(200), duration(7300), duration(float("inf"))
+    ('under 1 s', '4 s', '3 min', '3 min 20 s', '2 h 1 min', 'more than 1,000 years')
     """
     if seconds < 1:
         return "under 1 s"
+    if seconds > LONGEST:
+        return "more than 1,000 years"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -280,6 +280,13 @@ def test_a_dry_run_never_dials(capacity: Command) -> None:
     assert capacity("launch", "--count", 5, "--address", "127.0.0.1:1", "--dry-run").code == 0
 
 
+@pytest.mark.parametrize(("rate", "takes"), [("1e-310", "more than 1,000 years"), ("0.001", "1 h 23 min")])
+def test_a_dry_run_says_how_long_any_rate_takes(in_process: Command, rate: str, takes: str) -> None:
+    """However low a rate is, how long the batch takes at it is told."""
+    done = in_process("launch", "--count", 5, "--dry-run", "--rate", rate)
+    assert (done.code, f"{takes} at the {float(rate):g}/s asked for" in " ".join(done.out.split())) == (0, True)
+
+
 def test_a_journal_is_not_overwritten(capacity: Command, devserver: DevServer, tmp_path: Path, chain: str) -> None:
     """An existing journal is refused without --resume, and one of another batch with both fingerprints."""
     words = ("launch", "--chain-id", chain, "--address", devserver.address, "--journal", tmp_path / "j")
