@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from capacity.cluster.guard import check_target
 from capacity.cluster.target import Target
@@ -29,7 +29,10 @@ async def _clean(run: PastRun, target: Target, delete: bool) -> None:
         query = service.batch_query(batch, 0)  # the memo tells whose they are; a time would be by this machine's clock
         if not delete:
             query += " AND ExecutionStatus = 'Running'"
-        executions = [execution async for execution in cleaning.of_run(connection, query, run.run_id)]
+        among = await service.count(connection, query, patience=cleaning.PATIENCE)
+        print(f"looking for workflows of run {run.run_id} among {among:,} of their kind", file=sys.stderr, flush=True)
+        looking = cleaning.of_run(connection, query, run.run_id, on_progress=_shown(among))
+        executions = [execution async for execution in looking]
         what = "delete" if delete else "end"
         seconds = len(executions) / cleaning.SERVER_RATE
         print(
@@ -39,15 +42,20 @@ async def _clean(run: PastRun, target: Target, delete: bool) -> None:
         )
         if not executions:
             return
-        shown = -1
-
-        def show(done: int) -> None:
-            nonlocal shown
-            if done != shown and (done - shown >= len(executions) / 20 or done == len(executions)):
-                shown = done
-                print(f"{done:,} of {len(executions):,}", file=sys.stderr, flush=True)
-
-        done = await cleaning.clean(connection, executions, delete=delete, on_progress=show)
+        done = await cleaning.clean(connection, executions, delete=delete, on_progress=_shown(len(executions)))
     print(f"run {run.run_id}: {done:,} of {len(executions):,} workflows {'deleted' if delete else 'ended'}")
     if done < len(executions):
         raise RunFailedError(f"{len(executions) - done:,} workflows are left", next_step="run the same command again")
+
+
+def _shown(count: int) -> Callable[[int], None]:
+    """Return what tells how many of them are done, at every twentieth."""
+    shown = 0
+
+    def show(done: int) -> None:
+        nonlocal shown
+        if done != shown and (done - shown >= count / 20 or done == count):
+            shown = done
+            print(f"{done:,} of {count:,}", file=sys.stderr, flush=True)
+
+    return show

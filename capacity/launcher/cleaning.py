@@ -49,9 +49,11 @@ def left_behind(left: int, target: Target, prefix: str) -> list[str]:
     ]
 
 
-async def of_run(connection: Connection, query: str, run_id: str) -> AsyncIterator[WorkflowExecution]:
-    """Yield the workflows among those a query finds whose memo names the run."""
-    token, mine = b"", json.dumps(run_id).encode()
+async def of_run(
+    connection: Connection, query: str, run_id: str, *, on_progress: Callable[[int], None] | None = None
+) -> AsyncIterator[WorkflowExecution]:
+    """Yield the workflows among those a query finds whose memo names the run; tell how many were looked at."""
+    token, mine, looked_at = b"", json.dumps(run_id).encode(), 0
     while True:
         request = ListWorkflowExecutionsRequest(
             namespace=connection.target.namespace, page_size=CHUNK, next_page_token=token, query=query
@@ -61,6 +63,9 @@ async def of_run(connection: Connection, query: str, run_id: str) -> AsyncIterat
             memo = info.memo.fields.get(RUN_MEMO)
             if memo is not None and memo.data == mine:
                 yield info.execution
+        looked_at += len(page.executions)
+        if on_progress:
+            on_progress(looked_at)
         token = page.next_page_token
         if not token:
             return

@@ -310,13 +310,18 @@ def test_runs_are_remembered(capacity: Command, devserver: DevServer, chain: str
 
 
 def test_clean_ends_just_its_own_run(capacity: Command, devserver: DevServer, chain: str) -> None:
-    """`runs clean` ends what its run started, and leaves another run's workflows with the same prefix running."""
+    """`runs clean` ends what its run started, and leaves another run's workflows with the same prefix running.
+
+    While it looks for them it says among how many, and how many of these it has seen.
+    """
     words = ("launch", "--chain-id", chain, "--address", devserver.address, "--json")
     other = record(capacity(*words, "--count", 60).out)
     mine = record(capacity(*words, "--count", 160).out)
     assert (mine["scheduled"], mine["already_running"]) == (100, 60)
     done = capacity("runs", "clean", mine["run_id"])
     assert "100 of 100 workflows ended" in done.out
+    looking = f"looking for workflows of run {mine['run_id']} among 160 of their kind\n160 of 160\n"
+    assert done.err.startswith(looking)
     again = record(capacity(*words, "--count", 160).out)
     assert (again["already_running"], again["already_finished"]) == (60, 100)
     assert other["scheduled"] == 60
