@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -64,13 +65,18 @@ def limits(
 
 
 def _demands(cluster: Cluster) -> Demands | None:
-    """What a start costs by the calibration that a description names; None where it names none."""
+    """What a start costs by the calibration that a description names; None where it names none that can be read."""
     if cluster.calibration is None:
         return None
     from capacity.model.calibration import Calibration
     from capacity.model.demands import fitted
 
-    measured = Calibration.named(cluster.calibration)
+    try:
+        measured = Calibration.named(cluster.calibration)
+    except UsageError as error:  # most ceilings are of the configuration alone
+        until = "until then a start costs what it did where this package was made"
+        print(f"capacity: warning: {error}; {until}", file=sys.stderr)
+        return None
     cpus = measured.measurements.conditions.cluster_cpus
     source = f"calibration {measured.name}, measured on {cpus:g} CPU{'' if cpus == 1 else 's'}"
     return fitted(measured.demands, cluster.store, source)

@@ -62,6 +62,20 @@ def test_a_database_that_no_sweep_told_apart_is_not_free(tmp_path: Path, capsys:
     assert found["server_cores"] == found["database_cores"] == "not known from configuration"
 
 
+def test_a_calibration_that_cannot_be_read_leaves_the_ceilings(tmp_path: Path, capsys: Capture) -> None:
+    """Most ceilings need none: they are told as without one, the JSON whole, with one line that says why."""
+    text = shipped.path("clusters", "postgres-dev").read_text()
+    assert 'calibration = "postgres"' in text
+    for name, named in (("lost", 'calibration = "./gone.json"'), ("plain", "")):
+        (tmp_path / f"{name}.toml").write_text(text.replace('calibration = "postgres"', named))
+    assert run(["limits", str(tmp_path / "lost.toml"), "--format", "json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["ceilings"] == limits_json(capsys, str(tmp_path / "plain.toml"))["ceilings"]
+    [line] = said.err.splitlines()
+    assert line.startswith(f"capacity: warning: cannot read calibration {tmp_path}/gone.json: No such file")
+    assert line.endswith("; until then a start costs what it did where this package was made")
+
+
 def test_what_cannot_be_raised_is_not_to_be_raised(capsys: Capture) -> None:
     """The number of shards is that of a new cluster, a power of two; of SQLite there is but one connection."""
     said = limits_json(capsys, "helm-default", "--set", "shards=1")["verdict"]
