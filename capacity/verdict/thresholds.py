@@ -159,7 +159,11 @@ def thresholds(file: Path | None = None) -> tuple[Threshold, ...]:
             raise UsageError(f"{file}: {key} is {files.shown(changed)}", allowed=f"a table, [{key}] with limit = ...")
         for name in changed:
             _refuse(name, OURS, f"key of [{key}]", file)
-            if name in _WHERE_SHIPPED and name not in tables[key]:
+            if (
+                name in _WHERE_SHIPPED
+                and name not in tables[key]
+                and changed[name] != Threshold.model_fields[name].default
+            ):
                 given = files.shown(changed[name])
                 raise UsageError(f"{file}: {name} of [{key}] is {given}", allowed=_WHERE_SHIPPED[name])
         tables[key] = {**tables[key], **changed}

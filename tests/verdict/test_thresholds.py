@@ -125,6 +125,12 @@ def test_each_key_of_a_threshold_can_be_changed_where_it_is_shipped(tmp_path: Pa
     assert (after["batch_duration"].per, after["tasks"].window, after["tasks"].alert_for) == (1000, 5, 9)
 
 
+def test_what_says_no_more_than_the_default_is_taken(tmp_path: Path) -> None:
+    """A figure of the whole run has no window: 0 s says just that, and stood in the shipped file that people copy."""
+    whole = ("start_p99", "failed", "throttled", "memory_overhead", "batch_duration")
+    assert by_key(written(tmp_path, "".join(f"[{key}]\nwindow = 0\n" for key in whole))) == by_key()
+
+
 @pytest.mark.parametrize("name", ["nowhere.toml", "."])
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, name: str) -> None:
     """A missing file and a folder are refused by path."""
