@@ -23,7 +23,8 @@ RENEWED: Final = 0.9
 """Seconds within which counters may not have been renewed yet: a rate over less would be 0 or double."""
 GAUGES_RENEWED: Final = 61.0
 """Seconds after which each gauge of the runtime and of a pool was renewed, which is once a minute, and on the page."""
-NO_FRONTEND: Final = "the page has none of the frontend"
+NONE: Final = "the page has none"
+NO_FRONTEND: Final = f"{NONE} of the frontend"
 ONCE_A_MINUTE: Final = "the server renews it once a minute"
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _Groups = Mapping[str, Mapping[str, float]]
@@ -91,6 +92,9 @@ class ServerSource:
                 missing[name] = ONCE_A_MINUTE + (f"; before the watch: {words(before)}" if before else "")
         if not page.pools:
             missing["sql_pools"] = "the server reports them once a minute, and only of SQL stores"
+        for name, gauge in (("goroutines", "num_goroutines"), ("memory_bytes", "memory_allocated")):
+            if not any(gauge in runtime for runtime in page.runtimes.values()):
+                missing[name] = NONE
         return values
 
     def _rates(self, page: Page, now: float, missing: dict[str, str]) -> dict[str, Any]:
@@ -117,7 +121,7 @@ class ServerSource:
             missing.update(dict.fromkeys(names, NO_FRONTEND))
         for key, quantiles in (("start", (0.5, 0.99)), ("shard_wait", (0.5, 0.99)), ("create", (0.99,))):
             if key not in page.histograms:
-                missing[key] = NO_FRONTEND if key == "start" and not page.of_frontend else "the page has none"
+                missing[key] = NO_FRONTEND if key == "start" and not page.of_frontend else NONE
                 continue
             later = page.histograms[key].since(before.histograms.get(key, Histogram()))
             if later is None or not later.count:

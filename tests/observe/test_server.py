@@ -258,6 +258,16 @@ def test_a_gauge_that_is_not_set_yet_is_no_zero(clock: list[float]) -> None:
     assert (older.goroutines, older.memory_bytes) == (2387, 20980720)
 
 
+def test_a_page_without_a_gauge_is_not_one_that_will_renew_it(clock: list[float]) -> None:
+    """A filtered or federated page without goroutines or memory has none: no minute of waiting brings them."""
+    no_memory = page().replace(b"memory_allocated", b"other")
+    neither = no_memory.replace(b"num_goroutines", b"others")
+    (_, half), (vitals, missing) = readings(no_memory, neither, clock=clock)
+    assert half["memory_bytes"] == "the page has none"
+    assert half["goroutines"].startswith("the server renews it once a minute")
+    assert (vitals.goroutines, missing["goroutines"], missing["memory_bytes"]) == (None, *["the page has none"] * 2)
+
+
 def test_no_starts_have_no_latency(clock: list[float]) -> None:
     """In a second without starts their latency is None, not 0."""
     _, (vitals, missing) = readings(page(10), page(10), clock=clock)
