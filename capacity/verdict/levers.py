@@ -30,6 +30,7 @@ from capacity.model.network import solve
 from capacity.model.prediction import configured_rate, structure_for
 from capacity.model.what_if import doubled, what_if
 from capacity.model.words import number, size
+from capacity.observe.server import GAUGES_RENEWED
 from capacity.verdict.confirmation import confirmation
 
 PART: Final = 0.75
@@ -289,7 +290,7 @@ def _wait(seconds: float | None) -> str:
 
 def _pools(pools: Mapping[str, tuple[int, int]]) -> str:
     if not pools:
-        return "not measured: a server tells them once a minute"
+        return f"not measured: a server tells them once a minute, so a load of {GAUGES_RENEWED + 1:.0f} s has them"
     full = {name: pair for name, pair in pools.items() if pair[1] and pair[0] >= 0.9 * pair[1]}
     name, (used, most) = max(pools.items(), key=lambda each: each[1][0] / max(each[1][1], 1))
     words = f"{name} had most in use, {used} of {number(most)}"

@@ -60,6 +60,12 @@ def lever(found: Levers, key: str) -> Any:
     return next(each for each in found.levers if each.key == key)
 
 
+def test_pools_that_were_not_told_say_how_long_they_take(calibration: Calibration) -> None:
+    """The eight seconds of a usual load seldom have them; what is enough is said without naming an option."""
+    words = dict(levers(pressure(pools={}), cluster(), calibration).spent())["pools"]
+    assert words == "not measured: a server tells them once a minute, so a load of 62 s has them"
+
+
 def test_the_indexes_are_the_largest_storage_lever(calibration: Calibration) -> None:
     """Only the unused indexes lessen the bytes of a start, by what they grew; they save less CPU than the INSERT."""
     found = levers(pressure(), cluster(), calibration)
