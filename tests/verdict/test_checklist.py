@@ -153,6 +153,25 @@ def test_one_reading_of_a_minute_is_not_sustained(key: str, part: str) -> None:
     assert state(*[before] * 10, *[full] * 120) == "fail"
 
 
+@pytest.mark.parametrize(("key", "part"), [("sql_pool", "sql_pools"), ("server_goroutines", "goroutines")])
+def test_the_minute_before_a_first_reading_is_no_gap(key: str, part: str) -> None:
+    """Up to 61 s go by before a figure of once a minute is of the run: what counts is from there on, and that is said.
+
+    A server that did not answer, then or later, was not measured for that time.
+    """
+    before, away = {"server": {part: None}}, {"server": None}
+
+    def found(*parts: dict[str, Any]) -> tuple[str, str]:
+        run = recorded(len(parts), vitals=[vitals(at + 1, **part) for at, part in enumerate(parts)])
+        check = one(checked(run), key)
+        return check.state, check.why
+
+    assert found(*[before] * 61, *[{}] * 75) == ("pass", "measured once a minute, so from its first reading on")
+    assert found(*[{}] * 75) == ("pass", "")
+    assert found(*[away] * 61, *[{}] * 75) == ("not measured", "only 55% of the run was measured")
+    assert found(*[before] * 61, *[{}] * 75, *[away] * 61)[0] == "not measured"
+
+
 def test_the_users_window_counts() -> None:
     """With a window of five seconds a peak of six fails."""
     assert one(checked(spike(6), limits=limits(postgres_cpu={"window": 5.0})), "postgres_cpu").state == "fail"
