@@ -176,7 +176,7 @@ def point_of(
     if not span.starts or latency.mean is None or latency.p50 is None or latency.p99 is None:
         raise ClusterError(
             f"no start was answered within {span.seconds:.0f} s",
-            next_step="measure for longer with --seconds, or look at the server's log",
+            next_step="take more seconds a run, or look at the server's log",
         )
     throughput = span.starts / span.seconds
     in_burst = not run.throttled_attempts and limit_exceeded(throughput, rps_limit)

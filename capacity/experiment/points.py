@@ -323,7 +323,7 @@ def _point(
     if not starts:
         raise ClusterError(
             f"no start was answered within {seconds:.0f} s at {parallelism} in flight",
-            next_step="measure for longer with --seconds, or look at the server's log",
+            next_step="take more seconds a run, or look at the server's log",
         )
     latencies = latencies_between(begin, end)
     throughput, in_flight = starts / seconds, sum(sampled) / len(sampled)

@@ -94,11 +94,11 @@ class Setting:
         if store is None:
             raise UsageError(
                 f"{self.name}: an existing cluster is not restarted with other keys",
-                next_step="leave --address out: a cluster of its own is started for each run",
+                next_step="name no address: a cluster of its own is started for each run",
             )
         for key in self.keys:
             if (key in _OF_THE_STACK or key == DROPPED) and store != "postgres":
-                raise UsageError(f"{self.name}: {key} is given", allowed="only with --store postgres")
+                raise UsageError(f"{self.name}: {key} is given", allowed="only with the store postgres")
 
     def prepare(self, cluster: LocalCluster) -> None:
         """Do to a fresh cluster what is to be done."""

@@ -102,7 +102,7 @@ class Wanted:
         own = {"shards": self.shards, "max-conns": self.max_conns}
         for name, value in own.items():
             if value is not None and self.store != "postgres":
-                raise UsageError(f"{name} is given", allowed="only with --store postgres")
+                raise UsageError(f"{name} is given", allowed="only with the store postgres")
         if self.cluster_cpus is not None:
             if self.store is None:
                 raise UsageError(

@@ -216,7 +216,7 @@ def _decide(throughput: Ratio, p99: Ratio, baseline: str, candidate: str, more: 
 def _unjudged(blocks: Sequence[Block], baseline: str) -> tuple[str, str]:
     flags = {point.flag for block in blocks for point in (block.baseline, block.candidate)}
     then = ["look in the server's log for why starts failed"] if Flag.FAILED in flags else []
-    then += ["make the runs longer (--seconds): they have too few starts"] if Flag.TOO_SHORT in flags else []
+    then += ["take more seconds a run: they have too few starts"] if Flag.TOO_SHORT in flags else []
     return "open", f"no block could be judged, keep {baseline} for now; {', and '.join(then)}"
 
 

@@ -56,7 +56,7 @@ def swept(*points: Point, left: int = 0, **more: object) -> Swept:
         (("--seconds", "nan"), "seconds is nan"),
         (("--repeats", "0"), "repeats is 0"),
         (("--store", "mysql"), "'mysql' is not one of 'sqlite', 'postgres'"),
-        (("--shards", "4"), "shards is given; allowed: only with --store postgres"),
+        (("--shards", "4"), "shards is given; allowed: only with the store postgres"),
         (("--store", "postgres", "--shards", "0"), "shards is 0"),
         (("--store", "postgres", "--max-conns", "9999"), "max_conns is 9999"),
         (("--cluster-cpus", "4096"), "cluster-cpus is 4096"),

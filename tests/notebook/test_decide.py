@@ -484,7 +484,7 @@ def test_keys_of_a_server_are_a_setting(panel: Decide) -> None:
         ("candidate", "rate=0", "rate is 0"),
         ("candidate", "rate=nan", "rate is nan"),
         ("candidate", "2x,4x", "says twice how many are in flight"),
-        ("candidate", "shards=8", "shards is given; allowed: only with --store postgres"),
+        ("candidate", "shards=8", "shards is given; allowed: only with the store postgres"),
         ("cpus", "0", "CPUs is 0; allowed: a whole number from 1 to 4,096"),
         ("cpus", "many", "CPUs is 'many'"),
         ("blocks", "1", "blocks is 1; allowed: a whole number from 2 to 200"),

@@ -156,7 +156,10 @@ NOISE = [0.01, -0.01, 0.005, -0.005, 0.008, -0.008]
     ],
 )
 def test_the_verdict(throughput: float, p99: float, noise: float, decision: str, words: str) -> None:
-    """Each combination of more, fewer or as many starts and of latency has its decision and its sentence."""
+    """Each combination of more, fewer or as many starts and of latency has its decision and its sentence.
+
+    Which says what to do in words that are true in a notebook, too, where there are no options.
+    """
     first = [(300.0, 0.05)] * 6
     tail = noise if p99 < 2 else 1
     second = [(300 * throughput * (1 + noise * each), 0.05 * p99 * (1 + tail * each)) for each in NOISE]
@@ -164,6 +167,7 @@ def test_the_verdict(throughput: float, p99: float, noise: float, decision: str,
     assert found.decision == decision, found.verdict
     assert words in found.verdict
     assert found.verdict.startswith("4x: throughput ")
+    assert "--" not in found.verdict
 
 
 def test_the_sentence_of_the_issue() -> None:
@@ -205,7 +209,7 @@ def test_blocks_that_say_nothing_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "then"), [(Flag.TOO_SHORT, "make the runs longer"), (Flag.FAILED, "for why starts failed")]
+    ("flag", "then"), [(Flag.TOO_SHORT, "take more seconds a run"), (Flag.FAILED, "for why starts failed")]
 )
 def test_blocks_that_all_say_nothing_decide_nothing(flag: Flag, then: str) -> None:
     """Where no block is worth anything nothing is decided, no more are asked for, and it says what to do."""
@@ -215,6 +219,7 @@ def test_blocks_that_all_say_nothing_decide_nothing(flag: Flag, then: str) -> No
     assert "no block could be judged" in found.verdict
     assert then in found.verdict
     assert "more blocks" not in found.verdict
+    assert "--" not in found.verdict
     assert settled(found) == "More blocks like these would not tell either"
 
 
