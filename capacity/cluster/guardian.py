@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from capacity.cluster import processes, stack
@@ -38,11 +39,13 @@ class Guardian:
         self._note("end", server.pid, server.started_at, "SIGTERM", 15.0)
 
     def watch_stack(self, cluster: ClusterState) -> None:
-        """Note the components of a PostgreSQL stack and its data, which are dropped."""
+        """Note the components of a PostgreSQL stack."""
         for each in cluster.components:
             self._note("end", each.pid, each.created, each.stop_signal, stack.grace_of(each))
-        if cluster.folder is not None:
-            self._note("drop", cluster.folder)
+
+    def watch_data(self, folder: Path) -> None:
+        """Note a data folder to be dropped, before there is one: making it takes seconds, in which a kill may come."""
+        self._note("drop", str(folder))
 
     def watch_folder(self, folder: Path) -> None:
         """Note a folder of our own to be deleted."""
@@ -69,11 +72,19 @@ def main() -> None:
             with contextlib.suppress(CapacityError):
                 processes.stop(pid, born, by=signal.Signals[by], grace=grace)
     for what, *words in reversed(notes):
+        if what == "drop":
+            _drop(Path(words[0]))
+        elif what == "delete":
+            shutil.rmtree(words[0], ignore_errors=True)
+
+
+def _drop(folder: Path, attempts: int = 30) -> None:
+    """Drop a data folder; what a killed command was making it with may write on for a moment."""
+    for _ in range(attempts):
         with contextlib.suppress(CapacityError):
-            if what == "drop":
-                stack.drop(Path(words[0]))
-            elif what == "delete":
-                shutil.rmtree(words[0], ignore_errors=True)
+            stack.drop(folder)
+            return
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def subject(wanted: Wanted, say: Callable[[str], None]) -> Iterator[tuple[Target
                 folder = running.enter_context(_folder())
                 guardian.watch_folder(folder)
                 with _state_folder(folder):
+                    guardian.watch_data(stack.data_folder())
                     started = running.enter_context(stack.running(wanted.settings(), say, guardian.watch_stack))
                 cluster = local.of_state(started)
             else:

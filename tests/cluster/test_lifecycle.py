@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from capacity.cluster import lifecycle, postgres, processes, stack, state, temporal_binaries
+from capacity.cluster import guardian, lifecycle, postgres, processes, stack, state, temporal_binaries
 from capacity.cluster.settings import STORES, Settings, checked_config
 from capacity.cluster.state import ClusterState, Component
 from capacity.errors import ClusterError, UsageError
@@ -52,6 +52,21 @@ def test_a_folder_of_somebody_else_survives_down_and_up(data: Path, monkeypatch:
         stack._make_reachable(data)
     assert [path.name for path in data.iterdir()] == ["mine.txt"]
     assert mine.read_text() == "years of work"
+
+
+def test_data_that_are_written_while_they_are_dropped_go_as_well(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed command made its data with may write on for a moment: the guardian tries again."""
+    _kept(data)
+    drop, refusals = stack.drop, iter([ClusterError("cannot delete pgdata/base: Directory not empty")])
+
+    def refusing(folder: Path) -> bool:
+        for each in refusals:
+            raise each
+        return drop(folder)
+
+    monkeypatch.setattr(stack, "drop", refusing)
+    guardian._drop(data)
+    assert not data.exists()
 
 
 def test_a_folder_that_only_the_state_file_names_is_no_data_folder(tmp_path: Path) -> None:

@@ -205,6 +205,29 @@ def test_a_cluster_ends_with_a_command_that_is_killed(
         time.sleep(0.1)  # its end is up to the test's own timeout
 
 
+def test_data_that_are_being_made_end_with_a_command_that_is_killed(tmp_path: Path, state_folder: str) -> None:
+    """SIGKILL while PostgreSQL's data are made, which root has outside the state folder, leaves none of them."""
+    data = tmp_path / "roots"
+    killed = f"""
+import os, pathlib, signal
+from capacity.cluster import stack
+from capacity.experiment.subject import subject
+from capacity.experiment.wanted import Wanted
+
+def make(*_):
+    stack._make_reachable(stack.data_folder())
+    (stack.data_folder() / "pgdata").mkdir()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+stack.data_folder, stack.running = lambda: pathlib.Path({str(data)!r}), make
+subject(Wanted([1], store="postgres"), print).__enter__()
+"""
+    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -signal.SIGKILL
+    while any(each.name.startswith(".sweep") for each in Path(state_folder).iterdir()):
+        time.sleep(0.1)  # its end is up to the test's own timeout
+    assert not data.exists()
+
+
 def listens(process: psutil.Process) -> bool:
     try:
         return any(each.status == psutil.CONN_LISTEN for each in process.net_connections())
