@@ -95,7 +95,7 @@ def checked_config(dynamic_config: Mapping[str, str]) -> dict[str, str]:
     checked = {_checked_key(key): _as_json(str(value)) for key, value in dynamic_config.items()}
     for key, text in checked.items():
         if limit := _LIMITS.get(key.lower()):
-            description.limits({limit: files.json_value(text)})
+            description.check_limit(limit, files.json_value(text), str(dynamic_config[key]))
     return checked
 
 

@@ -29,7 +29,8 @@ DEFAULTS: Final[Mapping[str, float]] = {
 """Keys of Temporal's dynamic configuration that cap starts, with the server's defaults
 (server 1.32, common/dynamicconfig/constants.go). Of the keys that may be 0, 0 is no limit."""
 MAY_BE_ZERO: Final = frozenset(key for key in DEFAULTS if ".global" in key or key.endswith("persistenceMaxQPS"))
-MOST: Final = 1_000_000_000
+MOST: Final = 2**31 - 1
+"""What a limit may be: that number is how others write "unlimited"."""
 _SPELLED_OTHERWISE: Final = {
     "history.shardIOConcurrency": "shard_io_concurrency",
     "numHistoryShards": "shards",
@@ -60,13 +61,18 @@ def limits(given: object) -> dict[str, int | float]:
     flat = dict(_flat("", given))
     refuse_unknown(flat, DEFAULTS, "limit")
     for key, value in flat.items():
-        ratio = key.endswith("Ratio")
-        low = 0 if key in MAY_BE_ZERO else 1
-        right = isinstance(value, int | float if ratio else int) and not isinstance(value, bool)
-        if not (right and low <= value <= MOST):
-            kind = "a number" if ratio else "a whole number"
-            raise UsageError(f"{key} is {files.shown(value)}", allowed=f"{kind} from {low} to {MOST:,}")
+        check_limit(key, value, value)
     return {**DEFAULTS, **flat}
+
+
+def check_limit(key: str, value: Any, given: object) -> None:
+    """Refuse the value of a key of `DEFAULTS` that is of another kind or out of range, in the form it was given in."""
+    ratio = key.endswith("Ratio")
+    low = 0 if key in MAY_BE_ZERO else 1
+    right = isinstance(value, int | float if ratio else int) and not isinstance(value, bool)
+    if not (right and low <= value <= MOST):
+        kind = "a number" if ratio else "a whole number"
+        raise UsageError(f"{key} is {files.shown(given)}", allowed=f"{kind} from {low} to {MOST:,}")
 
 
 def _flat(prefix: str, table: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:

@@ -12,6 +12,7 @@ from capacity.cluster import guardian, lifecycle, postgres, processes, stack, st
 from capacity.cluster.settings import STORES, Settings, checked_config
 from capacity.cluster.state import ClusterState, Component
 from capacity.errors import ClusterError, UsageError
+from capacity.model.cluster import Cluster
 
 SQLITE = ClusterState("sqlite", "127.0.0.1:7233", "", (), {"port": None}, False)
 
@@ -202,12 +203,21 @@ def test_a_value_that_no_server_can_read_is_refused(value: str) -> None:
         ({"frontend.rps": "[[["}, r"frontend.rps is '\[\[\['; allowed: a whole number from 1"),
         ({"FRONTEND.RPS": "many"}, "frontend.rps is 'many'; allowed: a whole number"),
         ({"history.rps": "true"}, "history.rps is "),
+        ({"frontend.rps": "1e5"}, "frontend.rps is '1e5'; allowed: a whole number from 1 to 2,147,483,647"),
+        ({"frontend.rps": "2147483648"}, "frontend.rps is '2147483648'; allowed: a whole number"),
     ],
 )
 def test_a_limit_that_no_server_would_go_by_is_refused(store: str, config: dict[str, str], expected: str) -> None:
     """On either store a limit's misspelt key or value is said, not taken for a limit that is in force."""
     with pytest.raises(UsageError, match=expected):
         Settings(store=store, dynamic_config=config).recorded()
+
+
+def test_the_most_that_others_write_is_a_limit() -> None:
+    """2,147,483,647 starts/s are what "unlimited" is called where there is no word for it; so it is predicted with."""
+    given = {"frontend.rps": "2147483647"}
+    assert checked_config(given) == given
+    assert Cluster.load("postgres-dev").changed({"frontend.rps": 2147483647}).limits["frontend.rps"] == 2147483647
 
 
 def test_other_keys_of_a_server_are_left_to_it() -> None:
