@@ -7,6 +7,7 @@ and a stream.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -19,17 +20,22 @@ TYPICAL: Final = LauncherMemory(base=94.6 * 2**20, per_in_flight=5e3, per_item=2
 """Fitted to `benchmarks/memory.py` on CPython 3.11, x86-64; the base is almost all libraries."""
 
 
-def launcher_rss(parallelism: ArrayLike, batch: int, memory: LauncherMemory | None = None) -> Floats:
+def launcher_rss(
+    parallelism: ArrayLike, batch: int, memory: LauncherMemory | None = None, processes: int = 1
+) -> Floats:
     """Return the highest resident set of a launcher process [bytes], for each parallelism.
 
     Parameters
     ----------
     parallelism : array_like of int
+        Of all processes together.
     batch : int
         Items of the batch.
     memory : LauncherMemory, optional
         As measured; by default `TYPICAL`.
+    processes : int
+        Launcher processes that share both.
     """
-    used = memory or TYPICAL
-    flight: Any = np.minimum(np.asarray(parallelism, dtype=float), batch)
-    return np.asarray(used.base + used.per_in_flight * flight + used.per_item * batch, dtype=float)
+    used, items = memory or TYPICAL, math.ceil(batch / processes)
+    flight: Any = np.minimum(np.ceil(np.asarray(parallelism, dtype=float) / processes), items)
+    return np.asarray(used.base + used.per_in_flight * flight + used.per_item * items, dtype=float)

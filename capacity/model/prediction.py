@@ -231,7 +231,6 @@ def predict(
         above = np.hypot(np.log(mean.high / mean.value), width)
         quantiles.append(Interval(middle, middle * np.exp(-below), middle * np.exp(above)))
     takes = _takes(batch, solution.throughput[np.minimum(asked, batch) - 1], cap)
-    each = np.ceil(asked / structure.launchers)
     utilization = {name: used[asked - 1] * value / uncapped for name, used in solution.utilization().items()}
     return Prediction(
         parallelism=asked,
@@ -242,7 +241,7 @@ def predict(
         p99=quantiles[1],
         utilization=utilization,
         binding=_binding(utilization, uncapped, cap),
-        rss_bytes=launcher_rss(each, math.ceil(batch / structure.launchers), calibration.measurements.memory),
+        rss_bytes=launcher_rss(asked, batch, calibration.measurements.memory, structure.launchers),
         queue=_waiting(asked, batch, rules),
         duration=Interval(takes, takes * value / high, takes * value / low),
         measured_to=calibration.measured_to,

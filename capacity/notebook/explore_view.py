@@ -6,7 +6,6 @@ limit; the figure and the table are of one solution of the model, so they cannot
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -174,11 +173,7 @@ def _curve(structure: Structure, demands: Parameters) -> Floats:
 
 def _memory(choice: Choice, flight: int) -> float:
     processes = choice.cluster.launcher_processes
-    each = launcher_rss(
-        math.ceil(flight / processes),
-        math.ceil(choice.plan.batch / processes),
-        choice.calibration.measurements.memory,
-    )
+    each = launcher_rss(flight, choice.plan.batch, choice.calibration.measurements.memory, processes)
     return float(each) * processes
 
 
