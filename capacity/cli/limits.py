@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capacity.cli.options import HOW, Changes, ClusterArgument, check_once
-from capacity.cli.printing import console, print_columns, wrapped
+from capacity.cli.printing import console, print_columns, warn, wrapped
 from capacity.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def _demands(cluster: Cluster) -> Demands | None:
         measured = Calibration.named(cluster.calibration)
     except UsageError as error:  # most ceilings are of the configuration alone
         until = "until then a start costs what it did where this package was made"
-        print(f"capacity: warning: {error}; {until}", file=sys.stderr)
+        warn(f"{error}; {until}")
         return None
     cpus = measured.measurements.conditions.cluster_cpus
     source = f"calibration {measured.name}, measured on {cpus:g} CPU{'' if cpus == 1 else 's'}"

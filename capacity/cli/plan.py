@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +21,7 @@ from capacity.cli.options import (
     refuse,
     whole,
 )
-from capacity.cli.printing import console, print_columns, print_notes
+from capacity.cli.printing import console, print_columns, print_notes, warn
 from capacity.errors import UsageError
 from capacity.rules.plan import BATCH, PoolPlan, pool_plan
 from capacity.rules.pool import DEFAULT_RULES, positive
@@ -186,7 +185,7 @@ def _print_text(result: PoolPlan) -> None:
             head = f"{name.ljust(names)}  {value.rjust(values)}  "
             print(textwrap.fill(reason, WIDTH, initial_indent=head, subsequent_indent=" " * len(head)))
     for warning in result.warnings:
-        print(f"capacity: warning: {warning}", file=sys.stderr)
+        warn(warning)
 
 
 def _print_outlook(found: Outlook) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -56,3 +57,8 @@ def print_notes(notes: Iterable[tuple[str, str]]) -> None:
     for name, words in notes:
         for i, line in enumerate(textwrap.wrap(words, WIDTH - indent)):
             print((name if i == 0 else "").ljust(indent) + line)
+
+
+def warn(sentence: object) -> None:
+    """Warn on standard error, where it is in no result's way."""
+    print(f"capacity: warning: {sentence}", file=sys.stderr)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capacity.cli.options import Cpus, Form, Format, OptionalRun, whole
-from capacity.cli.printing import wrapped
+from capacity.cli.printing import warn, wrapped
 from capacity.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def rollback(
         for proof in proofs.values():
             print("\n".join(wrapped(proof.sentence())))
         for warning in process.warnings if process is not None else ():
-            print(f"capacity: warning: process {pid}: {warning}", file=sys.stderr)
+            warn(f"process {pid}: {warning}")
     raise typer.Exit(0 if all(proof.honoured for proof in proofs.values()) else 1)
 
 
