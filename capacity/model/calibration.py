@@ -5,11 +5,10 @@ from __future__ import annotations
 import html
 import math
 from pathlib import Path
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
-from scipy.interpolate import PchipInterpolator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from capacity import files
 from capacity.errors import CapacityError, UsageError
@@ -17,14 +16,12 @@ from capacity.model import shipped
 from capacity.model.fit import NAMES, Fit, fit, structure_of
 from capacity.model.measurement import Measurements, Point, usable
 from capacity.model.network import Parameters, solve
-from capacity.model.queueing import Floats
+from capacity.model.shape import Shape
 
 SCHEMA_VERSION: Final = 1
 
 _NOISE: Final = 0.01
 """Share of a latency that is not the network's delay, at least: both are measured, and so may cross."""
-_TREND: Final = 0.5
-"""How much of the last trend of a latency's shape goes on beyond the highest measured parallelism, per doubling."""
 
 
 class _Record(BaseModel):
@@ -32,75 +29,6 @@ class _Record(BaseModel):
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_Ratio = Annotated[float, Field(ge=1e-9, le=1e9)]
-_Spread = Annotated[float, Field(ge=0, le=10)]
-
-
-class Shape(_Record):
-    """Measured over theoretical quantiles of the latency, by parallelism (rising).
-
-    Theory serves starts in the order of arrival with exponential times. A real cluster does not, and how far it is from
-    that changes with parallelism. Between measured points the ratio is interpolated on logarithms of both, monotone and
-    smooth (Fritsch & Carlson, SIAM J. Numer. Anal. 17, 1980): with straight lines it would fall as fast just before its
-    lowest point as long before. Beyond the highest it follows the last trend, damped.
-
-    Attributes
-    ----------
-    parallelism : tuple of int
-        Where it was measured.
-    p50, p99 : tuple of float
-        The ratios there.
-    p50_spread, p99_spread : float
-        Standard deviation of the logarithm of one measured quantile.
-    """
-
-    parallelism: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(min_length=1)
-    p50: tuple[_Ratio, ...]
-    p99: tuple[_Ratio, ...]
-    p50_spread: _Spread
-    p99_spread: _Spread
-    _more: float = PrivateAttr(default=1.0)
-
-    def on(self, more: float) -> Shape:
-        """Return the shape where so many times as many starts are served at once as in the sweep."""
-        scaled = self.model_copy()
-        scaled._more = more
-        return scaled
-
-    def in_order(self, share: float) -> Shape:
-        """Return the shape where so much of its long tail, 0 to 1, is gone: a queue in the order of arrival has none.
-
-        What shortens the tail, as of few in flight, stays.
-        """
-        kept = 1 - share
-        return self.model_copy(
-            update={
-                "p50": tuple(ratio**kept if ratio < 1 else ratio for ratio in self.p50),
-                "p99": tuple(ratio**kept if ratio > 1 else ratio for ratio in self.p99),
-            }
-        )
-
-    @model_validator(mode="after")
-    def _even(self) -> Self:
-        if not len(self.parallelism) == len(self.p50) == len(self.p99):
-            raise ValueError("parallelism, p50 and p99 differ in length")
-        if list(self.parallelism) != sorted(set(self.parallelism)):
-            raise ValueError("parallelism does not rise")
-        return self
-
-    def factor(self, q: float, parallelism: Floats) -> Floats:
-        """Return measured over theoretical quantile, for q 0.5 or 0.99."""
-        known = np.log(np.array(self.parallelism, dtype=float))
-        values = np.log(np.array(self.p50 if q == 0.5 else self.p99))
-        wanted = np.log(parallelism / self._more)
-        result = np.full_like(wanted, values[0])
-        if known.size > 1:
-            result = PchipInterpolator(known, values)(np.clip(wanted, known[0], known[-1]))
-            slope = (values[-1] - values[-2]) / (known[-1] - known[-2])
-            beyond = np.maximum(wanted - known[-1], 0.0) / math.log(2)
-            # The sum of a trend that shrinks by a constant share with every doubling (Gardner's damped trend).
-            result = result + slope * math.log(2) * _TREND * (1 - _TREND**beyond) / (1 - _TREND)
-        return np.asarray(np.exp(result), dtype=float)
 
 
 class Calibration(_Record):

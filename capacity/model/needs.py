@@ -15,9 +15,9 @@ from typing import Final
 
 import numpy as np
 
-from capacity.model.calibration import Calibration, Shape
+from capacity.model.calibration import Calibration
 from capacity.model.network import MAXIMUM_PARALLELISM, WITHOUT_LIMIT, Parameters, Solution, Structure, solve
-from capacity.model.prediction import shape_for, shaped
+from capacity.model.shape import Shape, shape_for, shaped
 from capacity.model.words import milliseconds
 
 MOST_IN_FLIGHT: Final = 2_048

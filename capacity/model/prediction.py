@@ -15,22 +15,20 @@ from typing import Any, Final
 import numpy as np
 
 from capacity.errors import UsageError
-from capacity.model.calibration import Calibration, Shape
+from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
 from capacity.model.fit import structure_of
 from capacity.model.limits import ONE_WRITER, SHARDS, Ceiling, ceilings
 from capacity.model.memory import launcher_rss
-from capacity.model.network import MAXIMUM_PARALLELISM, SQLITE_LOCK, Parameters, Structure, bounds, solve
+from capacity.model.network import MAXIMUM_PARALLELISM, Structure, solve
 from capacity.model.queueing import Floats
+from capacity.model.shape import shape_for, shaped
 from capacity.rules.pool import DEFAULT_RULES, PoolRules, queue_size
 
 LEVEL: Final = 0.9
 """Nominal coverage of intervals."""
 
 DRAWS: Final = 200
-
-IN_ORDER: Final = 1.1
-"""How many times as much as locks the CPUs could serve, from where on starts are served in the order of arrival."""
 
 BINDS: Final = 0.9
 """Utilization from which on a resource is said to bind."""
@@ -263,41 +261,6 @@ def throughput_grid(
     curve = solve(structure, calibration.demands, rules.maximum).throughput
     flight = np.clip(np.multiply.outer(np.maximum(cpus, 1), multipliers), rules.minimum, rules.maximum)
     return np.asarray(np.minimum(curve[flight - 1], cap.rate if cap else np.inf), dtype=float)
-
-
-def shape_for(calibration: Calibration, structure: Structure) -> Shape:
-    """Return the shape of the latency on other stations.
-
-    Where CPUs bind it follows the starts in flight for each that they can serve. The sweeps of PostgreSQL on one and on
-    two CPUs agree so up to 8 in flight per CPU, where a sized cluster works: measured over theoretical p99 is 0.65,
-    1.26 and 1.33 at 1, 4 and 8 per CPU on one, 0.68, 1.23 and 1.40 on two. A lock serves in the order of arrival, so
-    that theory's tail is its own: with one shard, for which the CPUs could do `IN_ORDER` times as much, measured over
-    theory is 0.84 to 1.11 from 4 to 128 in flight, where that of the sweeps above rises to 2.6 (data/measurements).
-    From where locks bind to there a longer tail fades. SQLite's shape is that of its one connection, whatever the CPUs.
-    """
-    if structure.lock_name == SQLITE_LOCK:
-        return calibration.shape
-    swept = structure_of(calibration.measurements.conditions)
-    (cpus, locks), (swept_cpus, swept_locks) = (_lowest(one, calibration.demands) for one in (structure, swept))
-    found = calibration.shape.on(min(cpus, locks) / min(swept_cpus, swept_locks))
-    if swept_cpus > swept_locks:  # its tail is that of a lock
-        return found
-    return found.in_order(min(max(math.log(cpus / locks) / math.log(IN_ORDER), 0.0), 1.0))
-
-
-def _lowest(structure: Structure, demands: Parameters) -> tuple[float, float]:
-    """Return the lowest bound of CPUs, and that of locks [starts/s]."""
-    found = bounds(structure, demands)
-    return min(rate for name, rate in found.items() if name.endswith("CPUs")), found.get(structure.lock_name, math.inf)
-
-
-def shaped(shape: Shape, q: float, theory: Floats, mean: Floats, parallelism: Floats, delay: float) -> Floats:
-    """Return the quantile of a latency [s] by what theory has for it; of both, `delay` is the network's, a constant.
-
-    Of a latency with a long tail the median is no more than the mean, the 99 % quantile no less: no trend changes that.
-    """
-    found = delay + np.maximum(theory - delay, 0.0) * shape.factor(q, parallelism)
-    return np.minimum(found, mean) if q == 0.5 else np.maximum(found, mean)
 
 
 _STATIONS: Final = frozenset(

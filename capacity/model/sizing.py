@@ -20,7 +20,8 @@ from capacity.model.cluster import CLOUD, Cluster
 from capacity.model.limits import Ceiling, ceilings
 from capacity.model.needs import Outcome, Stations, Wish, least_growth, outcome, p99_of, stations_for
 from capacity.model.network import Parameters, solve
-from capacity.model.prediction import predict, shape_for
+from capacity.model.prediction import predict
+from capacity.model.shape import shape_for
 from capacity.model.sized import Figure, Missed, Predicted, Sizing
 from capacity.model.storage import DAY, storage_need
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capacity.model.calibration import Calibration, Shape
+from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
 from capacity.model.fit import structure_of
 from capacity.model.measurement import Measurements
@@ -26,6 +26,7 @@ from capacity.model.prediction import (
     structure_for,
     throughput_grid,
 )
+from capacity.model.shape import Shape
 from capacity.rules import PoolRules, parallelism
 
 Sweeps = Callable[[str], Measurements]
