@@ -26,7 +26,8 @@ from capacity.cluster.target import Target
 from capacity.errors import JournalError
 from capacity.launcher import outcome, service
 from capacity.launcher.cleaning import of_run
-from capacity.launcher.journal import Header, Journal
+from capacity.launcher.header import Header
+from capacity.launcher.journal import Journal
 from capacity.launcher.transport import connect
 
 LIMITS = {"frontend.rps": "100000", "frontend.namespaceRPS": "100000", "history.rps": "100000"}

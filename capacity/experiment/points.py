@@ -27,7 +27,8 @@ from capacity.experiment.local import ClusterCpu
 from capacity.launcher import service
 from capacity.launcher.batch import HeightRange, StartOptions, fingerprint
 from capacity.launcher.controller import Controller, Fixed, OpenLoop
-from capacity.launcher.journal import Header, Journal
+from capacity.launcher.header import Header
+from capacity.launcher.journal import Journal
 from capacity.launcher.knee import Auto
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import Progress, Result

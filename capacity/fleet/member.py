@@ -33,7 +33,7 @@ from capacity.fleet.workflow import ConductBatch, LaunchBatch, RangeDone, RangeO
 from capacity.launcher import worker
 from capacity.launcher.batch import Batch
 from capacity.launcher.controller import Pace
-from capacity.launcher.journal import Header
+from capacity.launcher.header import Header
 from capacity.launcher.progress import Progress
 from capacity.launcher.rebuild import read, reading
 from capacity.launcher.retries import RetryPolicy

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from capacity.errors import ClusterError
 from capacity.fleet.buckets import unpacked
 from capacity.launcher import outcome
-from capacity.launcher.journal import Header, Journal
+from capacity.launcher.header import Header
+from capacity.launcher.journal import Journal
 
 SAME_VERSION: Final = "give all launchers of a fleet the same version of capacity"
 

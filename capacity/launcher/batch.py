@@ -13,8 +13,8 @@ from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
 from capacity import files
 from capacity.errors import UsageError
+from capacity.launcher.header import check_size
 from capacity.launcher.inputs import InputTemplate
-from capacity.launcher.journal import check_size
 
 MAXIMUM_ID_LENGTH = 1000
 """`limit.maxIDLength` of the server: workflow ids, task queues, workflow types [bytes]."""

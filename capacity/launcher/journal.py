@@ -8,104 +8,22 @@ as not done, for the same reason. One process at a time holds a journal.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import json
 import mmap
 import os
-import struct
 import tempfile
-import time
-import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from capacity import files
-from capacity.errors import JournalError, UsageError
+from capacity.errors import JournalError
 from capacity.launcher import outcome
+from capacity.launcher.header import HEADER_BYTES, Header
+from capacity.launcher.journal_file import exists, give_name, in_one_line, lock
 
-MAGIC: Final = b"CAPJRNL1"
-HEADER_BYTES: Final = 4096
-MOST_ITEMS: Final = 10**10
 _PIECE: Final = 1 << 16
-_LOCK_TRIES: Final = 3
-_LOCK_PAUSE: Final = 0.02
-"""Seconds between two of them."""
-_PREFIX: Final = struct.Struct("<8sII")  # magic, length and CRC-32 of the JSON behind it
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a journal says of itself.
-
-    Parameters
-    ----------
-    fingerprint : str
-        Of the batch and its target (`batch.fingerprint`).
-    run_id : str
-        The request ids of all attempts, resumed ones included, begin with it.
-    count : int
-        Items.
-    created : float
-        Unix time [s].
-    batch : dict
-        `Batch.describe()`, for people and for `capacity runs`.
-    address, namespace : str
-        The target.
-    """
-
-    fingerprint: str
-    run_id: str
-    count: int
-    created: float = field(default_factory=time.time)
-    batch: dict[str, Any] = field(default_factory=dict)
-    address: str = ""
-    namespace: str = ""
-
-    def pack(self) -> bytes:
-        text = json.dumps(asdict(self)).encode()
-        if len(text) > HEADER_BYTES - _PREFIX.size:  # a long description is for people only
-            text = json.dumps(asdict(self) | {"batch": {}}).encode()
-        return (_PREFIX.pack(MAGIC, len(text), zlib.crc32(text)) + text).ljust(HEADER_BYTES, b"\0")
-
-    @classmethod
-    def read(cls, path: Path) -> Header:
-        """Read the header of a journal without opening it for a launch."""
-        with _in_one_line(f"cannot open journal {path}"), path.open("rb") as file:
-            return cls.unpack(path, file.read(HEADER_BYTES))
-
-    @classmethod
-    def unpack(cls, path: Path, page: bytes) -> Header:
-        if len(page) < HEADER_BYTES or page[:8] != MAGIC:
-            raise JournalError(f"{path} is not a journal of capacity", next_step="name another file with --journal")
-        _, length, checksum = _PREFIX.unpack(page[: _PREFIX.size])
-        text = page[_PREFIX.size : _PREFIX.size + length]
-        if zlib.crc32(text) != checksum:
-            raise JournalError(
-                f"the header of journal {path} is damaged",
-                next_step="the file is left as it is; start the batch anew with another --journal: "
-                "items that exist are recognised by their ids and not started twice",
-            )
-        try:
-            known = {"fingerprint": str, "run_id": str, "count": int, "created": float}
-            found = files.fields(files.json_value(text), known, {"batch": dict, "address": str, "namespace": str})
-            check_size(found["count"])
-        except UsageError as error:
-            raise JournalError(
-                f"the header of journal {path} {error}", next_step="read it with the version of capacity that wrote it"
-            ) from error
-        return cls(**found)
-
-
-def check_size(count: int) -> None:
-    """Refuse a number of items that no journal can hold; each takes a byte of it."""
-    if not 1 <= count <= MOST_ITEMS:
-        raise UsageError(f"count is {files.shown(count)}", allowed=f"1 to {MOST_ITEMS:,} items")
 
 
 class Notes(Protocol):
@@ -159,20 +77,20 @@ class Journal:
 
         It is made beside its place and gets its name when it is whole: a launch killed right here leaves none.
         """
-        with _in_one_line(f"cannot create journal {path}"):
+        with in_one_line(f"cannot create journal {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             if os.path.lexists(path):
-                raise _exists(path)
+                raise exists(path)
             fd, beside = tempfile.mkstemp(prefix=".journal-", dir=path.parent)
         try:
-            _lock(path, fd)  # before it has its name: nobody can have opened it yet
-            with _in_one_line(f"cannot reserve {HEADER_BYTES + header.count:,} bytes for journal {path}"):
+            lock(path, fd)  # before it has its name: nobody can have opened it yet
+            with in_one_line(f"cannot reserve {HEADER_BYTES + header.count:,} bytes for journal {path}"):
                 os.fchmod(fd, 0o644)
                 os.pwrite(fd, header.pack(), 0)
                 os.posix_fallocate(fd, 0, HEADER_BYTES + header.count)
                 os.fsync(fd)
-            with _in_one_line(f"cannot create journal {path}"):
-                _name(beside, path)
+            with in_one_line(f"cannot create journal {path}"):
+                give_name(beside, path)
         except BaseException:
             os.close(fd)
             raise
@@ -184,10 +102,10 @@ class Journal:
     @classmethod
     def open(cls, path: Path, fingerprint: str | None = None) -> Journal:
         """Open a journal to go on with it; refuse one of another batch."""
-        with _in_one_line(f"cannot open journal {path}"):
+        with in_one_line(f"cannot open journal {path}"):
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            with _in_one_line(f"cannot read journal {path}"):
+            with in_one_line(f"cannot read journal {path}"):
                 page = os.pread(fd, HEADER_BYTES, 0)
             header = Header.unpack(path, page)
             if fingerprint is not None and header.fingerprint != fingerprint:
@@ -196,10 +114,10 @@ class Journal:
                     f"this batch on this target has {fingerprint}",
                     next_step="pass the same batch, options, address and namespace, or another --journal",
                 )
-            _lock(path, fd)
+            lock(path, fd)
             size = HEADER_BYTES + header.count
             missing = max(0, size - os.fstat(fd).st_size)
-            with _in_one_line(f"cannot repair journal {path}, which is {missing:,} bytes short"):
+            with in_one_line(f"cannot repair journal {path}, which is {missing:,} bytes short"):
                 os.posix_fallocate(fd, 0, size)
             journal = cls(path, header, fd, mmap.mmap(fd, size))
         except BaseException:
@@ -220,20 +138,10 @@ class Journal:
         return cls(None, header, descriptor, mmap.mmap(descriptor, HEADER_BYTES + header.count))
 
     @staticmethod
-    def in_use(path: Path) -> bool:
-        """Tell whether a launch has a journal open, by asking for its lock for a moment."""
-        with _in_one_line(f"cannot read journal {path}"), path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
-
-    @staticmethod
     def peek_codes(path: Path) -> npt.NDArray[np.uint8]:
         """Return the outcome codes of a journal, shape (count,), without opening it for a launch; it may be in use."""
         header = Header.read(path)
-        with _in_one_line(f"cannot read journal {path}"):
+        with in_one_line(f"cannot read journal {path}"):
             there = max(path.stat().st_size - HEADER_BYTES, 0)
             notes = np.fromfile(path, np.uint8, min(header.count, there), offset=HEADER_BYTES)
         try:
@@ -291,7 +199,7 @@ class Journal:
     def sync(self) -> None:
         """Force the notes to the disk; blocks, so call it from a thread."""
         if self._fd >= 0:
-            with _in_one_line(f"cannot write journal {self.path}"):
+            with in_one_line(f"cannot write journal {self.path}"):
                 os.fdatasync(self._fd)
 
     def close(self) -> None:
@@ -324,54 +232,3 @@ def _tally(notes: npt.NDArray[np.uint8], table: npt.NDArray[np.uint8] | None = N
     for piece in _pieces(notes):
         counts += np.bincount(piece if table is None else table[piece], minlength=256)
     return {int(code): int(counts[code]) for code in np.nonzero(counts)[0]}
-
-
-_SEE: Final = "see the path given to --journal"
-
-
-@contextlib.contextmanager
-def _in_one_line(what: str) -> Iterator[None]:
-    """Turn an OSError into one clear line."""
-    try:
-        yield
-    except ValueError as error:  # a NUL in the path
-        raise JournalError(f"{what}: no file can have that name", next_step=_SEE) from error
-    except OSError as error:
-        advice = {
-            errno.ENOSPC: "free some space or put it elsewhere with --journal",
-            errno.EDQUOT: "free some space or put it elsewhere with --journal",
-            errno.EROFS: "the file system is read-only: put it elsewhere with --journal",
-            errno.EACCES: "put it where you may write with --journal",
-            errno.ENOENT: "check the path given to --journal",
-        }
-        raise JournalError(f"{what}: {error.strerror}", next_step=advice.get(error.errno or 0, _SEE)) from error
-
-
-def _exists(path: Path) -> JournalError:
-    return JournalError(f"journal {path} exists", next_step="pass --resume to go on with it, or another --journal")
-
-
-def _name(beside: str, path: Path) -> None:
-    """Give a file its name, unless another has it."""
-    try:
-        os.link(beside, path)
-    except FileExistsError:
-        raise _exists(path) from None
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        os.rename(beside, path)  # a file system without links
-
-
-def _lock(path: Path, fd: int) -> None:
-    """Take a journal's lock, again where it is not to be had: who asks `Journal.in_use` has it for a moment."""
-    for tries_left in reversed(range(_LOCK_TRIES)):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError as error:
-            if not tries_left:
-                raise JournalError(
-                    f"journal {path} is in use by another launch", next_step="wait for it to end, or stop it first"
-                ) from error
-        time.sleep(_LOCK_PAUSE)

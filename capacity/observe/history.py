@@ -13,8 +13,9 @@ import numpy as np
 
 from capacity.cluster import state
 from capacity.errors import CapacityError, JournalError, UsageError
-from capacity.launcher import outcome
-from capacity.launcher.journal import Header, Journal
+from capacity.launcher import journal_file, outcome
+from capacity.launcher.header import Header
+from capacity.launcher.journal import Journal
 from capacity.launcher.progress import Counts
 from capacity.launcher.rebuild import rebuild
 from capacity.observe.run import Run
@@ -47,7 +48,7 @@ class PastRun:
     @property
     def running(self) -> bool:
         """Whether a launch of it is at work."""
-        return self.journal is not None and Journal.in_use(self.journal)
+        return self.journal is not None and journal_file.in_use(self.journal)
 
     def recorded(self) -> Run:
         """Return its record.

@@ -19,7 +19,8 @@ from capacity.fleet import Fleet
 from capacity.fleet.processes import Processes, check_processes
 from capacity.launcher import service, worker
 from capacity.launcher.batch import Batch, fingerprint
-from capacity.launcher.journal import Header, Journal
+from capacity.launcher.header import Header
+from capacity.launcher.journal import Journal
 from capacity.launcher.progress import Progress, Result
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.scheduler import Scheduler

@@ -132,7 +132,8 @@ def test_a_file_of_something_else_is_no_run(kept: Run, tmp_path: Path, capsys: C
 
 def test_a_killed_run_has_no_record_to_check(capsys: Capture, state_folder: str) -> None:
     """A journal without a record is refused with the way to resume it."""
-    from capacity.launcher.journal import Header, Journal
+    from capacity.launcher.header import Header
+    from capacity.launcher.journal import Journal
 
     path = runs_folder() / "20261125-050000-000000.journal"
     path.parent.mkdir(parents=True, exist_ok=True)

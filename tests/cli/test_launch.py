@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from capacity.cluster.devserver import DevServer
-from capacity.launcher.journal import Header
+from capacity.launcher.header import Header
 from capacity.launcher.progress import STOPPED_AT_ONCE
 from tests.cli.conftest import Command, arguments_of
 

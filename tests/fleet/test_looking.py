@@ -30,7 +30,8 @@ from capacity.fleet.workflow import BatchDone, BatchOrder, LaunchBatch, Range, S
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.controller import OpenLoop
-from capacity.launcher.journal import Header, Journal
+from capacity.launcher.header import Header
+from capacity.launcher.journal import Journal
 from capacity.launcher.progress import STOPPED, Progress, Result
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.settings import settled

@@ -29,7 +29,8 @@ from capacity.fleet.processes import Processes
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.controller import Fixed
-from capacity.launcher.journal import Header, Journal
+from capacity.launcher.header import Header
+from capacity.launcher.journal import Journal
 from capacity.launcher.progress import STOPPED, Progress, Result
 from capacity.observe.run import Run
 from capacity.observe.session import launch

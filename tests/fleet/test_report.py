@@ -19,7 +19,7 @@ from capacity.fleet.workflow import add_reports
 from capacity.launcher import outcome
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.controller import Fixed, Setting
-from capacity.launcher.journal import Header
+from capacity.launcher.header import Header
 from capacity.launcher.latency import Latencies
 from capacity.launcher.scheduler import Scheduler
 from capacity.launcher.tally import Seconds

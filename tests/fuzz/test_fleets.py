@@ -23,7 +23,7 @@ from capacity.fleet.notes import RangeNotes, pack, unpack
 from capacity.fleet.report import Report
 from capacity.launcher import outcome, worker
 from capacity.launcher.batch import HeightRange
-from capacity.launcher.journal import Header
+from capacity.launcher.header import Header
 from capacity.launcher.retries import RetryPolicy
 
 REPORT = json.loads(

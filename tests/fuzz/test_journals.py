@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from mutations import bytes_of, fuzzed, json_texts, only_ours, refused, unreadable
 
 from capacity.launcher.batch import HeightRange
+from capacity.launcher.header import HEADER_BYTES, MAGIC, Header
 from capacity.launcher.items import ItemsFile
-from capacity.launcher.journal import HEADER_BYTES, MAGIC, Header, Journal
+from capacity.launcher.journal import Journal
 from capacity.launcher.rebuild import rebuild
 
 HEADER: dict[str, Any] = {

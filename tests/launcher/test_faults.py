@@ -20,8 +20,9 @@ from capacity.errors import ClusterError, RunFailedError
 from capacity.launcher import outcome, turns
 from capacity.launcher.batch import HeightRange, StartOptions
 from capacity.launcher.controller import Fixed, OpenLoop, Setting, Window
+from capacity.launcher.header import Header
 from capacity.launcher.http2 import Refusal
-from capacity.launcher.journal import Header, Journal
+from capacity.launcher.journal import Journal
 from capacity.launcher.pacing import Pacing, Place
 from capacity.launcher.progress import Progress, Result
 from capacity.launcher.retries import RetryPolicy

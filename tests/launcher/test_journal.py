@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capacity.errors import JournalError
-from capacity.launcher import journal as journals
-from capacity.launcher import outcome
-from capacity.launcher.journal import HEADER_BYTES, Header, Journal
+from capacity.launcher import journal_file, outcome
+from capacity.launcher.header import HEADER_BYTES, Header
+from capacity.launcher.journal import Journal
 
 COUNT = 40
 NOTED = {0: outcome.STARTED, 7: outcome.ALREADY_RUNNING, 8: outcome.REFUSED + 3, 39: outcome.GAVE_UP + 14}
@@ -73,7 +73,8 @@ def test_notes_and_header_survive_a_close(tmp_path: Path) -> None:
 def test_notes_outlive_a_process_that_did_not_close(tmp_path: Path) -> None:
     """What was noted before a kill is there, though nobody flushed it."""
     script = (
-        "import os, sys, numpy as np; from pathlib import Path; from capacity.launcher.journal import Header, Journal\n"
+        "import os, sys, numpy as np; from pathlib import Path\n"
+        "from capacity.launcher.header import Header; from capacity.launcher.journal import Journal\n"
         "journal = Journal.create(Path(sys.argv[1]), Header('f', 'run', 100))\n"
         "journal.note(np.arange(50), 1); os.kill(os.getpid(), 9)"
     )
@@ -154,9 +155,9 @@ def test_who_looks_at_a_journal_does_not_have_it_refused(tmp_path: Path, monkeyp
     written(tmp_path / "j")
     with (tmp_path / "j").open("rb") as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
-        monkeypatch.setattr(journals.time, "sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+        monkeypatch.setattr(journal_file.time, "sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
         with Journal.open(tmp_path / "j"):
-            assert Journal.in_use(tmp_path / "j")
+            assert journal_file.in_use(tmp_path / "j")
 
 
 def test_a_refused_launch_holds_nothing(tmp_path: Path) -> None:

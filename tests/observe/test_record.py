@@ -15,7 +15,8 @@ from capacity.errors import CapacityError, InterruptedRunError, RunFailedError, 
 from capacity.fleet import Fleet
 from capacity.fleet.client import FleetBatch
 from capacity.launcher.batch import HeightRange
-from capacity.launcher.journal import Header, Journal
+from capacity.launcher.header import Header
+from capacity.launcher.journal import Journal
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import STOPPED
 from capacity.observe.history import past_run, runs_folder

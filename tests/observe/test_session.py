@@ -20,7 +20,7 @@ from capacity.cluster.target import Target
 from capacity.errors import ClusterError, GuardRefusalError, InterruptedRunError, JournalError, UsageError
 from capacity.launcher import service
 from capacity.launcher.batch import HeightRange, StartOptions
-from capacity.launcher.journal import Header
+from capacity.launcher.header import Header
 from capacity.launcher.progress import Progress
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.spawn import Spawned

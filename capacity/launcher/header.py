@@ -1,0 +1,89 @@
+"""The first page of a journal: what it says of the batch whose notes are behind it."""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from capacity import files
+from capacity.errors import JournalError, UsageError
+from capacity.launcher.journal_file import in_one_line
+
+MAGIC: Final = b"CAPJRNL1"
+HEADER_BYTES: Final = 4096
+MOST_ITEMS: Final = 10**10
+_PREFIX: Final = struct.Struct("<8sII")  # magic, length and CRC-32 of the JSON behind it
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a journal says of itself.
+
+    Parameters
+    ----------
+    fingerprint : str
+        Of the batch and its target (`batch.fingerprint`).
+    run_id : str
+        The request ids of all attempts, resumed ones included, begin with it.
+    count : int
+        Items.
+    created : float
+        Unix time [s].
+    batch : dict
+        `Batch.describe()`, for people and for `capacity runs`.
+    address, namespace : str
+        The target.
+    """
+
+    fingerprint: str
+    run_id: str
+    count: int
+    created: float = field(default_factory=time.time)
+    batch: dict[str, Any] = field(default_factory=dict)
+    address: str = ""
+    namespace: str = ""
+
+    def pack(self) -> bytes:
+        text = json.dumps(asdict(self)).encode()
+        if len(text) > HEADER_BYTES - _PREFIX.size:  # a long description is for people only
+            text = json.dumps(asdict(self) | {"batch": {}}).encode()
+        return (_PREFIX.pack(MAGIC, len(text), zlib.crc32(text)) + text).ljust(HEADER_BYTES, b"\0")
+
+    @classmethod
+    def read(cls, path: Path) -> Header:
+        """Read the header of a journal without opening it for a launch."""
+        with in_one_line(f"cannot open journal {path}"), path.open("rb") as file:
+            return cls.unpack(path, file.read(HEADER_BYTES))
+
+    @classmethod
+    def unpack(cls, path: Path, page: bytes) -> Header:
+        if len(page) < HEADER_BYTES or page[:8] != MAGIC:
+            raise JournalError(f"{path} is not a journal of capacity", next_step="name another file with --journal")
+        _, length, checksum = _PREFIX.unpack(page[: _PREFIX.size])
+        text = page[_PREFIX.size : _PREFIX.size + length]
+        if zlib.crc32(text) != checksum:
+            raise JournalError(
+                f"the header of journal {path} is damaged",
+                next_step="the file is left as it is; start the batch anew with another --journal: "
+                "items that exist are recognised by their ids and not started twice",
+            )
+        try:
+            known = {"fingerprint": str, "run_id": str, "count": int, "created": float}
+            found = files.fields(files.json_value(text), known, {"batch": dict, "address": str, "namespace": str})
+            check_size(found["count"])
+        except UsageError as error:
+            raise JournalError(
+                f"the header of journal {path} {error}", next_step="read it with the version of capacity that wrote it"
+            ) from error
+        return cls(**found)
+
+
+def check_size(count: int) -> None:
+    """Refuse a number of items that no journal can hold; each takes a byte of it."""
+    if not 1 <= count <= MOST_ITEMS:
+        raise UsageError(f"count is {files.shown(count)}", allowed=f"1 to {MOST_ITEMS:,} items")

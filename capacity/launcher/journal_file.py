@@ -1,0 +1,77 @@
+"""A journal as a file: its name, its lock, and what can go wrong with either, in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from capacity.errors import JournalError
+
+_LOCK_TRIES: Final = 3
+_LOCK_PAUSE: Final = 0.02
+"""Seconds between two of them."""
+_SEE: Final = "see the path given to --journal"
+
+
+@contextlib.contextmanager
+def in_one_line(what: str) -> Iterator[None]:
+    """Turn an OSError into one clear line."""
+    try:
+        yield
+    except ValueError as error:  # a NUL in the path
+        raise JournalError(f"{what}: no file can have that name", next_step=_SEE) from error
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "free some space or put it elsewhere with --journal",
+            errno.EDQUOT: "free some space or put it elsewhere with --journal",
+            errno.EROFS: "the file system is read-only: put it elsewhere with --journal",
+            errno.EACCES: "put it where you may write with --journal",
+            errno.ENOENT: "check the path given to --journal",
+        }
+        raise JournalError(f"{what}: {error.strerror}", next_step=advice.get(error.errno or 0, _SEE)) from error
+
+
+def exists(path: Path) -> JournalError:
+    return JournalError(f"journal {path} exists", next_step="pass --resume to go on with it, or another --journal")
+
+
+def give_name(beside: str, path: Path) -> None:
+    """Give a file its name, unless another has it."""
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        raise exists(path) from None
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        os.rename(beside, path)  # a file system without links
+
+
+def lock(path: Path, fd: int) -> None:
+    """Take a journal's lock, again where it is not to be had: who asks `in_use` has it for a moment."""
+    for tries_left in reversed(range(_LOCK_TRIES)):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if not tries_left:
+                raise JournalError(
+                    f"journal {path} is in use by another launch", next_step="wait for it to end, or stop it first"
+                ) from error
+        time.sleep(_LOCK_PAUSE)
+
+
+def in_use(path: Path) -> bool:
+    """Tell whether a launch has a journal open, by asking for its lock for a moment."""
+    with in_one_line(f"cannot read journal {path}"), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
