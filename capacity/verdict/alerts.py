@@ -18,7 +18,9 @@ POSTGRES_NODES: Final = "node-postgres"
 """Job under which node_exporter of PostgreSQL's hosts is scraped."""
 SCHEDULER: Final = "scheduler"
 """Job under which the original's Go scheduler is scraped."""
-RATE: Final = "1m"
+RATE_MINUTES: Final = 4
+"""Rates are over four scrapes at Prometheus' own interval of a minute: two make a rate, and one may be late or lost."""
+RATE: Final = f"{RATE_MINUTES}m"
 
 SERVER: Final = "temporal-server"
 LAUNCHER: Final = "capacity-launcher"
@@ -233,6 +235,9 @@ class Rule:
 def rules(limits: Sequence[Threshold], predicted: float | None = None) -> tuple[Rule, ...]:
     """Return the rules of the thresholds.
 
+    The rate of a launch that has just begun is taken over more time than there was, so it is too low: what may not
+    fall below a limit waits at least as long as rates are over.
+
     Parameters
     ----------
     limits : sequence of Threshold
@@ -250,12 +255,15 @@ def rules(limits: Sequence[Threshold], predicted: float | None = None) -> tuple[
             limit, unit = limit * predicted, "starts/s"
         sign, word = ("<", "below") if threshold.bound == "at least" else (">", "above")
         words = f"{word} {quantity(limit, unit)}"
+        seconds = threshold.alert_for
+        if threshold.bound == "at least":
+            seconds = max(seconds, 60.0 * RATE_MINUTES)
         found.append(
             Rule(
                 alert.name,
                 alert.group,
                 f"{alert.figure} {sign} {limit:.10g}",
-                threshold.alert_for,
+                seconds,
                 threshold.severity,
                 threshold.key,
                 f"{_literal(threshold.title[0].upper() + threshold.title[1:])}: {_SHOW[unit]}, {words}",
@@ -282,6 +290,7 @@ def prometheus(limits: Sequence[Threshold], predicted: float | None = None) -> s
     unseen = [threshold.key for threshold in without if threshold.key not in foretold]
     lines = [
         "# Alerting rules by 'capacity alerts'; check them with 'promtool check rules FILE'.",
+        f"# Scrape all at least once a minute: rates are over {RATE}, and one of their scrapes may be lost.",
         f"# Scrape node_exporter of PostgreSQL's hosts as job {POSTGRES_NODES}, a Go scheduler as job {SCHEDULER}.",
         f"# No rule, since no live metric has it ('capacity check' reads it from a run): {', '.join(unseen)}.",
         *(f"# No rule without a prediction, for which --cluster names the cluster: {key}." for key in foretold),

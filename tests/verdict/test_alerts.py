@@ -28,6 +28,8 @@ from tests.conftest import Require
 PREDICTED = 400.0
 EVERY = 15
 """Seconds between two scrapes of the recorded series."""
+SELDOM = 60
+"""Seconds between two scrapes where nothing else is configured: Prometheus' own default."""
 
 Series = dict[str, str]
 
@@ -41,11 +43,21 @@ def promtool(require: Require) -> str:
 
 def counter(per_second: float) -> str:
     """A counter in promtool's notation."""
-    return f"0+{per_second * EVERY:g}x80"
+    return f"0+{per_second * EVERY:.15g}x80"
 
 
 def gauge(value: float) -> str:
     return f"{value:g}+0x80"
+
+
+def seldom(series: Series) -> Series:
+    """The same a second, scraped once a minute, the fifth scrape lost."""
+    found = {}
+    for name, values in series.items():
+        begin, each = map(float, values.removesuffix("x80").split("+"))
+        each *= SELDOM / EVERY
+        found[name] = f"{begin:.15g}+{each:.15g}x3 _ {begin + 5 * each:.15g}+{each:.15g}x75"
+    return found
 
 
 def histogram(name: str, labels: str, seconds: float) -> Series:
@@ -100,11 +112,11 @@ RECORDED: dict[str, tuple[Series, Series]] = {
 """For each alert series a little beyond its limit, and a little inside."""
 
 
-def one_test(alert: str, series: Series, fires: bool, minutes: int = 7) -> dict[str, Any]:
+def one_test(alert: str, series: Series, fires: bool, minutes: int = 7, every: int = EVERY) -> dict[str, Any]:
     """Ask, after so many minutes, whether the alert is firing."""
     sample = {"labels": "{}", "value": 1}
     return {
-        "interval": f"{EVERY}s",
+        "interval": f"{every}s",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "promql_expr_test": [
             {
@@ -156,6 +168,17 @@ def test_each_alert_fires_once_and_stays_quiet_once(promtool: str, tmp_path: Pat
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_alerts_are_as_good_at_a_scrape_a_minute(promtool: str, tmp_path: Path) -> None:
+    """At Prometheus' own interval, and with a scrape lost, each alert fires and stays quiet on the same figures."""
+    tests = [
+        one_test(name, seldom(series), i == 0, every=SELDOM)
+        for name, pair in RECORDED.items()
+        for i, series in enumerate(pair)
+    ]
+    done = promtool_test(promtool, tmp_path, tests, prometheus(thresholds(), PREDICTED))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("name", ["CapacityStartP99High", "PostgresCpuHigh"])
 def test_the_test_of_the_alerts_can_fail(promtool: str, tmp_path: Path, name: str) -> None:
     """Were an alert's expectation wrong, promtool would say so: each of the two inverted is a failure."""
@@ -172,6 +195,16 @@ def test_an_alert_waits_for_its_window(promtool: str, tmp_path: Path, rule: Any)
         return
     test = one_test(rule.name, RECORDED[rule.name][0], False, minutes=int(rule.seconds / 60) - 1)
     done = promtool_test(promtool, tmp_path, [test], prometheus(thresholds(), PREDICTED))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("minutes", [1, 2, 3, 4, 5])
+def test_a_launch_that_has_just_begun_is_not_slow(promtool: str, tmp_path: Path, minutes: int) -> None:
+    """Whatever a user's waiting time, the first minutes of a launch as fast as predicted raise no alert."""
+    file = tmp_path / "mine.toml"
+    file.write_text("[throughput_predicted]\nalert_for = 30\n")
+    test = one_test("CapacityThroughputBelowPrediction", {STARTED: counter(PREDICTED)}, False, minutes)
+    done = promtool_test(promtool, tmp_path, [test], prometheus(thresholds(file), PREDICTED))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
