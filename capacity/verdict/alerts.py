@@ -64,7 +64,11 @@ def _p99(histogram: str, by: str = "le") -> str:
     return f"histogram_quantile(0.99, sum by ({by}) (rate({histogram}[{RATE}])))"
 
 
-_STARTED: Final = f'sum by (run_id) (rate(capacity_items_total{{outcome="started"}}[{RATE}]))'
+_STARTED: Final = (
+    f'(sum by (run_id) (rate(capacity_items_total{{outcome="started"}}[{RATE}])) '
+    "and sum by (run_id) (capacity_items_planned) > sum by (run_id) (capacity_items_total))"
+)
+"""Starts per second while items are left: a launch that waits for its workflows to complete has no more to start."""
 _REFUSED: Final = 'service_errors_resource_exhausted{service_name="frontend"}'
 
 ALERTS: Final = (
