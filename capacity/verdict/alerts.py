@@ -158,7 +158,7 @@ ALERTS: Final = (
         "TemporalSqlPoolFull",
         SERVER,
         "sql_pool",
-        "max by (service_name, db_kind) (persistence_sql_in_use / persistence_sql_max_open_conn)",
+        "max by (service_name, db_kind) (persistence_sql_in_use / (persistence_sql_max_open_conn > 0))",
         "Requests wait for a database connection. If PostgreSQL's CPU has room raise maxConns, and its "
         "max_connections with it; if not, more connections only move the queue.",
     ),

@@ -165,6 +165,15 @@ def test_a_launch_that_has_started_all_is_not_slow(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_pool_without_a_limit_is_never_full(promtool: str, tmp_path: Path) -> None:
+    """A server without maxConns serves 0 as the most connections, which is Go's word for no limit."""
+    series = {IN_USE: gauge(500), MAX_OPEN: gauge(0)}
+    done = promtool_test(
+        promtool, tmp_path, [one_test("TemporalSqlPoolFull", series, False)], prometheus(thresholds(), PREDICTED)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_every_rule_has_its_recorded_series() -> None:
     """No rule is without a series that crosses its limit and one that does not."""
     assert list(RECORDED) == [rule.name for rule in rules(thresholds(), PREDICTED)]
