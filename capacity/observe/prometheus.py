@@ -11,6 +11,8 @@ from capacity.observe.pages import Site
 from capacity.observe.vitals import PROMETHEUS_MINUTES, NotMeasuredError, PrometheusVitals
 from capacity.observe.watcher import Reading
 
+UNUSED: Final = "idle|iowait|steal"
+"""Modes of node_exporter's CPU seconds in which nothing of the host runs."""
 WINDOW: Final = f"{PROMETHEUS_MINUTES}m"
 _TEMPORAL: Final = '=~".*temporal.*"'
 _POSTGRES: Final = '=~".*(postgres|pgsql|postgresql).*"'
@@ -18,10 +20,10 @@ _CONTAINER: Final = "container_cpu_usage_seconds_total"
 QUERIES: Final = {
     "server processes": f"sum(rate(process_cpu_seconds_total{{job{_TEMPORAL}}}[{WINDOW}]))",
     "server containers": (f'sum(rate({_CONTAINER}{{container{_TEMPORAL},container!~".*(ui|web|admin).*"}}[{WINDOW}]))'),
-    "server hosts": f'sum(rate(node_cpu_seconds_total{{mode!~"idle|iowait",job{_TEMPORAL}}}[{WINDOW}]))',
+    "server hosts": f'sum(rate(node_cpu_seconds_total{{mode!~"{UNUSED}",job{_TEMPORAL}}}[{WINDOW}]))',
     # Not process_cpu_seconds_total: that of a job named after PostgreSQL is its exporter's.
     "PostgreSQL containers": (f'sum(rate({_CONTAINER}{{container{_POSTGRES},container!~".*exporter.*"}}[{WINDOW}]))'),
-    "PostgreSQL hosts": f'sum(rate(node_cpu_seconds_total{{mode!~"idle|iowait",job{_POSTGRES}}}[{WINDOW}]))',
+    "PostgreSQL hosts": f'sum(rate(node_cpu_seconds_total{{mode!~"{UNUSED}",job{_POSTGRES}}}[{WINDOW}]))',
 }
 """By what they measure, in CPU seconds per second [CPUs]."""
 QUERY: Final = " or ".join(f'label_replace({query}, "what", "{name}", "", "")' for name, query in QUERIES.items())

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from capacity.observe.prometheus import UNUSED
 from capacity.verdict.thresholds import Threshold, quantity
 
 POSTGRES_NODES: Final = "node-postgres"
@@ -62,6 +63,10 @@ class Alert:
 
 def _p99(histogram: str, by: str = "le") -> str:
     return f"histogram_quantile(0.99, sum by ({by}) (rate({histogram}[{RATE}])))"
+
+
+def _cpu(modes: str) -> str:
+    return f'sum by (instance) (rate(node_cpu_seconds_total{{job="{POSTGRES_NODES}",{modes}}}[{RATE}]))'
 
 
 _STARTED: Final = (
@@ -174,7 +179,7 @@ ALERTS: Final = (
         "PostgresCpuHigh",
         POSTGRES,
         "postgres_cpu",
-        f'1 - avg by (instance) (rate(node_cpu_seconds_total{{job="{POSTGRES_NODES}",mode="idle"}}[{RATE}]))',
+        _cpu(f'mode!~"{UNUSED}"') + " / " + _cpu('mode!="steal"'),
         "The database is full: more workers buy latency, not throughput. Go back with 'capacity rollback --to 2x', "
         "then see 'capacity levers' (unused visibility indexes first). Do not read connections as CPU: they differ.",
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from capacity.observe.prometheus import UNUSED
 from capacity.verdict.alerts import ALERTS, POSTGRES_NODES, RATE
 from capacity.verdict.thresholds import Threshold
 
@@ -18,7 +19,7 @@ Query = tuple[str, str]
 
 
 def _cpu(job: str) -> str:
-    return f'sum (rate(node_cpu_seconds_total{{job=~"${job}",mode!~"idle|iowait|steal"}}[{RATE}]))'
+    return f'sum (rate(node_cpu_seconds_total{{job=~"${job}",mode!~"{UNUSED}"}}[{RATE}]))'
 
 
 def _of_alert(threshold: str) -> str:
@@ -88,7 +89,7 @@ _PANELS: Final[tuple[tuple[str, str, str, tuple[Query, ...], str], ...]] = (
     ),
     (
         "PostgreSQL CPU",
-        "Share of the CPUs of its hosts.",
+        "Share of the CPU time its hosts could use. What other guests of their machine took is left out.",
         "percentunit",
         ((_of_alert("postgres_cpu").replace(f'job="{POSTGRES_NODES}"', 'job=~"$postgres_nodes"'), "{{instance}}"),),
         "postgres_cpu",

@@ -70,6 +70,7 @@ COUNTERS = {
         'job="temporal-nodes",mode="idle",cpu="0"': 1.5,
         'job="postgres-nodes",mode="user",cpu="0"': 0.6,
         'job="postgres-nodes",mode="iowait",cpu="0"': 0.9,
+        'job="postgres-nodes",mode="steal",cpu="1"': 0.7,
     },
 }
 """CPU seconds per second of each series of a cluster's exporters, those that must be left out included."""
@@ -110,7 +111,7 @@ def real(require: Callable[[bool, str], None], tmp_path_factory: pytest.TempPath
 
 
 def test_a_real_prometheus_answers_every_stored_query(real: str) -> None:
-    """Processes, containers and hosts of server and PostgreSQL, each without its UI, exporters, idle and iowait."""
+    """Processes, containers and hosts of server and PostgreSQL, each without its UI, exporters and unused CPUs."""
     reading = PrometheusSource(real).read()
     assert reading.missing == {}
     assert reading.vitals.cpus == pytest.approx(

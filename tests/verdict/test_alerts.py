@@ -20,6 +20,7 @@ from capacity.launcher.batch import HeightRange
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import Progress
 from capacity.observe.metrics import LaunchMetrics
+from capacity.observe.prometheus import QUERIES, UNUSED
 from capacity.verdict.alerts import ALERTS, BLIND_FOR, POSTGRES_NODES, prometheus, rules
 from capacity.verdict.dashboard import grafana
 from capacity.verdict.thresholds import thresholds
@@ -70,7 +71,10 @@ START = 'operation="StartWorkflowExecution",service_name="frontend"'
 STARTED = 'capacity_items_total{run_id="r",outcome="started"}'
 PLANNED = 'capacity_items_planned{run_id="r"}'
 REFUSED = f'service_errors_resource_exhausted{{{START},resource_exhausted_cause="RpsLimit"}}'
-IDLE = f'node_cpu_seconds_total{{job="{POSTGRES_NODES}",instance="db",mode="idle",cpu="0"}}'
+MODES = {
+    mode: f'node_cpu_seconds_total{{job="{POSTGRES_NODES}",instance="db",mode="{mode}",cpu="0"}}'
+    for mode in ("user", "system", "iowait", "steal", "idle")
+}
 OURS, SERVED, STORE = "capacity_start_latency_seconds_bucket", "service_latency_bucket", "persistence_latency_bucket"
 CREATE = 'operation="CreateWorkflowExecution",service_name="history"'
 IN_USE = 'persistence_sql_in_use{service_name="history",db_kind="main"}'
@@ -86,6 +90,11 @@ REQUESTS = f"service_requests{{{START}}}"
 def launched(per_second: float) -> Series:
     """A launch of a batch that is far from its end."""
     return {STARTED: counter(per_second), PLANNED: gauge(1e9)}
+
+
+def host(*seconds: float) -> Series:
+    """CPU seconds a second of a host of PostgreSQL's, by mode."""
+    return {series: counter(each) for series, each in zip(MODES.values(), seconds, strict=True)}
 
 
 RECORDED: dict[str, tuple[Series, Series]] = {
@@ -110,11 +119,11 @@ RECORDED: dict[str, tuple[Series, Series]] = {
         {IN_USE: gauge(18), MAX_OPEN: gauge(20)},
     ),
     "TemporalGoroutinesHigh": ({SERVER_GOROUTINES: gauge(20_001)}, {SERVER_GOROUTINES: gauge(20_000)}),
-    "PostgresCpuHigh": ({IDLE: counter(0.14)}, {IDLE: counter(0.16)}),
+    "PostgresCpuHigh": (host(0.66, 0.2, 0, 0, 0.14), host(0.64, 0.2, 0, 0, 0.16)),
     "PostgresConnectionsHigh": ({USED: gauge(241), MOST: gauge(300)}, {USED: gauge(239), MOST: gauge(300)}),
     "TemporalNotMeasured": ({}, {REQUESTS: counter(1)}),
     "PostgresNotMeasured": ({}, {MOST: gauge(300)}),
-    "PostgresCpuNotMeasured": ({}, {IDLE: counter(0.5)}),
+    "PostgresCpuNotMeasured": ({}, {MODES["idle"]: counter(0.5)}),
 }
 """For each alert series a little beyond its limit, and a little inside."""
 
@@ -171,6 +180,19 @@ def test_a_pool_without_a_limit_is_never_full(promtool: str, tmp_path: Path) -> 
     done = promtool_test(
         promtool, tmp_path, [one_test("TemporalSqlPoolFull", series, False)], prometheus(thresholds(), PREDICTED)
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fires"),
+    [((0.05, 0, 0.9, 0, 0.05), False), ((0.18, 0, 0, 0.8, 0.02), True), ((0.1, 0, 0, 0.8, 0.1), False)],
+)
+def test_a_host_that_waits_for_its_disk_is_not_full(
+    promtool: str, tmp_path: Path, seconds: tuple[float, ...], fires: bool
+) -> None:
+    """A CPU that waits for a disk is free; one of which other guests take 80 % is full once it uses its 20 %."""
+    test = one_test("PostgresCpuHigh", host(*seconds), fires)
+    done = promtool_test(promtool, tmp_path, [test], prometheus(thresholds(), PREDICTED))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -399,6 +421,18 @@ def test_a_panel_with_an_alerts_limit_shows_what_the_alert_compares() -> None:
     for title, threshold in (("PostgreSQL CPU", "postgres_cpu"), ("PostgreSQL connections", "connections")):
         assert [target["expr"] for target in panels[title]] == [figures[threshold]]
         assert "by (instance)" in figures[threshold]
+
+
+def test_a_cpu_is_in_use_by_one_meaning() -> None:
+    """Alert, panels and the watch's own queries count the same modes of a host's CPUs as use."""
+    texts = [
+        text
+        for text in [*expressions(), *QUERIES.values()]
+        if "node_cpu_seconds_total" in text and "absent" not in text
+    ]
+    assert len(texts) == 7
+    assert {mode for text in texts for mode in re.findall('mode!~"([^"]*)"', text)} == {UNUSED}
+    assert all(f'mode!~"{UNUSED}"' in text for text in texts)
 
 
 def test_limits_are_lines_in_the_dashboard(tmp_path: Path) -> None:
