@@ -14,8 +14,8 @@ from capacity.errors import UsageError
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import AWAY, Progress
 
-BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds of the latency histogram [s]: a p99 below 10 ms can be read from them."""
+BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000)
+"""Upper bounds of the latency histogram [s]: a p99 below 10 ms can be read from them, and one of minutes."""
 
 
 class LaunchMetrics(Collector):

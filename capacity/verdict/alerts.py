@@ -22,6 +22,8 @@ SCHEDULER: Final = "scheduler"
 RATE_MINUTES: Final = 4
 """Rates are over four scrapes at Prometheus' own interval of a minute: two make a rate, and one may be late or lost."""
 RATE: Final = f"{RATE_MINUTES}m"
+LONGEST: Final = 1000.0
+"""Last bound of the histograms, ours and a Temporal server's [s]: nothing above it can be read from them."""
 
 SERVER: Final = "temporal-server"
 LAUNCHER: Final = "capacity-launcher"
@@ -297,12 +299,15 @@ def prometheus(limits: Sequence[Threshold], predicted: float | None = None) -> s
     without = [threshold for threshold in limits if threshold.key not in {rule.threshold for rule in found}]
     foretold = [threshold.key for threshold in without if threshold.relative_to == "prediction" and predicted is None]
     unseen = [threshold.key for threshold in without if threshold.key not in foretold]
+    endless = {threshold.key for threshold in limits if threshold.limit >= LONGEST}
+    mute = [alert.name for alert in ALERTS if alert.threshold in endless and "histogram_quantile" in alert.figure]
     lines = [
         "# Alerting rules by 'capacity alerts'; check them with 'promtool check rules FILE'.",
         f"# Scrape all at least once a minute: rates are over {RATE}, and one of their scrapes may be lost.",
         f"# Scrape node_exporter of PostgreSQL's hosts as job {POSTGRES_NODES}, a Go scheduler as job {SCHEDULER}.",
         f"# No rule, since no live metric has it ('capacity check' reads it from a run): {', '.join(unseen)}.",
         *(f"# No rule without a prediction, for which --cluster names the cluster: {key}." for key in foretold),
+        *(f"# Never fires, as no histogram tells more than {LONGEST:,.0f} s: {name}." for name in mute),
         "groups:",
     ]
     for group in dict.fromkeys(rule.group for rule in found):

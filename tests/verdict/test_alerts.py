@@ -19,9 +19,9 @@ from capacity.cluster.target import Target
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import Progress
-from capacity.observe.metrics import LaunchMetrics
+from capacity.observe.metrics import BUCKETS, LaunchMetrics
 from capacity.observe.prometheus import QUERIES, UNUSED
-from capacity.verdict.alerts import ALERTS, BLIND_FOR, POSTGRES_NODES, prometheus, rules
+from capacity.verdict.alerts import ALERTS, BLIND_FOR, LONGEST, POSTGRES_NODES, prometheus, rules
 from capacity.verdict.dashboard import grafana
 from capacity.verdict.thresholds import thresholds
 from tests.conftest import Require
@@ -63,7 +63,7 @@ def seldom(series: Series) -> Series:
 
 def histogram(name: str, labels: str, seconds: float) -> Series:
     """A histogram whose 100 observations a second all take so long."""
-    bounds = ("0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "+Inf")
+    bounds = (*(f"{bound:g}" for bound in BUCKETS), "+Inf")
     return {f'{name}{{{labels},le="{bound}"}}': counter(100 if seconds <= float(bound) else 0) for bound in bounds}
 
 
@@ -257,6 +257,27 @@ def test_a_launch_that_has_just_begun_is_not_slow(promtool: str, tmp_path: Path,
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("limit", [9.0, 10.0, 60.0, 600.0, 999.0])
+def test_an_alert_on_latency_fires_whatever_its_limit(promtool: str, tmp_path: Path, limit: float) -> None:
+    """A start that takes longer than a limit of many seconds is seen: the histogram does not end before it."""
+    file = tmp_path / "mine.toml"
+    file.write_text(f"[start_p99]\nlimit = {limit}\n")
+    text = prometheus(thresholds(file))
+    test = one_test("CapacityStartP99High", histogram(OURS, 'run_id="r"', limit * 1.5), True)
+    done = promtool_test(promtool, tmp_path, [test], text)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Never fires" not in text
+
+
+def test_an_alert_that_can_never_fire_is_named(tmp_path: Path) -> None:
+    """Above its last bound a histogram tells nothing: the file says which alerts have their limit there."""
+    file = tmp_path / "mine.toml"
+    file.write_text("[start_p99]\nlimit = 1000.0\n")
+    named = re.findall(r"^# Never fires, .*1,000 s: (\w+)\.$", prometheus(thresholds(file)), re.MULTILINE)
+    assert named == ["CapacityStartP99High", "TemporalStartP99High"]
+    assert BUCKETS[-1] == LONGEST
+
+
 def test_what_a_person_reads_has_value_and_limit(promtool: str, tmp_path: Path) -> None:
     """The summary that Prometheus renders holds the value and the limit in words."""
     rule = next(r for r in rules(thresholds()) if r.name == "PostgresConnectionsHigh")
@@ -367,7 +388,8 @@ def test_temporals_metrics_are_those_a_server_serves(devserver: DevServer, state
     for series in (f"service_latency_bucket{{{START}", f"persistence_latency_bucket{{{CREATE}"):
         name, labels = series.split("{")
         wanted = [rf"(?=[^}}]*{re.escape(label)})" for label in labels.split(",")]
-        assert re.search(rf"^{name}\{{{''.join(wanted)}[^}}]*le=", page, re.M), series
+        bounds = re.findall(rf"^{name}\{{{''.join(wanted)}[^}}]*le=\"([^\"]*)\"", page, re.M)
+        assert max(float(bound) for bound in bounds if bound != "+Inf") == LONGEST, series
 
 
 # -- the dashboard -----------------------------------------------------------------------------------------------------
