@@ -48,7 +48,7 @@ def alerts(
 
         print(json.dumps(grafana(limits), indent=2))
         return
-    from capacity.verdict.alerts import prometheus
+    from capacity.verdict.alert_rules import prometheus
 
     predicted = _predicted(cluster, calibration, parallelism or "4x") if cluster is not None else None
     print(prometheus(limits, predicted), end="")

@@ -200,7 +200,7 @@ class Checking:
             self._page.save_text(f"checklist-{self.checklist.run_id}.html", as_page(self.checklist), "text/html")
 
     def _on_save_alerts(self, _: widgets.Button) -> None:
-        from capacity.verdict.alerts import prometheus
+        from capacity.verdict.alert_rules import prometheus
 
         self._page.save_text("capacity-rules.yml", prometheus(self._limits(), self.predicted), "text/yaml")
 

@@ -83,7 +83,7 @@ def sentence(checklist: Checklist) -> str:
 
 def alerts_table(limits: Sequence[Threshold], checklist: Checklist | None, predicted: float | None) -> str:
     """Return the alerts of the limits: when each fires, and what the run under the checklist had."""
-    from capacity.verdict.alerts import rules
+    from capacity.verdict.alert_rules import rules
     from capacity.verdict.thresholds import quantity
 
     by_key = {threshold.key: threshold for threshold in limits}

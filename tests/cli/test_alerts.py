@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from capacity.cli import run
-from capacity.verdict.alerts import rules
+from capacity.verdict.alert_rules import rules
 from capacity.verdict.thresholds import thresholds
 
 Capture = pytest.CaptureFixture[str]

@@ -590,7 +590,7 @@ def test_check_launches_by_as_many_processes_as_were_compared() -> None:
 
 def test_the_alert_table_has_each_rule_and_what_the_run_had(panel: Decide) -> None:
     """Name, limit, wait and severity of every rule; beside it the value of the run that was checked."""
-    from capacity.verdict.alerts import rules
+    from capacity.verdict.alert_rules import rules
     from capacity.verdict.thresholds import thresholds
 
     panel.checking._launch = Launches()
@@ -606,7 +606,7 @@ def test_the_alert_table_has_each_rule_and_what_the_run_had(panel: Decide) -> No
 
 def test_files_are_handed_to_the_browser(panel: Decide) -> None:
     """The checklist as a page, and the rules as ``capacity alerts`` prints them."""
-    from capacity.verdict.alerts import prometheus
+    from capacity.verdict.alert_rules import prometheus
     from capacity.verdict.thresholds import thresholds
 
     panel.checking._launch = Launches()
