@@ -38,7 +38,7 @@ class Honoured:
     cpus : int
         CPUs that process may use.
     parallelism : Sized or None
-        What it would have in flight; None for ``auto``, which has no fixed number.
+        What it would have in flight; None for ``auto`` and a rate, which have no set number.
     wanted : int
         What it should have.
     warnings : tuple of str
@@ -62,10 +62,10 @@ class Honoured:
 
     @property
     def honoured(self) -> bool:
-        """Whether it has the wanted number in flight: by what it serves where it does, else by the rules."""
-        if self.served is not None:
-            return self.served == self.wanted
-        return self.parallelism is not None and self.parallelism.value == self.wanted
+        """Whether it was set to the wanted number: by what it serves where it does, else by the rules."""
+        if self.parallelism is None:  # one that happens to have it has another a moment later
+            return False
+        return (self.parallelism.value if self.served is None else self.served) == self.wanted
 
     def sentence(self) -> str:
         """Return it in words."""
@@ -75,7 +75,8 @@ class Honoured:
         uses = str(self.parallelism) if self.parallelism is not None else number
         variable = f"{VARIABLE}={self.variable}" if self.variable is not None else f"{VARIABLE} is not set"
         served = f"; its metrics say {self.served:,}" if self.served is not None else ""
-        verdict = f"NOT the {self.wanted:,} wanted: it was started before, or elsewhere"
+        reason = "no number was set" if self.parallelism is None else "it was started before, or elsewhere"
+        verdict = f"NOT the {self.wanted:,} wanted: {reason}"
         if self.honoured:
             verdict = "as wanted" if self.ours else "as wanted, if its code follows them: its log tells (--log FILE)"
         return f"process {self.pid}: {variable}; by the rules it has in flight {uses}{served}: {verdict}"

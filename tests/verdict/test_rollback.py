@@ -146,6 +146,26 @@ def test_what_a_process_uses_on_32_cpus(environment: dict[str, str], arguments: 
     assert ("auto: it finds" in found.sentence()) is (uses is None and "--rate" not in arguments)
 
 
+@pytest.mark.parametrize(
+    ("words", "served", "back"),
+    [
+        ((), 64, False),
+        (("--parallelism", "auto"), 64, False),
+        (("--rate", "300"), 64, False),
+        (("--parallelism", "2x"), 64, True),
+        (("--parallelism", "2x"), 48, False),
+    ],
+)
+def test_a_launch_that_happens_to_have_the_number_is_not_back(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], served: int, back: bool
+) -> None:
+    """By its metrics a launch is back only where a number was set: auto and a rate have another one a moment later."""
+    monkeypatch.setattr(running, "served", lambda _: served)
+    found = running.honoured(7, {}, ["capacity", "launch", "--metrics-port", "9000", *words], 64, 32)
+    assert (found.served, found.honoured) == (served, back)
+    assert ("no number was set" in found.sentence()) is (found.parallelism is None)
+
+
 def test_the_originals_variable_is_caught() -> None:
     """SCHEDULER_BATCH_MAX_PARALLELISM, which the original's code read, is named as what changes nothing."""
     found = running.honoured(7, {"SCHEDULER_BATCH_MAX_PARALLELISM": "64"}, ["scheduler"], 64, 32)
