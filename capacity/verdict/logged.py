@@ -10,13 +10,15 @@ import io
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from capacity.errors import CapacityError, UsageError
 
 LONGEST_LINE: Final = 1 << 24
+_FREE: Final = re.compile(r'"asked"\s*:\s*"(auto:|[^"]* starts/s due)')
+"""What a launch's record says after its parallelism where it was on auto or at a rate."""
 _FIELD: Final = re.compile(r"\b(parallelism|scheduled|failed)[\"']?\s*[:=]\s*[\"']?([0-9]{1,9})\b")
 
 
@@ -34,21 +36,25 @@ class Logged:
         Its number in the log, from 1.
     wanted : int
         What it should be.
+    number_set : bool
+        Whether it was set; auto and a rate have one at their end that nobody chose.
     """
 
     source: str
     parallelism: int
     line: int
     wanted: int
+    number_set: bool = True
 
     @property
     def honoured(self) -> bool:
-        """Whether it has the wanted number in flight."""
-        return self.parallelism == self.wanted
+        """Whether it was set to the wanted number."""
+        return self.number_set and self.parallelism == self.wanted
 
     def sentence(self) -> str:
         """Return it in words."""
-        verdict = "as wanted" if self.honoured else f"NOT the {self.wanted:,} wanted: the setting did not reach it"
+        reason = "the setting did not reach it" if self.number_set else "no number was set"
+        verdict = "as wanted" if self.honoured else f"NOT the {self.wanted:,} wanted: {reason}"
         return f"log {self.source}, line {self.line:,}: it has {self.parallelism:,} in flight: {verdict}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,11 +79,12 @@ def logged(lines: Iterable[str], wanted: int, source: str = "-") -> Logged:
     for number, line in enumerate(lines, 1):
         fields = {name: int(value) for name, value in _FIELD.findall(line)}
         value = fields.get("parallelism")
-        if value is None:
-            continue
-        whole = "scheduled" not in fields or fields["scheduled"] + fields.get("failed", 0) > value
-        if whole or value > wanted:
-            found = Logged(source, value, number, wanted)
+        if value is not None:
+            whole = "scheduled" not in fields or fields["scheduled"] + fields.get("failed", 0) > value
+            if whole or value > wanted:
+                found = Logged(source, value, number, wanted)
+        if found is not None and _FREE.search(line):
+            found = replace(found, number_set=False)
     if found is None:
         raise CapacityError(
             f"log {source}: no line tells how many are in flight",

@@ -12,16 +12,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from capacity.errors import CapacityError, UsageError
+from capacity.launcher.settings import controller_for
 from capacity.rules import environment_override, parallelism, pool_plan
 from capacity.verdict import running
 from capacity.verdict.logged import logged
 from capacity.verdict.rollback import Setting, rollback
 from tests.conftest import Require
+from tests.verdict.recorded import recorded
 
 CASES = [("2x", 32, 64), ("2x", 1, 2), ("64", 32, 64), ("1", 32, 1), ("1024", 8, 512), ("8x", 128, 512)]
 
@@ -268,6 +271,20 @@ def test_the_last_line_that_tells_counts(form: str, batches: list[tuple[int, int
     found = logged(["started", *(form.format(*batch) for batch in batches), "idle"], 64, "s.log")
     assert (found.line - 1, found.parallelism, found.honoured) == (line, value, value == 64)
     assert ("as wanted" in found.sentence()) is (value == 64)
+
+
+@pytest.mark.parametrize("indent", [1, None])
+@pytest.mark.parametrize(("words", "set_"), [({"wanted": 64}, True), ({"wanted": "auto"}, False), ({"rate": 9}, False)])
+def test_a_record_that_ends_with_the_number_by_chance_is_not_back(
+    words: dict[str, Any], set_: bool, indent: int | None
+) -> None:
+    """The last limit of a run on auto or at a rate is none that was set, whether or not it is the wanted one."""
+    asked = controller_for(**words)[1]
+    run = recorded(parallelism=64)
+    run = run.model_copy(update={"controller": run.controller.model_copy(update={"asked": asked})})
+    found = logged(run.model_dump_json(indent=indent).splitlines(), 64)
+    assert (found.parallelism, found.honoured, found.number_set) == (64, set_, set_)
+    assert ("no number was set" in found.sentence()) is not set_
 
 
 @pytest.mark.parametrize("lines", [[], ["no number here"], [DONE.format(5, 0, 5)], ["max_parallelism=64"]])
