@@ -13,7 +13,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -61,12 +61,13 @@ class Figure:
     quantum: float
 
 
+SERVER: Final = Figure("server_rss", "server memory", "MiB", MIB, 8 * MIB)
 FIGURES: Final = (
     Figure("rss", "launcher memory", "MiB", MIB, 2 * MIB),
     Figure("tasks", "asyncio tasks", "", 1.0, 1.0),
     Figure("threads", "threads", "", 1.0, 1.0),
     Figure("descriptors", "descriptors", "", 1.0, 1.0),
-    Figure("server_rss", "server memory", "MiB", MIB, 8 * MIB),
+    SERVER,
 )
 
 
@@ -220,12 +221,23 @@ def judge(
         known = [reading for reading in readings if getattr(reading, figure.key) is not None]
         if known:
             limit = {"rss": memory_limit, "server_rss": 16 * memory_limit}.get(figure.key, count_limit)
-            keeps = figure.key == "server_rss" and (in_memory or last.starts < CACHE)
-            growths.append(_growth(figure, known, limit, keeps))
+            growths.append(_server(known, limit, in_memory) if figure is SERVER else _growth(figure, known, limit))
     return Soak(tuple(growths), tuple(readings), hours, last.starts, last.failed)
 
 
-def _growth(figure: Figure, readings: Sequence[Reading], limit: float, keeps: bool) -> Growth:
+def _server(readings: Sequence[Reading], limit: float, in_memory: bool) -> Growth:
+    """Judge a server by what it does once its cache is full; until that tells, what it grows by is what it keeps."""
+    whole = _growth(SERVER, readings, limit, keeps=True)
+    since = [reading for reading in readings if reading.starts >= CACHE]
+    if in_memory or not since:
+        return whole
+    found = _growth(SERVER, since, limit)
+    if found.verdict == SHORT and whole.verdict != SHORT:
+        return whole
+    return replace(found, words=f"{found.words} (counted from {CACHE:,} starts on, with its cache full)")
+
+
+def _growth(figure: Figure, readings: Sequence[Reading], limit: float, keeps: bool = False) -> Growth:
     begin = readings[0].at + WARM_UP * (readings[-1].at - readings[0].at)
     counted = [reading for reading in readings if reading.at >= begin]
     values = [getattr(reading, figure.key) / figure.scale for reading in counted]
@@ -250,8 +262,8 @@ def _growth(figure: Figure, readings: Sequence[Reading], limit: float, keeps: bo
         verdict, words = NONE, f"none above {bound}"
     else:
         verdict, words = SHORT, f"too short to tell whether it grows by {bound}"
-        if longer := _longer(found, limit, counted[-1].at - readings[0].at):
-            words += f"; about {longer:,} min would tell"
+        if seconds := _longer(found, limit, counted[-1].at - readings[0].at):
+            words += f"; about {math.ceil((readings[0].at + seconds) / 60):,} min would tell"
     values_of = figure.name, figure.unit, *edges, found.value, found.low, found.high, per_start
     return Growth(*values_of, limit, verdict, words)
 
@@ -300,13 +312,12 @@ def _median_slope(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> flo
     return float(np.median(rise[run > 0] / run[run > 0]))
 
 
-def _longer(found: Slope, limit: float, seconds: float) -> int | None:
-    """Return after how many minutes the limit is outside the interval: scatter falls by time^1.5, a step by time."""
+def _longer(found: Slope, limit: float, seconds: float) -> float | None:
+    """Return after how many seconds the limit is outside the interval: scatter falls by time^1.5, a step by time."""
     distance = abs(found.value - limit)
     if distance <= 0.05 * (found.high - found.low) / 2:
         return None
-    longer = max(1.0, found.step / distance, math.pow(found.scatter / distance, 2 / 3))
-    return math.ceil(seconds / 60 * 1.25 * longer)  # a quarter more for luck
+    return seconds * 1.25 * max(1.0, found.step / distance, math.pow(found.scatter / distance, 2 / 3))  # 1/4 for luck
 
 
 def _each(per_start: float | None, unit: str) -> str:

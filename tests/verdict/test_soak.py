@@ -146,6 +146,53 @@ def test_a_server_that_keeps_what_was_started(starts: int, in_memory: bool, verd
     assert found.leaks == (("server memory",) if verdict == "leak" else ())
 
 
+@pytest.mark.parametrize("starts", [127_000, 129_000, 140_000, 160_000, 180_000, 200_000, 250_000, 600_000])
+@pytest.mark.parametrize("kept", [5_000, 20_000])
+def test_a_server_that_fills_its_cache_does_not_leak(starts: int, kept: int) -> None:
+    """However long a soak is, a server that grows by its first 128,000 workflows alone has no leak, and it says so."""
+    t = np.linspace(0, 1, 20 + starts // 4000)
+    for seed in range(10):
+        filling = kept * np.minimum(starts * t, 128_000) + noise(np.random.default_rng(seed), t.size, 2 * MIB)
+        found = judge(readings(filling, starts / 18_000, field="server_rss", starts=starts))
+        assert found.leaks == ()
+        told = growth(found, "server memory")
+        assert told.verdict == ("none" if starts >= 160_000 else "keeps"), told
+        assert ("with its cache full" in told.words) is (told.verdict == "none")
+
+
+def test_a_server_that_grows_past_its_cache_leaks() -> None:
+    """What a server gains a start once its cache is full is measured without what it kept before."""
+    t = np.linspace(0, 1, 120)
+    grown = 20_000 * np.minimum(400_000 * t, 128_000) + 3_000 * np.maximum(400_000 * t - 128_000, 0)
+    told = growth(judge(readings(grown, 20, field="server_rss", starts=400_000)), "server memory")
+    assert (told.verdict, told.per_start) == ("leak", pytest.approx(3_000, rel=0.02))
+
+
+def test_how_long_a_soak_must_be_includes_the_time_to_fill_the_cache() -> None:
+    """Where what follows a full cache is too short to tell, the time it names is that of the whole soak, and tells."""
+
+    def soaked(minutes: float, seed: int) -> Growth:
+        t = np.linspace(0, 1, round(12 * minutes))
+        starts = round(18_000 * minutes)
+        wandering = noise(np.random.default_rng(seed), t.size, 25 * MIB)
+        filling = 5_000 * np.minimum(starts * t, 128_000) + wandering
+        return growth(
+            judge(readings(filling, minutes, field="server_rss", starts=starts, base=2000 * MIB)), "server memory"
+        )
+
+    asked = told = 0
+    for seed in range(40):
+        short = soaked(11, seed)
+        if "with its cache full" not in short.words or "about " not in short.words:
+            continue
+        asked += 1
+        minutes = float(short.words.rsplit("about ", 1)[1].split(" min")[0].replace(",", ""))
+        assert minutes >= 11
+        told += soaked(minutes, seed).verdict == "none"
+    assert asked >= 10
+    assert told >= 0.8 * asked, (told, asked)
+
+
 @pytest.mark.parametrize(
     ("count", "alike", "least"), [(12, 0.0, 0.93), (60, 0.5, 0.92), (100, 0.9, 0.90), (100, 0.0, 0.93)]
 )
