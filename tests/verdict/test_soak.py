@@ -11,7 +11,8 @@ import pytest
 from scipy import stats
 
 from capacity.experiment.soaking import Reading
-from capacity.verdict.soak import Growth, Soak, judge, slope
+from capacity.verdict.slope import slope
+from capacity.verdict.soak import Growth, Soak, judge
 
 MIB = 2**20
 Series = Callable[[np.random.Generator, np.ndarray], np.ndarray]
