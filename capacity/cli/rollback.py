@@ -119,7 +119,7 @@ def _print_text(found: Rollback) -> None:
         for line in way.setting.splitlines():
             print(f"    {line.replace(chr(9), '    ')}")
         for command in way.commands:
-            print(f"  then: {command}")
+            print("  then: " + command.replace("\n", "\n" + 8 * " "))
     print("\nVerify")
     for command in found.verify:
         print(textwrap.indent(command, "    "))

@@ -174,8 +174,8 @@ def rollback(target: Setting, *, source: Setting | None = None, cpus: int | None
         ),
         _systemd(value),
         _kubernetes(value),
-        Way("go", "where the scheduler's pool is sized", _go(target, value), ("go build, then roll it out",)),
-        Way("python", "where the batch is launched", _python(target), ("restart the process",)),
+        _go(target, value),
+        Way("python", "where the batch is launched", _python(value), ("restart the process",)),
     )
     return Rollback(
         source,
@@ -191,9 +191,11 @@ def rollback(target: Setting, *, source: Setting | None = None, cpus: int | None
 
 
 def _systemd(value: int) -> Way:
-    file = f"/etc/systemd/system/{SERVICE}.service.d/50-parallelism.conf"
-    setting = f"[Service]\nEnvironment={VARIABLE}={value}"
-    commands = ("systemctl daemon-reload", f"systemctl restart {SERVICE}", f"systemctl show {SERVICE} -p Environment")
+    # The last name wins, also over override.conf, which `systemctl edit` writes.
+    file = f"/etc/systemd/system/{SERVICE}.service.d/zz-parallelism.conf"
+    setting = f"[Service]\n# An EnvironmentFile= that sets it wins: change it there.\nEnvironment={VARIABLE}={value}"
+    check = f"capacity rollback --to {value} \\\n  --pid $(systemctl show {SERVICE} -p MainPID --value)"
+    commands = ("systemctl daemon-reload", f"systemctl restart {SERVICE}", check)
     return Way("systemd", file, setting, commands)
 
 
@@ -214,29 +216,30 @@ spec:
     return Way("kubernetes", "rollback.yaml", patch, commands)
 
 
-def _go(target: Setting, value: int) -> str:
+def _go(target: Setting, value: int) -> Way:
     rules = DEFAULT_RULES
     if target.multiplier is None:
         rule = f"\tworkers := {value}"
     else:
         rule = f"\tworkers := min(max(runtime.NumCPU()*{target.multiplier}, {rules.minimum}), {rules.maximum})"
-    return "\n".join(
-        (
-            "func parallelism() int {",
-            f'\ttext := os.Getenv("{VARIABLE}")',
-            "\tif n, err := strconv.Atoi(text); err == nil && n > 0 {",
-            f"\t\treturn min(n, {rules.maximum})",
-            "\t}",
-            rule,
-            "\treturn workers",
-            "}",
-        )
+    lines = (
+        "func parallelism() int {",
+        "\t// The variable wins over the number below.",
+        f'\ttext := os.Getenv("{VARIABLE}")',
+        "\tif n, err := strconv.Atoi(text); err == nil && n > 0 {",
+        f"\t\treturn min(n, {rules.maximum})",
+        "\t}",
+        rule,
+        "\treturn workers",
+        "}",
     )
+    commands = (f"unset {VARIABLE} where it is started", "go build, then roll it out")
+    return Way("go", "where the scheduler's pool is sized", "\n".join(lines), commands)
 
 
-def _python(target: Setting) -> str:
-    wanted = f'"{target}"' if target.multiplier is not None else str(min(target.number or 1, DEFAULT_RULES.maximum))
-    return f"run = asyncio.run(capacity.launch(batch, target, parallelism={wanted}))"
+def _python(value: int) -> str:
+    """Return a call with the number, which wins over the variable; a multiplier would not."""
+    return f"run = asyncio.run(capacity.launch(batch, target, parallelism={value}))"
 
 
 def _notes(target: Setting, cpus: int, before: int, value: int) -> tuple[str, ...]:

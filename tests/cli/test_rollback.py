@@ -125,6 +125,25 @@ def test_a_schedulers_own_log_proves_it(capsys: Capture, monkeypatch: pytest.Mon
     assert "no line tells how many are in flight" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("number", "code"), [("64", 0), ("128", 1)])
+def test_the_drop_ins_own_check_asks_the_process(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: str, code: int
+) -> None:
+    """The last command of the drop-in sees what the unit's process was given, whichever file set it."""
+    command = printed(capsys, "--to", "2x", "--cpus", "32")["ways"]["systemd"]["commands"][-1]
+    process = subprocess.Popen(["sleep", "60"], env={**os.environ, "SCHEDULER_MAX_PARALLELISM": number})
+    try:
+        systemctl = tmp_path / "systemctl"
+        systemctl.write_text(f'#!/bin/sh\n[ "$*" = "show scheduler -p MainPID --value" ] && echo {process.pid}\n')
+        systemctl.chmod(0o755)
+        path = os.pathsep.join((str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]))
+        done = subprocess.run(["sh", "-c", command], env={**os.environ, "PATH": path}, capture_output=True, timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert done.returncode == code, done.stderr
+
+
 # -- each printed way, done --------------------------------------------------------------------------------------------
 
 

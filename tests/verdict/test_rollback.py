@@ -67,6 +67,17 @@ def test_the_python_line_is_python_and_asks_for_it(to: str, cpus: int, value: in
     assert asked.value == value
 
 
+@pytest.mark.parametrize("to", ["2x", "64"])
+def test_what_made_it_128_does_not_outlast_the_way_back(to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where 128 was set by the variable or by `systemctl edit`, the Python line and the drop-in still come to 64."""
+    found = rollback(Setting.of(to), cpus=32)
+    monkeypatch.setenv("SCHEDULER_MAX_PARALLELISM", "128")
+    [passed] = re.findall("parallelism=(.*?)[)]", found.way("python").setting)
+    assert controller_for(ast.literal_eval(passed))[0].limit == 64
+    assert found.way("go").commands[0].startswith("unset SCHEDULER_MAX_PARALLELISM")
+    assert max("override.conf", "50-memory.conf", Path(found.way("systemd").where).name) == "zz-parallelism.conf"
+
+
 @pytest.mark.peer
 @pytest.mark.parametrize("to", ["2x", "3"])
 def test_the_go_code_compiles_and_gives_it(to: str, tmp_path: Path, require: Require) -> None:
