@@ -196,6 +196,10 @@ def _decide(throughput: Ratio, p99: Ratio, baseline: str, candidate: str, more: 
     blocks = f"about {more:,} more blocks would settle its throughput"
     if more > PATIENCE:
         blocks = "runs this short hardly settle its throughput: take more seconds a run"
+    if throughput.is_same:  # asked first: more blocks must not make a difference of what is smaller than one
+        if p99.is_less:
+            return "take", f"take {candidate}: as many starts, less latency"
+        return "keep", f"keep {baseline}"
     if throughput.is_more and p99.is_more:
         return "trade", f"more starts for more latency; take {candidate} only where that p99 will do"
     if throughput.is_more:
@@ -204,10 +208,8 @@ def _decide(throughput: Ratio, p99: Ratio, baseline: str, candidate: str, more: 
         return "take", f"take {candidate}{unsure}"
     if throughput.is_less and p99.is_less:
         return "trade", f"less latency for fewer starts; keep {baseline} unless p99 is what counts"
-    if throughput.is_less or (throughput.is_same and not p99.is_less):
+    if throughput.is_less:
         return "keep", f"keep {baseline}"
-    if throughput.is_same:
-        return "take", f"take {candidate}: as many starts, less latency"
     if p99.is_more:
         return "keep", f"keep {baseline}" + ("" if throughput.value < 1 + MARGIN else f"; {blocks}")
     return "open", f"not settled, keep {baseline} for now; {blocks}"

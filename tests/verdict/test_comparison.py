@@ -170,6 +170,22 @@ def test_the_verdict(throughput: float, p99: float, noise: float, decision: str,
     assert "--" not in found.verdict
 
 
+@pytest.mark.parametrize(
+    ("throughput", "p99", "decision"),
+    [(0.993, 0.5, "take"), (1.007, 0.5, "take"), (0.993, 1.0, "keep"), (1.007, 2.0, "keep")],
+)
+@pytest.mark.parametrize("noise", [0.2, 0.8])
+def test_a_difference_that_does_not_matter_decides_nothing(
+    throughput: float, p99: float, decision: str, noise: float
+) -> None:
+    """Within the margin p99 alone decides, also where the blocks are so many that the difference is sure."""
+    second = [(300 * throughput * (1 + noise * each), 0.05 * p99 * (1 + each)) for each in NOISE]
+    found = compare(blocks_of([(300.0, 0.05)] * 6, second), "2x", "4x")
+    assert found.throughput.is_same
+    assert (found.throughput.is_more or found.throughput.is_less) == (noise < 0.5)
+    assert found.decision == decision, found.verdict
+
+
 def test_the_sentence_of_the_issue() -> None:
     """Signed per cent with its interval, then the factor with its own, then which to take, and no more."""
     second = [(297 * (1 + 3 * each), 0.215) for each in NOISE]
