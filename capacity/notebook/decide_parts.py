@@ -32,15 +32,13 @@ def judged(blocks: Sequence[Block], asked: Asked, compared: Compared | None = No
 
 def blocks_view(so_far: Sequence[Comparison]) -> Blocks:
     """Return what the figure draws; `so_far` is the judgement after each block."""
-    from capacity.verdict.comparison import WORTHLESS
+    from capacity.verdict.comparison import is_left_out
 
     if not so_far:
         return Blocks()
     blocks = so_far[-1].blocks
     kinds = [
-        LEFT_OUT
-        if {block.baseline.flag, block.candidate.flag} & set(WORTHLESS)
-        else (BASELINE_FIRST if block.baseline_first else CANDIDATE_FIRST)
+        LEFT_OUT if is_left_out(block) else BASELINE_FIRST if block.baseline_first else CANDIDATE_FIRST
         for block in blocks
     ]
     return Blocks(

@@ -13,12 +13,20 @@ from typing import Any, Final
 import numpy as np
 
 from capacity.experiment.blocks import Block
+from capacity.experiment.points import IN_BURST
 from capacity.model.measurement import Flag, Point
 from capacity.model.words import number, span
 from capacity.verdict.ratio import LEVEL, MARGIN, Ratio, blocks_needed, ratio
 
-WORTHLESS: Final = (Flag.FAILED, Flag.TOO_SHORT)
-"""A block with a run of these says nothing."""
+_WORTHLESS: Final = {
+    Flag.FAILED: ("starts failed", "look in the server's log for why starts failed"),
+    Flag.TOO_SHORT: ("too few starts to tell", "take more seconds a run: they have too few starts"),
+    IN_BURST: (
+        "within the burst of the server's rate limit",
+        "take more seconds a run: they fit into the burst of the server's rate limit, which does not last",
+    ),
+}
+"""Why a block with such a run says nothing, and what to do if all do."""
 LONGER: Final = 0.1
 """Growth of p99 that matters, as a fraction."""
 PATIENCE: Final = 200
@@ -47,7 +55,7 @@ class Comparison:
         Of the CPU of server and database per start; None where it was not measured.
     blocks : tuple of Block
     left_out : int
-        Blocks that say nothing: failed or too few starts.
+        Blocks that say nothing: failed or too few starts, or none that would last.
     more_blocks : int
         How many more would settle whether the throughput differs by `MARGIN`; 0 where none could be judged.
     decision : str
@@ -165,11 +173,12 @@ def compare(blocks: Sequence[Block], baseline: str, candidate: str, notes: Seque
     """
     if not blocks:
         raise ValueError("no block")
-    used = [b for b in blocks if b.baseline.flag not in WORTHLESS and b.candidate.flag not in WORTHLESS]
+    used = [block for block in blocks if not is_left_out(block)]
     told = list(notes) + _notes(used or blocks, baseline, candidate)
     left_out = len(blocks) - len(used)
     if left_out:
-        told.append(f"{left_out} of {len(blocks)} blocks are left out: failed, or too few starts to tell")
+        why = ", or ".join(_WORTHLESS[each][0] for each in _worthless(blocks))
+        told.append(f"{left_out} of {len(blocks)} blocks are left out: {why}")
     throughput = ratio(used or blocks, "throughput")
     p99 = ratio(used or blocks, "p99")
     if not used:  # their numbers are shown and decide nothing
@@ -215,11 +224,24 @@ def _decide(throughput: Ratio, p99: Ratio, baseline: str, candidate: str, more: 
     return "open", f"not settled, keep {baseline} for now; {blocks}"
 
 
+def is_left_out(block: Block) -> bool:
+    """Return whether a block says nothing: a run of it failed, was too short, or would not have lasted."""
+    return bool(_worthless([block]))
+
+
+def _worthless(blocks: Sequence[Block]) -> list[str]:
+    """Return the keys of `_WORTHLESS` that some run of the blocks has."""
+    found = {key for block in blocks for run in (block.baseline, block.candidate) for key in _marks(run)}
+    return [key for key in _WORTHLESS if key in found]
+
+
+def _marks(run: Point) -> tuple[str | None, str | None]:
+    return run.flag, run.throttle_cause
+
+
 def _unjudged(blocks: Sequence[Block], baseline: str) -> tuple[str, str]:
-    flags = {point.flag for block in blocks for point in (block.baseline, block.candidate)}
-    then = ["look in the server's log for why starts failed"] if Flag.FAILED in flags else []
-    then += ["take more seconds a run: they have too few starts"] if Flag.TOO_SHORT in flags else []
-    return "open", f"no block could be judged, keep {baseline} for now; {', and '.join(then)}"
+    then = " and ".join(_WORTHLESS[each][1] for each in _worthless(blocks))
+    return "open", f"no block could be judged, keep {baseline} for now; {then}"
 
 
 def _notes(blocks: Sequence[Block], baseline: str, candidate: str) -> list[str]:
@@ -231,6 +253,8 @@ def _notes(blocks: Sequence[Block], baseline: str, candidate: str) -> list[str]:
             found.append(f"{name}: throttled in {count} of {len(runs)} runs{told}: that cap is what was measured")
         if count := sum(run.flag is Flag.LAUNCHER_BOUND for run in runs):
             found.append(f"{name}: the launcher itself was what bound in {count} of {len(runs)} runs")
+        if count := sum(run.flag is Flag.LITTLE for run in runs):
+            found.append(f"{name}: {Flag.LITTLE.value} in {count} of {len(runs)} runs: take care with its figures")
         if count := sum(run.flag is Flag.FAILED for run in runs):
             found.append(f"{name}: starts failed in {count} of {len(runs)} runs")
     return found

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from capacity.experiment.blocks import Block, orders
+from capacity.experiment.points import IN_BURST
 from capacity.model.measurement import Flag, Point
 from capacity.notebook.decide_parts import settled
 from capacity.verdict.comparison import Comparison, compare
@@ -214,22 +216,49 @@ def test_a_settled_comparison_needs_no_more_blocks() -> None:
     assert blocks_needed(Ratio(1.0, (0.97, 1.03), 0.05, 10, 1.0), 12) > 0
 
 
-def test_blocks_that_say_nothing_are_left_out() -> None:
-    """A block with failed starts does not pull the ratio, and is counted."""
-    good = blocks_of([(300.0, 0.05)] * 4, [(300.0, 0.05)] * 4)
-    bad = good[0].model_copy(update={"index": 4, "candidate": point(3.0, flag=Flag.FAILED)})
-    found = compare([*good, bad], "2x", "4x")
-    assert found.throughput.value == pytest.approx(1)
-    assert found.left_out == 1
-    assert any("1 of 5 blocks are left out" in note for note in found.notes)
+BURST: dict[str, Any] = {"flag": Flag.THROTTLED, "throttle_cause": IN_BURST}
 
 
 @pytest.mark.parametrize(
-    ("flag", "then"), [(Flag.TOO_SHORT, "take more seconds a run"), (Flag.FAILED, "for why starts failed")]
+    ("marks", "why"),
+    [
+        ({"flag": Flag.FAILED}, "starts failed"),
+        ({"flag": Flag.TOO_SHORT}, "too few starts to tell"),
+        (BURST, "within the burst of the server's rate limit"),
+    ],
 )
-def test_blocks_that_all_say_nothing_decide_nothing(flag: Flag, then: str) -> None:
+def test_blocks_that_say_nothing_are_left_out(marks: dict[str, Any], why: str) -> None:
+    """A block with failed starts, too few, or only such as a burst let through does not pull the ratio; it is counted.
+
+    Whichever of its two runs it is.
+    """
+    good = blocks_of([(300.0, 0.05)] * 4, [(300.0, 0.05)] * 4)
+    bad = good[0].model_copy(update={"index": 4, "candidate": point(3.0, **marks)})
+    for each in (bad, bad.model_copy(update={"baseline": bad.candidate, "candidate": bad.baseline})):
+        found = compare([*good, each], "2x", "4x")
+        assert found.throughput.value == pytest.approx(1)
+        assert found.left_out == 1
+        assert f"1 of 5 blocks are left out: {why}" in found.notes
+
+
+def test_figures_that_disagree_are_told() -> None:
+    """Runs whose in flight, throughput and latency are not one closed loop's are judged, with a note."""
+    found = compare(blocks_of([(300.0, 0.05)] * 4, [(200.0, 0.05)] * 4, flag=Flag.LITTLE), "2x", "4x")
+    assert found.decision == "keep"
+    assert "4x: in flight, throughput and latency disagree in 4 of 4 runs: take care with its figures" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("marks", "then"),
+    [
+        ({"flag": Flag.TOO_SHORT}, "take more seconds a run"),
+        ({"flag": Flag.FAILED}, "for why starts failed"),
+        (BURST, "the burst of the server's rate limit, which does not last"),
+    ],
+)
+def test_blocks_that_all_say_nothing_decide_nothing(marks: dict[str, Any], then: str) -> None:
     """Where no block is worth anything nothing is decided, no more are asked for, and it says what to do."""
-    found = compare(blocks_of([(300.0, 0.05)] * 12, [(900.0, 0.01)] * 12, flag=flag), "2x", "4x")
+    found = compare(blocks_of([(300.0, 0.05)] * 12, [(900.0, 0.01)] * 12, **marks), "2x", "4x")
     assert (found.decision, found.throughput.interval, found.left_out) == ("open", None, 12)
     assert found.more_blocks == 0
     assert "no block could be judged" in found.verdict
