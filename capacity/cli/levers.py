@@ -172,8 +172,9 @@ def report(found: Levers, store: Store | None = None) -> list[str]:
         lines += wrapped(f"{name:<16}  {words}", indent=" " * 18)
     if found.pressure.flag:
         lines += wrapped(f"Take care: the load was not a plain one ({found.pressure.flag}).")
-    lines += ["", "What each change would buy, by the model:"]
-    lines += columns([row[:5] for row in found.rows()], left=(0,))
+    if found.levers:
+        lines += ["", "What each change would buy, by the model:"]
+        lines += columns([row[:5] for row in found.rows()], left=(0,))
     for lever in found.levers:
         if lever.confirmed:
             lines += wrapped(f"{lever.change}: {lever.confirmed}.")

@@ -81,8 +81,8 @@ class Pressure:
         Of the load [s].
     throughput : float
         Starts per second.
-    in_flight : float
-        Mean number.
+    in_flight : float, optional
+        Mean number; None where the load is others' and the server did not say how long their starts take.
     server_cpu, database_cpu, launcher_cpu : float, optional
         CPU seconds per start [s].
     storage : Storage
@@ -102,7 +102,7 @@ class Pressure:
     starts: int
     seconds: float
     throughput: float
-    in_flight: float
+    in_flight: float | None
     server_cpu: float | None
     database_cpu: float | None
     launcher_cpu: float | None
@@ -211,14 +211,14 @@ def press(
     point = taken.point if taken is not None else None
     throughput = point.throughput if point is not None else starts / lasted
     mean = vitals.server.start_mean if vitals.server is not None else None
-    flight = float(point.parallelism) if point is not None else throughput * (mean or 0.0)
+    others = None if mean is None else max(throughput * mean, 1.0)  # by Little's law
     server_cpu = point.server_cpu if point is not None else points.per_start(used[0], throughput)
     database_cpu = point.database_cpu if point is not None else points.per_start(used[1], throughput)
     pressure = Pressure(
         starts=starts,
         seconds=point.seconds if point is not None else lasted,
         throughput=throughput,
-        in_flight=max(flight, 1.0),
+        in_flight=float(point.parallelism) if point is not None else others,
         server_cpu=server_cpu,
         database_cpu=database_cpu,
         launcher_cpu=point.launcher_cpu if point is not None else None,

@@ -89,7 +89,7 @@ class Levers:
     cluster : Cluster
     calibration : str
     levers : tuple of Lever
-        Largest gain first.
+        Largest gain first; none where the number in flight is not known, which the model goes by.
     """
 
     pressure: Pressure
@@ -110,7 +110,8 @@ class Levers:
     def spent(self) -> list[tuple[str, str]]:
         """Return where a start's time and bytes go, as (name, words)."""
         p = self.pressure
-        rows = [("load", f"{p.throughput:,.0f} starts/s at {p.in_flight:,.0f} in flight, {p.starts:,} starts")]
+        flight = "an unknown number" if p.in_flight is None else f"{p.in_flight:,.0f}"
+        rows = [("load", f"{p.throughput:,.0f} starts/s at {flight} in flight, {p.starts:,} starts")]
         cpu = {"server": p.server_cpu, "database": p.database_cpu, "launcher": p.launcher_cpu}
         known = {name: seconds for name, seconds in cpu.items() if seconds is not None}
         if known:
@@ -153,6 +154,11 @@ class Levers:
 
     def summary(self) -> str:
         """Return in a sentence or two what buys most."""
+        if self.pressure.in_flight is None:
+            return (
+                "What each change would buy cannot be told: how many starts are in flight is not known, since the "
+                "server's metrics page did not say how long one takes."
+            )
         words = []
         best = max(self.levers, key=lambda lever: lever.gain, default=None)
         if best is not None and best.gain >= NOTHING:
@@ -205,6 +211,8 @@ def levers(
     comparisons : sequence of mappings
         JSON of `capacity compare`, to see which of them it confirmed.
     """
+    if pressure.in_flight is None:
+        return Levers(pressure, cluster, calibration.name, ())
     here = measured_here(calibration, pressure)
     flight = min(512, max(1, round(pressure.in_flight)))
     changes = doubled(cluster)

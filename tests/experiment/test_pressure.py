@@ -80,6 +80,7 @@ def test_a_load_that_is_only_read_is_rated_over_the_time_between_its_counts(monk
     monkeypatch.setattr(store, "storage_between", lambda *_: Storage(main=1, visibility=1, starts=500))
     found, _, started = pressure.press(TARGET, CLUSTER, None, 0.2)
     assert (found.throughput, found.seconds, started) == (125.0, 4.0, 0)
+    assert found.in_flight is None, "no metrics page has said how long a start takes"
 
 
 def test_a_database_that_refuses_is_one_line() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from capacity.cli.levers import report
 from capacity.cluster import stack as real
 from capacity.cluster.settings import Settings
 from capacity.cluster.state import ClusterState
@@ -83,6 +84,19 @@ def test_levers_are_sorted_by_effect(calibration: Calibration) -> None:
     gains = [round(each.gain, 3) for each in levers(pressure(), cluster(), calibration).levers]
     assert gains == sorted(gains, reverse=True)
     assert len(gains) == 6
+
+
+def test_an_unknown_number_in_flight_is_no_one(calibration: Calibration) -> None:
+    """Where it was not measured no lever is judged, and why is said; what was measured stands, unused indexes too."""
+    found = levers(pressure(in_flight=None), cluster(), calibration)
+    assert found.levers == ()
+    assert found.summary().startswith("What each change would buy cannot be told: how many starts are in flight")
+    assert dict(found.spent())["load"] == "330 starts/s at an unknown number in flight, 2,000 starts"
+    assert len(found.statements) == 68
+    told = "\n".join(report(found))
+    assert "What each change would buy, by the model" not in told
+    assert max(map(len, told.splitlines())) <= 80
+    json.dumps(found.to_dict(), allow_nan=False)
 
 
 def test_what_never_may_be_dropped() -> None:
