@@ -10,6 +10,7 @@ from capacity import files
 from capacity.errors import UsageError
 
 if TYPE_CHECKING:
+    from capacity.experiment.setting import Setting
     from capacity.verdict.levers import Lever
 
 _NAMES: Final = {"indexes": "unused-indexes", "max_conns": "max-conns", "launcher_processes": "processes"}
@@ -63,15 +64,15 @@ def _change(found: Mapping[str, Any]) -> tuple[str, float | None, float | None] 
     """
     from capacity.experiment.setting import setting_of
 
-    def said(side: str) -> dict[str, object]:
-        setting = setting_of(str(found.get(side, "")))
+    def said(setting: Setting, flight: object) -> dict[str, object]:
         keys = {key.replace("max_conns", "max-conns"): value for key, value in setting.keys.items()}
-        return {"in flight": (setting.parallelism, setting.rate), "processes": setting.processes, **keys}
+        return {"in flight": flight, "processes": setting.processes, **keys}
 
     try:
-        baseline, candidate = said("baseline"), said("candidate")
+        sides = [setting_of(str(found.get(side, ""))) for side in ("baseline", "candidate")]
     except UsageError:  # settings of another version
         return None
+    baseline, candidate = map(said, sides, _flights(found, sides))
     changed = [key for key in baseline | candidate if baseline.get(key) != candidate.get(key)]
     if len(changed) != 1:
         return None
@@ -79,6 +80,26 @@ def _change(found: Mapping[str, Any]) -> tuple[str, float | None, float | None] 
     if key not in candidate:
         return None
     return key, _number(baseline.get(key)), _number(candidate.get(key))
+
+
+def _flights(found: Mapping[str, Any], sides: Sequence[Setting]) -> list[object]:
+    """Return what each side had in flight: where the names do not say the same, as its runs had it.
+
+    A name of keys alone leaves it to ``--parallelism``; ``4x`` is of the machine that compared, not of this one.
+    """
+    named: list[object] = [(side.parallelism, side.rate) for side in sides]
+    if named[0] == named[1] and sides[0].says_flight == sides[1].says_flight:
+        return named
+    if any(side.parallelism is None for side in sides):  # a rate, or what a controller finds, differs from run to run
+        return named
+    blocks = found.get("blocks")
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        return named
+    points = [[block.get(side) for block in blocks] for side in ("baseline", "candidate")]
+    ran: list[object] = [
+        {str(point.get("parallelism")) for point in side if isinstance(point, dict)} for side in points
+    ]
+    return ran if all(ran) else named
 
 
 def _number(value: object) -> float | None:

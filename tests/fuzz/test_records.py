@@ -121,6 +121,7 @@ COMPARISON: dict[str, Any] = {
     "throughput_interval": [1.1, 1.3],
     "cpu_ratio": 0.9,
     "cpu_interval": [0.8, 0.95],
+    "blocks": [{"baseline": {"parallelism": 8}, "candidate": {"parallelism": 8}}] * 2,
     "note": "what else a comparison has",
 }
 

@@ -186,6 +186,29 @@ def test_a_comparison_confirms_only_what_it_compared(key: str, baseline: str, ca
     assert bool(told) == bool(words)
 
 
+@pytest.mark.parametrize(
+    ("baseline", "ran", "candidate", "also_ran", "words"),
+    [
+        ("4x", 8, "shards=128", 128, ""),
+        ("shards=64", 128, "4x,shards=128", 8, ""),
+        ("shards=64", 64, "64,shards=128", 64, "the model's +5% lies in that"),
+        ("4x,shards=64", 64, "64,shards=128", 64, "the model's +5% lies in that"),
+        ("shards=64", 128, "shards=128", 128, "the model's +5% lies in that"),
+        ("auto,shards=64", 7, "shards=128", 7, ""),
+    ],
+)
+def test_what_was_in_flight_is_what_the_runs_had(
+    baseline: str, ran: int, candidate: str, also_ran: int, words: str
+) -> None:
+    """A name that leaves it to --parallelism, or multiplies another machine's CPUs, is held against the runs."""
+    found: dict[str, Any] = {"baseline": baseline, "candidate": candidate, "throughput_ratio": 1.04}
+    blocks = [{"baseline": {"parallelism": ran}, "candidate": {"parallelism": also_ran}}] * 2
+    found |= {"throughput_interval": [1.02, 1.1], "blocks": blocks}
+    told = confirmation(Lever("shards", "x 2", 0.05, 0.03, 0.07, wanted=128), [found])
+    assert words in told
+    assert bool(told) == bool(words)
+
+
 def test_every_comparison_of_a_lever_is_told() -> None:
     """A second one that says otherwise is not left out."""
     sides = {"baseline": "8", "candidate": "8,unused-indexes=dropped", "throughput_ratio": 1.0}
