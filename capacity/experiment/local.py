@@ -20,7 +20,7 @@ from capacity.cluster.guard import split_address
 from capacity.cluster.state import ClusterState
 from capacity.errors import ClusterError, UsageError
 from capacity.observe.process import CpuMeter, LocalDevServer, children, dev_server
-from capacity.rules.cpus import available_cpus
+from capacity.rules.cpus import cpu_quota
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 IDLE: Final = 0.15
@@ -80,9 +80,12 @@ class LocalCluster:
 
     @property
     def cpu_count(self) -> int | None:
-        """CPUs they can use together: their affinity, cut by a quota that holds for this process too."""
-        cpus = self.cpus
-        return None if cpus is None else available_cpus(affinity=len(cpus)).count
+        """CPUs they can use together: their affinity, cut by the quota of the server's cgroup, rounded up."""
+        cpus, first = self.cpus, self.server or self.database
+        if cpus is None or first is None:
+            return None
+        quota = cpu_quota(first[0])
+        return len(cpus) if quota is None else min(len(cpus), math.ceil(quota))
 
     @property
     def launcher_shares_cpus(self) -> bool:

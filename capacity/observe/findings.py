@@ -203,7 +203,7 @@ def _cpu(sample: VitalsSample, name: str, vitals: ServerVitals | PostgresVitals 
     held = vitals.cpus_allowed < machine and waiting >= WAITING
     if vitals.cpus_used < FULL * vitals.cpus_allowed and not held:
         return None
-    cpus = f"{vitals.cpus_allowed} CPU{'s' if vitals.cpus_allowed > 1 else ''}"
+    cpus = f"{vitals.cpus_allowed:g} CPU{'' if vitals.cpus_allowed == 1 else 's'}"
     more = f", {waiting:.1f} more waited for one" if waiting >= WAITING else ""
     return (
         f"{name} was bound by CPU: {vitals.cpus_used:.2f} of the {cpus} it may use{more}",

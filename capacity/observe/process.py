@@ -15,9 +15,12 @@ from typing import Final
 import psutil
 
 from capacity.cluster import processes
+from capacity.rules.cpus import cpu_quota
 
 _LINUX: Final = sys.platform == "linux"
 _TICK: Final = 1.0 / os.sysconf("SC_CLK_TCK")
+_QUOTA_SECONDS: Final = 10.0
+"""A quota is read again after so long: it seldom changes, and takes many small files."""
 
 
 class ProcessMeter:
@@ -59,13 +62,13 @@ class CpuUse:
         CPU seconds per second [CPUs]; None at the first reading and when a counter went backwards.
     waiting : float, optional
         Threads that were ready to run and had no CPU, on average; None also where the kernel does not say.
-    allowed : int, optional
-        CPUs that at least one of them may run on.
+    allowed : float, optional
+        CPUs that at least one of them may run on, or the first one's cgroup quota where that is less.
     """
 
     used: float | None
     waiting: float | None
-    allowed: int | None
+    allowed: float | None
 
 
 class CpuMeter:
@@ -82,6 +85,7 @@ class CpuMeter:
         self._read_at: float | None = None
         self._used = 0.0
         self._waited: dict[str, int] = {}
+        self._quota: tuple[int, float, float | None] | None = None  # of which process, when read, CPUs
 
     def read(self, pids: Sequence[int], parent: int | None = None) -> CpuUse:
         """Return what they used since the last reading.
@@ -89,7 +93,7 @@ class CpuMeter:
         Parameters
         ----------
         pids : sequence of int
-            The processes; those that are gone are passed over.
+            The processes, all in the cgroup of the first; those that are gone are passed over.
         parent : int, optional
             Process whose ended children are counted too.
         """
@@ -106,7 +110,16 @@ class CpuMeter:
                 longer = sum(max(0, value - self._waited.get(key, value)) for key, value in waited.items())
                 waiting = longer / 1e9 / seconds
         self._read_at, self._used, self._waited = now, used, waited
-        return CpuUse(rate, waiting, _allowed(pids))
+        return CpuUse(rate, waiting, self._allowed(pids, now))
+
+    def _allowed(self, pids: Sequence[int], now: float) -> float | None:
+        cpus = _affinity(pids)
+        if not cpus:
+            return None
+        if self._quota is None or self._quota[0] != pids[0] or now - self._quota[1] >= _QUOTA_SECONDS:
+            self._quota = pids[0], now, cpu_quota(pids[0])
+        quota = self._quota[2]
+        return cpus if quota is None else min(cpus, quota)
 
     def _counters(self, pids: Sequence[int]) -> tuple[float, dict[str, int]]:
         """Return CPU seconds so far, and of each thread how long it waited for a CPU [ns]."""
@@ -240,7 +253,7 @@ def _portable_cpu_seconds(pid: int) -> float:
     return 0.0
 
 
-def _allowed(pids: Iterable[int]) -> int | None:
+def _affinity(pids: Iterable[int]) -> int | None:
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count()
     cpus: set[int] = set()

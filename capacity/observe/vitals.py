@@ -108,7 +108,8 @@ class ServerVitals(_Vitals):
     rss_bytes : int, optional
         Resident set, of a local process.
     cpus_used, cpus_waiting, cpus_allowed : float, optional
-        Of a local process: CPU seconds per second, threads that waited for a CPU on average, CPUs it may run on.
+        Of a local process: CPU seconds per second, threads that waited for a CPU on average, CPUs it may use:
+        those it may run on, or its cgroup's quota.
     """
 
     starts_per_second: float | None = None
@@ -130,7 +131,7 @@ class ServerVitals(_Vitals):
     rss_bytes: int | None = None
     cpus_used: float | None = None
     cpus_waiting: float | None = None
-    cpus_allowed: int | None = None
+    cpus_allowed: float | None = None
 
 
 class Statement(_Vitals):
@@ -161,7 +162,8 @@ class PostgresVitals(_Vitals):
     statements : tuple of Statement, optional
         The longest since the watch began; None without pg_stat_statements. In a record only the last sample has them.
     cpus_used, cpus_waiting, cpus_allowed : float, optional
-        Of all its processes: CPU seconds per second, processes that waited for a CPU on average, CPUs they may run on.
+        Of all its processes: CPU seconds per second, processes that waited for a CPU on average, CPUs they
+        may use: those they may run on, or their cgroup's quota.
     """
 
     connections: dict[str, int]
@@ -177,7 +179,7 @@ class PostgresVitals(_Vitals):
     statements: tuple[Statement, ...] | None = None
     cpus_used: float | None = None
     cpus_waiting: float | None = None
-    cpus_allowed: int | None = None
+    cpus_allowed: float | None = None
 
     @property
     def connections_usable(self) -> int:

@@ -154,7 +154,7 @@ def _postgres_line(vitals: PostgresVitals) -> str:
 def _cpu(vitals: ServerVitals | PostgresVitals, what: str) -> str | None:
     if vitals.cpus_used is None:
         return None
-    allowed = f" of {vitals.cpus_allowed}" if vitals.cpus_allowed is not None else ""
+    allowed = f" of {vitals.cpus_allowed:g}" if vitals.cpus_allowed is not None else ""
     waiting = f", {vitals.cpus_waiting:.1f} {what} waited for one" if vitals.cpus_waiting is not None else ""
     return f"{vitals.cpus_used:.2f}{allowed} CPUs{waiting}"
 

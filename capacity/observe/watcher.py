@@ -89,7 +89,7 @@ class LauncherSource:
                 tasks=self.tasks,
                 descriptors=self._process.num_fds(),
                 machine_cpus_used=self._machine_cpus_used(),
-                machine_cpus=os.cpu_count() or 1,
+                machine_cpus=os.cpu_count() or 1,  # all of them, as `machine_cpus_used` is of all, whatever the quota
             )
         return Reading(vitals, {"cpus_used": FIRST_READING} if use.used is None else {})
 

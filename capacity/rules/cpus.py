@@ -71,13 +71,27 @@ def available_cpus(root: Path = Path("/"), affinity: int | None = None) -> CpuCo
         allowed, mask = _affinity()
     else:
         allowed, mask = affinity, f"{_cpus(affinity)} by affinity"
-    quota = min(_quotas(root), key=lambda quota: quota.cpus, default=None)
+    quota = _tightest(root, "self")
     if quota is None:
         return CpuCount(max(allowed, 1), f"{mask}, no cgroup quota")
     found = f"cgroup v{quota.version} quota of {quota.cpus:.4g} CPUs ({quota.file})"
     if quota.whole_cpus < allowed:
         return CpuCount(quota.whole_cpus, f"{found}, {mask}")
     return CpuCount(max(allowed, 1), f"{mask}, {found}")
+
+
+def cpu_quota(process: int, root: Path = Path("/")) -> float | None:
+    """Return the tightest quota of a process's own cgroup, not rounded [CPUs]; None where it has none.
+
+    Parameters
+    ----------
+    process : int
+        Its pid; its cgroup may be another than this process's.
+    root : Path
+        As in `available_cpus`.
+    """
+    quota = _tightest(root, str(process))
+    return None if quota is None else quota.cpus
 
 
 def _affinity() -> tuple[int, str]:
@@ -92,9 +106,13 @@ def _cpus(count: int) -> str:
     return f"{count:,} CPU{'' if count == 1 else 's'}"
 
 
-def _quotas(root: Path) -> Iterator[_Quota]:
-    """Every quota on the way from this process's cgroup up to the root of its hierarchy: each one binds."""
-    for version, group in _memberships(root):
+def _tightest(root: Path, process: str) -> _Quota | None:
+    return min(_quotas(root, process), key=lambda quota: quota.cpus, default=None)
+
+
+def _quotas(root: Path, process: str) -> Iterator[_Quota]:
+    """Every quota on the way from a process's cgroup up to the root of its hierarchy: each one binds."""
+    for version, group in _memberships(root, process):
         for mount_root, mount_point in _mounts(root, version):
             for folder in _upwards(group, mount_root):
                 file = mount_point / folder / ("cpu.max" if version == 2 else "cpu.cfs_quota_us")
@@ -103,9 +121,9 @@ def _quotas(root: Path) -> Iterator[_Quota]:
                     yield _Quota(*pair, version, str(file))
 
 
-def _memberships(root: Path) -> Iterator[tuple[int, PurePosixPath]]:
-    """(cgroup version, path) of this process, from lines such as `0::/user.slice` and `4:cpu,cpuacct:/docker/1f`."""
-    for line in _read(root, PurePosixPath("/proc/self/cgroup")).splitlines():
+def _memberships(root: Path, process: str) -> Iterator[tuple[int, PurePosixPath]]:
+    """(cgroup version, path) of a process, from lines such as `0::/user.slice` and `4:cpu,cpuacct:/docker/1f`."""
+    for line in _read(root, PurePosixPath(f"/proc/{process}/cgroup")).splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         # A path outside our cgroup namespace begins with /..; nothing above the mount can be read anyway.
@@ -117,7 +135,7 @@ def _memberships(root: Path) -> Iterator[tuple[int, PurePosixPath]]:
 
 
 def _mounts(root: Path, version: int) -> list[tuple[PurePosixPath, PurePosixPath]]:
-    """(root inside the hierarchy, mount point) of the cgroup mounts that carry the cpu controller."""
+    """(root inside the hierarchy, mount point) of the cgroup mounts that carry the cpu controller, as we see them."""
     found = []
     for line in _read(root, PurePosixPath("/proc/self/mountinfo")).splitlines():
         left, _, right = line.partition(" - ")

@@ -11,6 +11,7 @@ import pytest
 
 from capacity.cluster import processes
 from capacity.errors import UsageError
+from capacity.experiment import local
 from capacity.experiment.local import (
     SETTLE_MOST,
     WINDOW,
@@ -43,6 +44,16 @@ def waited(quiet: Quiet, uses: Uses) -> float:
     before = uses.slept
     quiet.wait()
     return uses.slept - before
+
+
+def test_the_cpus_of_a_cluster_are_cut_by_its_own_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server in a cgroup with half a CPU has one, rounded up, whatever quota this process has."""
+    server = processes.created(os.getpid())
+    cluster = LocalCluster("127.0.0.1:1", server=(os.getpid(), server))
+    monkeypatch.setattr(local, "cpu_quota", {os.getpid(): 0.5}.get)
+    assert cluster.cpu_count == 1
+    monkeypatch.setattr(local, "cpu_quota", lambda _: None)
+    assert cluster.cpu_count == len(os.sched_getaffinity(0))
 
 
 def test_an_idle_cluster_is_waited_for_one_window() -> None:

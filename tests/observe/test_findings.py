@@ -72,6 +72,12 @@ def test_cpu_is_bound_at_what_it_may_use() -> None:
     assert causes(*constant(postgres=postgres(cpus_used=0.95))) == []
 
 
+def test_a_quota_of_part_of_a_cpu_binds_at_that_part() -> None:
+    """0.48 CPUs are the half of one that a quota leaves, whatever the machine has."""
+    [finding] = findings(constant(launcher=launcher(), postgres=postgres(cpus_used=0.48, cpus_allowed=0.5)))
+    assert finding.sentence == "PostgreSQL was bound by CPU: 0.48 of the 0.5 CPUs it may use"
+
+
 def test_waiting_for_cpus_of_its_own_binds_too() -> None:
     """Processes that wait for the one CPU they are held to are bound by it though others use half of it."""
     held = postgres(cpus_used=0.5, cpus_allowed=1, cpus_waiting=3.0)

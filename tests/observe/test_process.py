@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from capacity.observe import process
 from capacity.observe.process import CpuMeter, ProcessMeter, children, listener, rss_bytes
 
 
@@ -83,6 +84,21 @@ def test_a_process_that_is_gone_is_no_error() -> None:
     assert CpuMeter().read([child.pid]).allowed is None
     assert children(child.pid) == []
     assert rss_bytes(child.pid) is None
+
+
+def test_the_cpus_it_may_use_are_cut_by_its_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a CPU by quota is half a CPU of however many it may run on; without a quota they all are."""
+    asked: list[int] = []
+
+    def quota(pid: int) -> float | None:
+        asked.append(pid)
+        return 0.5 if pid == os.getpid() else None
+
+    monkeypatch.setattr(process, "cpu_quota", quota)
+    meter = CpuMeter()
+    assert [meter.read([os.getpid()]).allowed for _ in range(3)] == [0.5] * 3
+    assert meter.read([os.getppid()]).allowed == len(os.sched_getaffinity(os.getppid()))
+    assert asked == [os.getpid(), os.getppid()], "not once a second: it takes many small files"
 
 
 def test_who_listens_is_found() -> None:

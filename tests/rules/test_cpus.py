@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from capacity.rules import available_cpus
+from capacity.rules.cpus import cpu_quota
 
 V2_MOUNT = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1_MOUNT = "33 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct\n"
@@ -33,6 +34,15 @@ def v2(root: Path, quotas: dict[str, str], group: str = "/app.slice/job") -> Pat
 def test_a_quota_is_rounded_up(tmp_path: Path, quota: str, expected: int) -> None:
     """A 2.5-CPU quota counts as 3, half a CPU as 1, an exact 2 as 2."""
     assert available_cpus(v2(tmp_path, {"/app.slice/job": quota}), affinity=8).count == expected
+
+
+def test_another_processs_quota_is_that_of_its_own_cgroup(tmp_path: Path) -> None:
+    """Whoever watches a container from outside sees its 2.5 CPUs, not the watcher's own, and not rounded."""
+    root = v2(tmp_path, {"/app.slice/job": "800000 100000", "/docker/1f": "250000 100000"})
+    tree(root, {"proc/7/cgroup": "0::/docker/1f\n"})
+    assert cpu_quota(7, root) == 2.5
+    assert cpu_quota(8, root) is None, "a process that is gone"
+    assert available_cpus(root, affinity=16).count == 8
 
 
 def test_the_source_says_what_was_detected_and_where(tmp_path: Path) -> None:
