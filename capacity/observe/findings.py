@@ -1,7 +1,8 @@
 """What the vitals say was in the way: each cause by name, with its value, its limit and when.
 
-A moment is enough for what should not happen at all (a component away, connections exhausted, throttling); what is
-merely busy must be so for `SHARE` of the watch, since every batch is busy somewhere for a second.
+A moment is enough for what should not happen at all (a component away, connections exhausted, throttling); one that
+does not answer in time may only be slow for once, so it takes two samples in a row; what is merely busy must be so for
+`SHARE` of the watch, since every batch is busy somewhere for a second.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from capacity.observe.vitals import NO_ANSWER, PostgresVitals, ServerVitals, VitalsSample, connections_full
+from capacity.observe.vitals import LATE, NO_ANSWER, PostgresVitals, ServerVitals, VitalsSample, connections_full
 
 if TYPE_CHECKING:
     from capacity.observe.run import Run
@@ -75,7 +76,9 @@ def findings(samples: Sequence[VitalsSample], run: Run | None = None) -> list[Fi
     """
     found = [
         _episode(samples, "server-away", _away("server", "the server"), 1),
+        _late(samples, "server", "the server"),
         _episode(samples, "postgres-away", _away("postgres", "PostgreSQL"), 1),
+        _late(samples, "postgres", "PostgreSQL"),
         _restarted(samples),
         _episode(samples, "connections-exhausted", _connections_exhausted, 1),
         *_throttled(samples, run),
@@ -117,9 +120,22 @@ def _has_rates(sample: VitalsSample) -> bool:
 def _away(component: str, name: str) -> _Rule:
     def rule(sample: VitalsSample) -> _Hit | None:
         reason = sample.missing.get(component, "")
-        return (f"{name} was away: {reason}", None, None) if reason.startswith(NO_ANSWER) else None
+        away = reason.startswith(NO_ANSWER) and not reason.startswith(LATE)
+        return (f"{name} was away: {reason}", None, None) if away else None
 
     return rule
+
+
+def _late(samples: Sequence[VitalsSample], component: str, name: str) -> Finding | None:
+    late = [
+        getattr(sample, component) is None and sample.missing.get(component, "").startswith(LATE) for sample in samples
+    ]
+    again = [sample for at, sample in enumerate(samples) if late[at] and sum(late[max(at - 1, 0) : at + 2]) > 1]
+
+    def rule(sample: VitalsSample) -> _Hit:
+        return f"{name} was away, or too slow for the watch: {sample.missing[component]}", None, None
+
+    return _episode(again, f"{component}-late", rule, 1)
 
 
 def _restarted(samples: Sequence[VitalsSample]) -> Finding | None:

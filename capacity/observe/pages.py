@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from capacity import files
 from capacity.errors import UsageError
-from capacity.observe.vitals import NO_ANSWER, NotMeasuredError
+from capacity.observe.vitals import LATE, NO_ANSWER, NotMeasuredError
 
 CHUNK: Final = 131072
 """Bytes read at a time."""
@@ -68,7 +68,9 @@ class Site:
                 raise NotMeasuredError(f"HTTP status {response.status} for {path.partition('?')[0] or '/'}")
             return self._filled(response, until)
         except OSError as error:
-            reason = "time-out" if isinstance(error, TimeoutError) else error.strerror or type(error).__name__
+            if isinstance(error, TimeoutError):
+                raise NotMeasuredError(f"{LATE} {self._timeout:g} s") from error
+            reason = error.strerror or type(error).__name__
             raise NotMeasuredError(f"{NO_ANSWER}: {reason.lower()}") from error
         except (http.client.HTTPException, UnicodeError) as error:  # a host or path that HTTP has no words for
             raise NotMeasuredError(f"{NO_ANSWER}: not an HTTP server ({type(error).__name__})") from error

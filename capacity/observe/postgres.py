@@ -17,6 +17,7 @@ from capacity.errors import UsageError
 from capacity.observe.process import CpuMeter, children
 from capacity.observe.vitals import (
     FIRST_READING,
+    LATE,
     NO_ANSWER,
     NotMeasuredError,
     PostgresVitals,
@@ -133,7 +134,7 @@ class PostgresSource:
         try:
             return self._read()
         except psycopg.errors.QueryCanceled as error:
-            raise NotMeasuredError(f"{NO_ANSWER} within {STATEMENT_TIMEOUT / 1e3:g} s") from error
+            raise NotMeasuredError(f"{LATE} {STATEMENT_TIMEOUT / 1e3:g} s") from error
         except psycopg.Error as error:
             self.close()
             raise NotMeasuredError(self._reason(error)) from None  # its own text may quote the connection string

@@ -16,6 +16,9 @@ from capacity.errors import ClusterError
 NO_ANSWER: Final = "no answer"
 """How the reason begins when a component is away, rather than unreadable for another reason."""
 
+LATE: Final = f"{NO_ANSWER} within"
+"""How it begins when there was no answer in time: it may be away, or only slow."""
+
 PROMETHEUS_MINUTES: Final = 2
 """Rates by a Prometheus are over so many minutes: two scrapes at the usual interval of a minute or less."""
 

@@ -20,7 +20,7 @@ import psutil
 
 from capacity.launcher.progress import SERIES_LENGTH
 from capacity.observe.process import CpuMeter, rss_bytes
-from capacity.observe.vitals import FIRST_READING, NO_ANSWER, LauncherVitals, NotMeasuredError, VitalsSample, joined
+from capacity.observe.vitals import FIRST_READING, LATE, LauncherVitals, NotMeasuredError, VitalsSample, joined
 
 INTERVAL: Final = 1.0
 """Seconds between samples."""
@@ -187,7 +187,7 @@ class Watcher:
         self._stopping.set()
         self._thread.join()
         if self.latest is None or time.monotonic() - self._began - self.latest.at >= self._interval / 2:
-            self._sample(self._deadline / 2)
+            self._sample()
         for reader in self._readers:
             reader.end(self._deadline / 4)
 
@@ -199,18 +199,18 @@ class Watcher:
     def _beat(self) -> None:
         due = self._began
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
-            self._sample(self._deadline)
+            self._sample()
             due += self._interval * (1 + max(0, int((time.monotonic() - due) / self._interval)))
 
-    def _sample(self, deadline: float) -> None:
+    def _sample(self) -> None:
         at = time.monotonic() - self._began
         answers = {reader.source.component: reader.ask() for reader in self._readers}
-        wait(answers.values(), deadline)
+        wait(answers.values(), self._deadline)
         parts: dict[str, Any] = {}
         missing: dict[str, str] = {}
         for component, answer in answers.items():
             if not answer.done():
-                missing[component] = f"{NO_ANSWER} within {deadline:.1f} s"
+                missing[component] = f"{LATE} {self._deadline:.1f} s"
             elif (error := answer.exception()) is not None:
                 known = isinstance(error, NotMeasuredError)
                 missing[component] = str(error) if known else f"{type(error).__name__} in reading it"

@@ -50,6 +50,20 @@ def test_away_and_back_names_when() -> None:
     assert causes(VitalsSample(at=0, missing={"postgres": "password authentication failed"})) == []
 
 
+def test_one_late_answer_is_not_away() -> None:
+    """A page that took too long once, also in the last sample, is nothing; twice in a row it is away or slow."""
+    here, late = VitalsSample(at=0, postgres=postgres()), {"postgres": "no answer within 0.8 s"}
+
+    def watched(*kinds: bool) -> list[VitalsSample]:
+        return [VitalsSample(at=at, missing=late) if kind else here for at, kind in enumerate(kinds)]
+
+    assert causes(*watched(True, False, True, False, False, True)) == []
+    [finding] = findings(watched(False, True, True, False, True, False, True, True, True))
+    assert finding.cause == "postgres-late"
+    assert str(finding) == ("PostgreSQL was away, or too slow for the watch: no answer within 0.8 s (from 1 to 8 s)")
+    assert finding.samples == 5
+
+
 def test_a_restart_between_two_samples_is_seen() -> None:
     """A PostgreSQL with another start time was restarted, even if no sample fell into the gap."""
     assert causes(*constant(postgres=postgres()), VitalsSample(at=9, postgres=postgres(started_at=2e9))) == [

@@ -125,6 +125,22 @@ def test_the_end_is_sampled_too() -> None:
     assert last.launcher.cpus_used is not None
 
 
+def test_the_end_has_as_much_time_to_answer_as_any_second() -> None:
+    """A source that takes more than half of the deadline is not missing from the last sample alone."""
+
+    def slow() -> ServerVitals:
+        time.sleep(1.2)
+        return ServerVitals(cpus_used=1.0)
+
+    watch = Watcher([Fake("server", slow)], interval=0.01, deadline=2.0)
+    watch.start()
+    while watch.latest is None:
+        time.sleep(0.01)
+    watch.stop()
+    assert len(watch.samples) >= 2
+    assert [sample.missing for sample in watch.samples] == [{}] * len(watch.samples)
+
+
 def test_memory_is_bounded() -> None:
     """Beyond its length the series halves its resolution and goes on over the whole time."""
     series = watcher._Series(length=8)
