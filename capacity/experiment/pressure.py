@@ -19,9 +19,10 @@ from capacity.errors import ClusterError
 from capacity.experiment import points, store
 from capacity.experiment.local import ClusterCpu, LocalCluster, Quiet
 from capacity.model.measurement import Storage
+from capacity.observe.joining import joined
 from capacity.observe.postgres import PostgresSource
 from capacity.observe.server import ServerSource
-from capacity.observe.vitals import VitalsSample, joined
+from capacity.observe.vitals import VitalsSample
 from capacity.observe.watcher import Source, Watcher
 
 STOCK_QUERIES: Final = frozenset(

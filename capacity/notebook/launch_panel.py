@@ -279,7 +279,7 @@ class Panel:
         self._announce(f"{self.state.capitalize()}: {done:,} of {run.count:,}")
         self.outcomes.value = parts.outcomes_of(run)
         if run.vitals:
-            from capacity.observe.vitals import joined
+            from capacity.observe.joining import joined
 
             self.vitals.value = parts.vitals_line(joined(run.vitals), "Whole run, mean or highest")
         self.way.value = parts.in_the_way([], run)

@@ -127,9 +127,10 @@ def _away(component: str, name: str) -> _Rule:
 
 
 def _late(samples: Sequence[VitalsSample], component: str, name: str) -> Finding | None:
-    late = [
+    none = [
         getattr(sample, component) is None and sample.missing.get(component, "").startswith(LATE) for sample in samples
     ]
+    late = [sample.samples if no_answer else 0 for sample, no_answer in zip(samples, none, strict=True)]
     again = [sample for at, sample in enumerate(samples) if late[at] and sum(late[max(at - 1, 0) : at + 2]) > 1]
 
     def rule(sample: VitalsSample) -> _Hit:

@@ -17,7 +17,8 @@ from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import STOPPED, STOPPED_AT_ONCE
 from capacity.observe import vitals_text
 from capacity.observe.findings import Finding, findings
-from capacity.observe.vitals import VitalsSample, joined
+from capacity.observe.joining import joined
+from capacity.observe.vitals import VitalsSample
 
 SCHEMA_VERSION: Final = 1
 Count = Annotated[int, Field(ge=0)]

@@ -6,10 +6,9 @@ two readings of one counter, so a first reading, a restart or a gap gives none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from capacity.errors import ClusterError
 
@@ -38,11 +37,13 @@ def connections_full(reason: str) -> bool:
     return "too many c" in reason or "remaining connection slots" in reason
 
 
-class _Vitals(BaseModel):
+class Vitals(BaseModel):
+    """A record of the watch, or a part of one."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class LauncherVitals(_Vitals):
+class LauncherVitals(Vitals):
     """The processes that launch, and the machine they run on.
 
     Attributes
@@ -75,7 +76,7 @@ class LauncherVitals(_Vitals):
     machine_cpus: int
 
 
-class SqlPool(_Vitals):
+class SqlPool(Vitals):
     """Connections one service's pool may hold, holds, uses and keeps idle; the server renews them once a minute."""
 
     max_open: int
@@ -84,7 +85,7 @@ class SqlPool(_Vitals):
     idle: int
 
 
-class ServerVitals(_Vitals):
+class ServerVitals(Vitals):
     """A Temporal server by its metrics page.
 
     Rates [1/s] and latencies [s] are over the time since the reading before. Quantiles are interpolated inside the
@@ -137,7 +138,7 @@ class ServerVitals(_Vitals):
     cpus_allowed: float | None = None
 
 
-class Statement(_Vitals):
+class Statement(Vitals):
     """What one kind of statement took since the watch began: calls and seconds of execution."""
 
     query: str
@@ -145,7 +146,7 @@ class Statement(_Vitals):
     seconds: float
 
 
-class PostgresVitals(_Vitals):
+class PostgresVitals(Vitals):
     """A PostgreSQL, by SQL and, when local, by its processes.
 
     Attributes
@@ -190,25 +191,39 @@ class PostgresVitals(_Vitals):
         return self.connections_max - self.connections_reserved
 
 
-class PrometheusVitals(_Vitals):
+class PrometheusVitals(Vitals):
     """CPU of hosts and containers by a Prometheus: CPU seconds per second by stored query, over minutes [CPUs]."""
 
     cpus: dict[str, float]
 
 
-class VitalsSample(_Vitals):
-    """One line of the watch.
+Samples = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+class Lowest(Vitals):
+    """The lowest value of a figure in several samples, and in how many of them it was measured."""
+
+    value: float
+    samples: Samples
+
+
+class VitalsSample(Vitals):
+    """One line of the watch; in a long watch several are joined into one.
 
     Parameters
     ----------
     at : float
-        When it was taken, since the watch began [s].
+        When it was taken, the last of it if it was joined, since the watch began [s].
     launcher, server, postgres, prometheus : optional
         None: not measured, or not asked for.
     missing : dict of str
         Why something asked for is None, by component (``server``) or field (``server.sql_pools``).
     watch_cpu_seconds : float
         CPU time the watch itself has taken so far [s].
+    samples : int
+        How many it was joined from.
+    lowest : dict of Lowest
+        Of a joined one each figure that has a limit, by name.
     """
 
     at: float
@@ -218,39 +233,8 @@ class VitalsSample(_Vitals):
     prometheus: PrometheusVitals | None = None
     missing: dict[str, str] = {}
     watch_cpu_seconds: float = 0.0
+    samples: Samples = 1
+    lowest: dict[str, Lowest] = {}
 
 
 COMPONENTS: Final = ("launcher", "server", "postgres", "prometheus")
-
-_MOMENTS: Final = ("at", "started_at", "watch_cpu_seconds")
-_LISTED: Final = ("resource_exhausted_per_second",)
-"""Rates by cause: one that is not listed did not occur in that second, which unlike a None is a measured zero."""
-_Model = TypeVar("_Model", bound=_Vitals)
-
-
-def joined(samples: Sequence[_Model]) -> _Model:
-    """Return several records as one: of floats the mean, of counts the highest, of the rest the last.
-
-    What only some of them measured comes from those alone.
-    """
-    values: dict[str, Any] = {}
-    for name in type(samples[0]).model_fields:
-        all_values = [getattr(sample, name) for sample in samples]
-        values[name] = all_values[-1] if name in _MOMENTS else _joined_values(all_values, name in _LISTED)
-    return type(samples[0]).model_construct(**values)
-
-
-def _joined_values(values: list[Any], listed: bool = False) -> Any:
-    there = [value for value in values if value is not None]
-    if not there:
-        return None
-    last = there[-1]
-    if isinstance(last, _Vitals):
-        return joined(there)
-    if isinstance(last, dict):
-        keys = dict.fromkeys(key for value in there for key in value)
-        absent = 0.0 if listed else None
-        return {key: _joined_values([value.get(key, absent) for value in there]) for key in keys}
-    if isinstance(last, float):
-        return sum(there) / len(there)
-    return max(there) if isinstance(last, int) else last

@@ -19,8 +19,9 @@ from typing import Any, Final, Protocol, Self
 import psutil
 
 from capacity.launcher.progress import SERIES_LENGTH
+from capacity.observe.joining import joined
 from capacity.observe.process import CpuMeter, rss_bytes
-from capacity.observe.vitals import FIRST_READING, LATE, LauncherVitals, NotMeasuredError, VitalsSample, joined
+from capacity.observe.vitals import FIRST_READING, LATE, LauncherVitals, NotMeasuredError, VitalsSample
 
 INTERVAL: Final = 1.0
 """Seconds between samples."""

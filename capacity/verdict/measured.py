@@ -3,7 +3,7 @@
 Invariants: what was not watched is not measured, with the reason, and never 0; a limit with a window is crossed when
 every sample of some such stretch is beyond it, as Prometheus' `for` has it: one such stretch fails the run, while to
 pass it most of it (`COVERED`) must have been measured; of what a server measures once a minute, most of it from the
-first such reading on.
+first such reading on. Of samples that a long watch joined the lowest value counts, for as long as it was measured.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Final
 
 import numpy as np
 
+from capacity.observe.joining import lowest
 from capacity.observe.run import Run
-from capacity.observe.vitals import VitalsSample
 from capacity.verdict.thresholds import Threshold
 
 COVERED: Final = 0.8
@@ -121,29 +121,31 @@ def _throughput(threshold: Threshold, run: Run, _: Run | None) -> Measured:
     return held(rates(run), threshold.window, threshold.bound)
 
 
-_Read = Callable[[VitalsSample], float | None]
-
-
 def _vital(
-    component: str, name: str, read: _Read, *, once_a_minute: bool = False
+    component: str, name: str, *, once_a_minute: bool = False
 ) -> Callable[[Threshold, Run, Run | None], Measured]:
     def figure(threshold: Threshold, run: Run, _: Run | None) -> Measured:
         if not run.vitals:
             return Measured(None, _UNWATCHED, 0.0)
         points: list[Point] = []
-        before, waiting = 0.0, once_a_minute
+        before, waiting, late = 0.0, once_a_minute, False
         for sample in run.vitals:
-            there = getattr(sample, component) is not None
-            value = read(sample) if there else None
-            waiting = waiting and value is None
-            if not (waiting and there):  # a server that answers has its first reading within a minute
-                points.append((max(sample.at - before, 0.0), value))
-            before = sample.at
+            length, before = max(sample.at - before, 0.0), sample.at
+            found = lowest(sample, threshold.figure)
+            share = min(found.samples / sample.samples, 1.0) if found else 0.0
+            if found is not None:
+                points.append((share * length, found.value))
+            if share < 1:
+                # A server that answers has its first reading within a minute.
+                early = waiting and getattr(sample, component) is not None
+                late = late or early
+                points += [] if early else [((1 - share) * length, None)]
+            waiting = waiting and found is None
         if all(value is None for _, value in points):
             return Measured(None, _reason(run, component, name), 0.0)
-        found = held(points, threshold.window, threshold.bound)
-        late = found.value is not None and len(points) < len(run.vitals)
-        return replace(found, why="measured once a minute, so from its first reading on") if late else found
+        worst = held(points, threshold.window, threshold.bound)
+        late = late and worst.value is not None
+        return replace(worst, why="measured once a minute, so from its first reading on") if late else worst
 
     return figure
 
@@ -160,45 +162,12 @@ def _reason(run: Run, component: str, name: str) -> str:
     return f"{names[component]} was not watched, or does not say"
 
 
-def _postgres_cpu(sample: VitalsSample) -> float | None:
-    found = sample.postgres
-    used, allowed = (found.cpus_used, found.cpus_allowed) if found else (None, None)
-    return used / allowed if used is not None and allowed else None
-
-
-def _connections(sample: VitalsSample) -> float | None:
-    found = sample.postgres
-    return found.connections_used / found.connections_max if found and found.connections_max else None
-
-
-def _tasks(sample: VitalsSample) -> float | None:
-    found = sample.launcher
-    return float(found.tasks + found.threads) if found and found.tasks is not None else None
-
-
 def _launcher_cpu(threshold: Threshold, run: Run, _: Run | None) -> Measured:
     """Return the CPUs of one launcher process: each has one loop, and several may use as many CPUs."""
-
-    def each(sample: VitalsSample) -> float | None:
-        used = sample.launcher.cpus_used if sample.launcher else None
-        return None if used is None else used / run.processes
-
-    found = _vital("launcher", "cpus_used", each)(threshold, run, None)
-    return replace(found, why=f"of each of {run.processes} processes") if run.processes > 1 and found.value else found
-
-
-def _sql_pool(sample: VitalsSample) -> float | None:
-    pools = (sample.server.sql_pools or {}) if sample.server else {}
-    return max((pool.in_use / pool.max_open for pool in pools.values() if pool.max_open), default=None)
-
-
-def _create_p99(sample: VitalsSample) -> float | None:
-    return sample.server.create_p99 if sample.server else None
-
-
-def _server_goroutines(sample: VitalsSample) -> float | None:
-    count = sample.server.goroutines if sample.server else None
-    return None if count is None else float(count)
+    found = _vital("launcher", "cpus_used")(threshold, run, None)
+    if run.processes <= 1 or not found.value:
+        return found
+    return replace(found, value=found.value / run.processes, why=f"of each of {run.processes} processes")
 
 
 def _start_p99(_: Threshold, run: Run, __: Run | None) -> Measured:
@@ -266,17 +235,17 @@ def _memory_per_start(threshold: Threshold, run: Run, _: Run | None) -> Measured
 
 _FIGURES: Final[dict[str, Callable[[Threshold, Run, Run | None], Measured]]] = {
     "starts_per_second": _throughput,
-    "postgres_cpu": _vital("postgres", "cpus_used", _postgres_cpu),
+    "postgres_cpu": _vital("postgres", "cpus_used"),
     "start_p99": _start_p99,
-    "tasks": _vital("launcher", "tasks", _tasks),
+    "tasks": _vital("launcher", "tasks"),
     "memory_overhead": _memory_overhead,
     "duration": _duration,
-    "connections": _vital("postgres", "connections", _connections),
+    "connections": _vital("postgres", "connections"),
     "failed": _failed,
     "throttled": _throttled,
     "launcher_cpu": _launcher_cpu,
     "memory_per_start": _memory_per_start,
-    "create_p99": _vital("server", "create_p99", _create_p99),
-    "sql_pool": _vital("server", "sql_pools", _sql_pool, once_a_minute=True),
-    "server_goroutines": _vital("server", "goroutines", _server_goroutines, once_a_minute=True),
+    "create_p99": _vital("server", "create_p99"),
+    "sql_pool": _vital("server", "sql_pools", once_a_minute=True),
+    "server_goroutines": _vital("server", "goroutines", once_a_minute=True),
 }

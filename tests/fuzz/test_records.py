@@ -106,7 +106,11 @@ RECORD: dict[str, Any] = {
     "error": None,
     "warnings": ["w"],
     "series": [_sample(1.0), _sample(2.0)],
-    "vitals": [_vitals(1.0), _vitals(2.0), _vitals(3.0)],
+    "vitals": [
+        _vitals(1.0),
+        _vitals(2.0),
+        {**_vitals(3.0), "samples": 2, "lowest": {"tasks": {"value": 34, "samples": 1}}},
+    ],
 }
 CALIBRATION: dict[str, Any] = json.loads(shipped.path("calibrations", "postgres").read_text(encoding="utf-8"))
 SWEEP: dict[str, Any] = {

@@ -62,6 +62,9 @@ def test_one_late_answer_is_not_away() -> None:
     assert finding.cause == "postgres-late"
     assert str(finding) == ("PostgreSQL was away, or too slow for the watch: no answer within 0.8 s (from 1 to 8 s)")
     assert finding.samples == 5
+    joined_away = VitalsSample(at=9, missing=late, samples=2)
+    assert causes(here, joined_away, here) == ["postgres-late"]
+    assert causes(*[VitalsSample(at=9, missing=late, samples=2, postgres=postgres())] * 3) == []
 
 
 def test_a_restart_between_two_samples_is_seen() -> None:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from capacity.observe import vitals_text, watcher
+from capacity.observe.joining import joined, lowest
 from capacity.observe.vitals import (
     LauncherVitals,
+    Lowest,
     NotMeasuredError,
     PostgresVitals,
     PrometheusVitals,
@@ -17,7 +19,6 @@ from capacity.observe.vitals import (
     SqlPool,
     Statement,
     VitalsSample,
-    joined,
 )
 from capacity.observe.watcher import LauncherSource, Reading, Watcher, without_repeated_statements
 
@@ -151,6 +152,25 @@ def test_memory_is_bounded() -> None:
     assert {sample.launcher.cpus_used for sample in series.samples if sample.launcher} == {1.0}
     highest = [sample.launcher.rss_bytes for sample in series.samples if sample.launcher]
     assert highest == [sample.at for sample in series.samples], "of counts the highest is kept"
+
+
+def test_joining_keeps_the_lowest_of_what_has_a_limit_and_how_much_was_measured() -> None:
+    """However often samples are joined, each figure's lowest value stays, and the number of seconds that had it."""
+    series = watcher._Series(length=4)
+    for second in range(32):
+        parts = {"launcher": launcher(tasks=99 + second, threads=1)}
+        if second % 4 == 3:
+            parts["postgres"] = postgres(cpus_used=0.1 * second, cpus_allowed=2.0)
+        series.add(VitalsSample(at=second, **parts))
+    first, *_ = series.samples
+    assert first.samples > 8
+    assert lowest(first, "tasks") == Lowest(value=100, samples=first.samples)
+    found = lowest(first, "postgres_cpu")
+    assert found is not None
+    assert (round(found.value, 9), found.samples) == (0.15, first.samples // 4)
+    assert lowest(first, "create_p99") is None
+    assert sum(sample.samples for sample in series.samples) == 32
+    assert VitalsSample.model_validate_json(first.model_dump_json()) == first
 
 
 def test_joining_takes_means_of_rates_and_what_was_measured() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from capacity.errors import UsageError
 from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
+from capacity.observe.joining import joined
 from capacity.observe.run import Run
 from capacity.verdict import report
 from capacity.verdict.checklist import Check, Checklist, check, predicted_rate
@@ -175,6 +176,43 @@ def test_the_minute_before_a_first_reading_is_no_gap(key: str, part: str) -> Non
 def test_the_users_window_counts() -> None:
     """With a window of five seconds a peak of six fails."""
     assert one(checked(spike(6), limits=limits(postgres_cpu={"window": 5.0})), "postgres_cpu").state == "fail"
+
+
+def in_pairs(run: Run, times: int) -> Run:
+    """The same run as a longer watch keeps it: of its samples every two joined to one, and that so many times."""
+    samples = run.vitals
+    for _ in range(times):
+        samples = [joined(samples[at : at + 2]) for at in range(0, len(samples), 2)]
+    return Run.model_validate_json(run.model_copy(update={"vitals": samples}).model_dump_json())
+
+
+@pytest.mark.parametrize("times", [0, 1, 2, 3])
+def test_joined_samples_are_judged_as_those_they_were_joined_from(times: int) -> None:
+    """What is beyond its limit every other second was held at no time, what is so for a minute was, in a long run too.
+
+    Nor does a PostgreSQL that answers one second in four become one that was measured.
+    """
+
+    def state(key: str, *parts: dict[str, Any]) -> str:
+        run = recorded(len(parts), vitals=[vitals(at + 1, **part) for at, part in enumerate(parts)])
+        return one(checked(in_pairs(run, times)), key).state
+
+    calm, busy = {"launcher": {"tasks": 100}}, {"launcher": {"tasks": 1100}}
+    assert state("tasks", *[calm, busy] * 96) == "pass"
+    assert state("tasks", *[calm] * 64, *[busy] * 64, *[calm] * 64) == "fail"
+    few, many = ({"postgres": {"connections_used": used}} for used in (30, 270))
+    assert state("connections", *[few, many] * 96) == "pass"
+    away: dict[str, Any] = {"postgres": None}
+    assert state("postgres_cpu", *[away, away, away, {}] * 48) == "not measured"
+    assert state("postgres_cpu", *[*[{}] * 7, away] * 24) == "not measured"
+    assert state("postgres_cpu", *[*[{}] * 15, away] * 12) == "pass"
+    assert state("server_goroutines", *[{"server": {"goroutines": None}}] * 61, *[{}] * 131) == "pass"
+
+
+def test_samples_that_were_joined_without_their_lowest_are_judged_by_what_they_have() -> None:
+    """A record of before that was kept is read, and its figures are those of its samples."""
+    samples = [{**vitals(2 * at + 2.0), "postgres": vitals(0)["postgres"] | {"cpus_used": 1.9}} for at in range(15)]
+    assert one(checked(recorded(vitals=samples)), "postgres_cpu").state == "fail"
 
 
 def test_a_dip_of_throughput_is_found() -> None:
