@@ -69,6 +69,7 @@ def _demands(cluster: Cluster) -> Demands | None:
         return None
     from capacity.model.calibration import Calibration
     from capacity.model.demands import fitted
+    from capacity.model.words import many
 
     try:
         measured = Calibration.named(cluster.calibration)
@@ -77,7 +78,7 @@ def _demands(cluster: Cluster) -> Demands | None:
         warn(f"{error}; {until}")
         return None
     cpus = measured.measurements.conditions.cluster_cpus
-    source = f"calibration {measured.name}, measured on {cpus:g} CPU{'' if cpus == 1 else 's'}"
+    source = f"calibration {measured.name}, measured on {many(cpus, 'CPU')}"
     return fitted(measured.demands, cluster.store, source)
 
 

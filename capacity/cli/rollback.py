@@ -104,7 +104,9 @@ def rollback(
 
 
 def _print_text(found: Rollback) -> None:
-    print(f"Back from {found.source} to {found.target}, on {found.cpus:,} CPUs ({found.cpus_source})")
+    from capacity.model.words import many
+
+    print(f"Back from {found.source} to {found.target}, on {many(found.cpus, 'CPU')} ({found.cpus_source})")
     print(f"  now    {found.before}")
     print(f"  then   {found.after}")
     titles = {

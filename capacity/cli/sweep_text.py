@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from capacity.experiment.sweep import Swept
 from capacity.experiment.wanted import Wanted
 from capacity.model.measurement import Flag, Measurements, Point
-from capacity.model.words import duration
+from capacity.model.words import duration, many
 
 WIDTH = 80
 
@@ -19,9 +19,9 @@ def announcement(wanted: Wanted) -> str:
     """Return what a sweep is about to do, and how long that takes."""
     usual, most = wanted.estimate()
     place = wanted.where if wanted.target else f"{wanted.where}, new for each {wanted.fresh}"
-    rounds = f"{wanted.repeats} round{'' if wanted.repeats == 1 else 's'}"
+    rounds = many(wanted.repeats, "round")
     text = (
-        f"{len(wanted.points)} points of {wanted.seconds:g} s in {rounds} {place}: "
+        f"{many(len(wanted.points), 'point')} of {wanted.seconds:g} s in {rounds} {place}: "
         f"about {duration(usual)}, at most {duration(most)}. Ctrl-C keeps the points so far."
     )
     return textwrap.fill(text, WIDTH)
@@ -108,7 +108,7 @@ def _row(parallelism: int, points: list[Point]) -> str:
 
 def _words(measurements: Measurements) -> list[str]:
     conditions = measurements.conditions
-    cpus = f"{conditions.cluster_cpus} CPU{'' if conditions.cluster_cpus == 1 else 's'}"
+    cpus = many(conditions.cluster_cpus, "CPU")
     shared = "shared with the launcher" if conditions.launcher_shares_cpus else "the launcher had others too"
     texts = [f"Server and database had {cpus}, {shared}."]
     launcher = [point.launcher_cpu for point in measurements.points if point.launcher_cpu is not None]
@@ -116,9 +116,11 @@ def _words(measurements: Measurements) -> list[str]:
         texts.append(f"The launcher used {statistics.median(launcher) * 1e3:.2f} ms of CPU a start.")
     if (storage := measurements.storage) is not None:
         wal = f", {storage.wal / 1e3:.1f} kB of write-ahead log" if storage.wal is not None else ""
+        indexes = storage.visibility_indexes
+        of = "" if indexes is None else f" ({many(indexes, 'index', 'indexes')})"
         texts.append(
             f"A start leaves {storage.main / 1e3:.1f} kB in the main store and {storage.visibility / 1e3:.1f} kB in "
-            f"visibility ({storage.visibility_indexes} indexes){wal}."
+            f"visibility{of}{wal}."
         )
         if storage.statements:
             first = storage.statements[0]

@@ -12,7 +12,7 @@ from capacity.model.limits import Ceiling
 from capacity.model.measurement import usable
 from capacity.model.needs import MOST_GROWTH, Outcome, Stations, Wish, cpu_needs, response_without_load
 from capacity.model.network import MAXIMUM_PARALLELISM
-from capacity.model.words import each_of, milliseconds, number
+from capacity.model.words import each_of, many, milliseconds, number
 
 if TYPE_CHECKING:
     from capacity.model.sized import Figure, Sizing
@@ -185,10 +185,10 @@ def notes(calibration: Calibration, wish: Wish) -> tuple[tuple[str, str], ...]:
         said.append(
             (
                 "How sure",
-                f"{number(factor)} times the highest rate measured ({number(best)}/s on {conditions.cluster_cpus} "
-                f"CPUs, calibration {calibration.name}). Intervals hold the noise of that sweep; they do not cover "
-                "what was never seen: a large database's own locks and disks, the network between hosts. Sweep a "
-                "cluster of a tenth of this size before buying it",
+                f"{number(factor)} times the highest rate measured ({number(best)}/s on "
+                f"{many(conditions.cluster_cpus, 'CPU')}, calibration {calibration.name}). Intervals hold the noise of "
+                "that sweep; they do not cover what was never seen: a large database's own locks and disks, the "
+                "network between hosts. Sweep a cluster of a tenth of this size before buying it",
             )
         )
     else:
@@ -262,7 +262,7 @@ def headline(sizing: Sizing) -> str:
     """Say in a sentence what was asked and whether it can be had."""
     asked = f"{number(sizing.target)} starts/s"
     if sizing.batch is not None:
-        asked += f" ({sizing.batch:,} within {sizing.within:,.6g} s)"
+        asked += f" ({sizing.batch:,} within {number(sizing.within or 0, 6)} s)"
     if sizing.p99 is not None:
         asked += f" at p99 {milliseconds(sizing.p99)}"
     if sizing.reason is not None:

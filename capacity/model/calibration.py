@@ -17,6 +17,7 @@ from capacity.model.fit import NAMES, Fit, fit, structure_of
 from capacity.model.measurement import Measurements, Point, usable
 from capacity.model.network import Parameters, solve
 from capacity.model.shape import Shape
+from capacity.model.words import many
 
 SCHEMA_VERSION: Final = 1
 
@@ -190,9 +191,9 @@ class Calibration(_Record):
             return text if identified else f"{text}, not identified by this sweep"
 
         shared = ", shared with the launcher" if conditions.launcher_shares_cpus else ""
-        shards = f", {conditions.shards} shard{'s' if conditions.shards > 1 else ''}" if conditions.shards else ""
+        shards = f", {many(conditions.shards, 'shard')}" if conditions.shards else ""
         rows = [
-            ("cluster", f"{conditions.store}, {conditions.cluster_cpus} CPUs{shared}{shards}"),
+            ("cluster", f"{conditions.store}, {many(conditions.cluster_cpus, 'CPU')}{shared}{shards}"),
             ("points", f"{len(usable(self.measurements.points))} of {len(self.measurements.points)} fitted"),
             ("CPU per start", time("cpu", demands.cpu)),
             ("after the answer", f"{demands.background:.0%} of it"),

@@ -26,6 +26,7 @@ from capacity.model.measurement import Conditions, Measurements, Point, usable
 from capacity.model.network import WITHOUT_LIMIT, Parameters, Structure, solve
 from capacity.model.prior import prior
 from capacity.model.queueing import Floats
+from capacity.model.words import many
 
 NAMES: Final = ("cpu", "background", "lock", "other", "cpu_waiter", "lock_waiter")
 """Fitted parameters, in this order; `Parameters` says what each is."""
@@ -156,7 +157,7 @@ def fit(measurements: Measurements) -> Fit:
     kinds = {point.parallelism for point in points}
     if len(points) < 3 or len(kinds) < 2:
         flagged = len(measurements.points) - len(points)
-        levels = f"{len(kinds)} parallelism{'' if len(kinds) == 1 else 's'}"
+        levels = many(len(kinds), "parallelism")
         raise UsageError(
             f"{len(points)} usable points at {levels} ({flagged} flagged or held out) fit nothing",
             allowed="3 points or more, at 2 parallelisms or more",

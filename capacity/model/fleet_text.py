@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from capacity.model.outlook import storage_sentence
 from capacity.model.prediction import structure_for
-from capacity.model.words import number, size, span
+from capacity.model.words import many, number, size, span
 
 if TYPE_CHECKING:
     from capacity.model.fleet import FleetOutlook
@@ -24,9 +24,8 @@ MESSAGE_LIMIT: Final = 4 * 2**20
 
 def title(found: FleetOutlook) -> str:
     """Return what was asked, in one line."""
-    return (
-        f"{_many(found.count, 'start')} by {_many(found.processes, 'launcher process', 'es')} on {found.cluster.name}"
-    )
+    processes = many(found.processes, "launcher process", "launcher processes")
+    return f"{many(found.count, 'start')} by {processes} on {found.cluster.name}"
 
 
 def rows(found: FleetOutlook) -> list[tuple[str, str, str]]:
@@ -47,12 +46,13 @@ def rows(found: FleetOutlook) -> list[tuple[str, str, str]]:
         ("in flight", f"{found.parallelism:,}", found.parallelism_source),
         ("launcher CPU", f"{found.launcher_utilization:.0%}", "of one CPU, each process at work"),
         ("memory", f"{found.rss_bytes / 2**20:,.0f} MiB", "each process"),
-        ("ranges", f"{batch.ranges:,}", f"of {_many(found.range_size, 'start')}, {duration(_range_time(found))} each"),
+        ("ranges", f"{batch.ranges:,}", f"of {many(found.range_size, 'start')}, {duration(_range_time(found))} each"),
         ("history", f"{max(batch.history):,}", f"events, {longest} in {runs} (limit 50 MB)"),
         ("visibility", f"{number(2 * rate)}/s", f"writes, half at start, half at close{stores}"),
     ]
     if found.lose_every:
-        result.insert(3, ("lost", f"{batch.losses:,}", f"processes; {number(batch.resent)} starts sent again"))
+        lost, _, of = many(batch.losses, "process", "processes").partition(" ")
+        result.insert(3, ("lost", lost, f"{of}; {many(batch.resent, 'start', digits=3)} sent again"))
     return result
 
 
@@ -123,7 +123,7 @@ def _enough(found: FleetOutlook) -> str:
     elif found.enough == found.processes:
         words = f"all {found.processes:,}: one fewer would be more than 2 % slower"
     else:
-        words = f"{_many(found.enough, 'process', 'es')}: at most 2 % slower"
+        words = f"{many(found.enough, 'process', 'processes')}: at most 2 % slower"
         words += "; a second one outlives a loss" if found.enough == 1 else ""
     if found.parallelism < found.holding:
         have = "has" if found.parallelism == 1 else "have"
@@ -137,7 +137,7 @@ def _a_loss(found: FleetOutlook) -> str:
     machinery = found.machinery
     again = min(math.ceil(found.per_process * machinery.beat(found.holding)), found.range_size)
     waits = machinery.heartbeat_timeout + machinery.retry_after
-    sent = f"{_many(again, 'start')} {'is' if again == 1 else 'are'} sent again"
+    sent = f"{many(again, 'start')} {'is' if again == 1 else 'are'} sent again"
     return (
         f"a lost process' range goes on elsewhere {waits:g} s after its last heartbeat; up to {sent}, to the same "
         f"runs; {_longer(found.one_lost)}"
@@ -146,12 +146,12 @@ def _a_loss(found: FleetOutlook) -> str:
 
 def _own_load(found: FleetOutlook) -> str:
     batch = found.found
-    starts = batch.count / (WRITES_PER_RANGE * batch.ranges)
+    starts = many(batch.count / (WRITES_PER_RANGE * batch.ranges), "start", digits=3)
+    beats = many(found.heartbeats, "heartbeat/s", "heartbeats/s", digits=3)
     each_hundred = 100 * found.heartbeats / batch.starts_per_second
     return (
-        f"{WRITES_PER_RANGE} writes a range, one for {number(starts)} starts; {number(found.heartbeats)} heartbeats/s "
-        f"of up to {size(found.bytes_per_range)}, {number(each_hundred, 2)} for 100 starts, each a write to the batch "
-        f"workflow's one shard (not in the figures)"
+        f"{WRITES_PER_RANGE} writes a range, one for {starts}; {beats} of up to {size(found.bytes_per_range)}, "
+        f"{number(each_hundred, 2)} for 100 starts, each a write to the batch workflow's one shard (not in the figures)"
     )
 
 
@@ -179,12 +179,11 @@ def _storage(found: FleetOutlook) -> str:
 
 def _certainty(found: FleetOutlook) -> str:
     calibration, conditions = found.calibration, found.calibration.measurements.conditions
-    words = [
-        f"calibration {calibration.name}: {conditions.cluster_cpus} CPUs, to {calibration.measured_to} in flight",
-    ]
+    there = many(conditions.cluster_cpus, "CPU")
+    words = [f"calibration {calibration.name}: {there}, to {calibration.measured_to} in flight"]
     cpus = structure_for(found.cluster).all_cpus
     if cpus != conditions.cluster_cpus:
-        words.append(f"{cpus:g} CPUs are extrapolated")
+        words.append(f"{many(cpus, 'CPU')} {'is' if cpus == 1 else 'are'} extrapolated")
     if found.parallelism > calibration.measured_to:
         words.append(f"{found.parallelism:,} in flight too")
     words.append("a store that fills up may slow down, which no sweep of this length shows")
@@ -209,10 +208,6 @@ def _between(low: str, high: str) -> str:
         return "90 % within that"
     same = low.split()[1:] == high.split()[1:]
     return f"{low.split()[0] if same else low} to {high}, 90 %"
-
-
-def _many(count: int, one: str, plural: str = "s") -> str:
-    return f"{count:,} {one if count == 1 else one + plural}"
 
 
 def _longer(seconds: float) -> str:

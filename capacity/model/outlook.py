@@ -14,7 +14,7 @@ from capacity.model.cluster import Cluster
 from capacity.model.measurement import Storage
 from capacity.model.network import solve
 from capacity.model.prediction import Prediction, configured_rate, knee, predict, structure_for
-from capacity.model.words import number, size, span
+from capacity.model.words import many, number, size, span
 from capacity.rules.plan import PoolPlan
 from capacity.rules.pool import DEFAULT_RULES, PoolRules, parallelism
 
@@ -132,12 +132,14 @@ class Outlook:
         calibration, conditions = self.calibration, self.calibration.measurements.conditions
         levels = sorted({p.parallelism for p in calibration.measurements.points if p.flag is None})
         words = [
-            f"calibration {calibration.name}: measured on {conditions.cluster_cpus} CPUs at {levels[0]} to "
+            f"calibration {calibration.name}: measured on {many(conditions.cluster_cpus, 'CPU')} at {levels[0]} to "
             f"{levels[-1]} in flight, a point's noise {calibration.fit.of_a_point:.0%}"
         ]
         cpus = structure_for(self.cluster).all_cpus
         if cpus != conditions.cluster_cpus:
-            words.append(f"other CPUs ({cpus:g}) are extrapolated: intervals hold only if what a start costs stays")
+            words.append(
+                f"other CPUs ({number(cpus, 9)}) are extrapolated: intervals hold only if what a start costs stays"
+            )
         if self.plan.parallelism.value > calibration.measured_to:
             words.append(f"beyond {calibration.measured_to} in flight it is extrapolated")
         return "; ".join(words)
@@ -228,22 +230,22 @@ def storage_sentence(batch: int, cluster: Cluster, calibration: Calibration) -> 
     source = "as swept" if stored else "typical of the stock schema"
     stored = stored or STOCK
     total = batch * (stored.main + stored.visibility)
-    indexes = f", {stored.visibility_indexes} indexes" if stored.visibility_indexes else ""
+    indexes = f", {many(stored.visibility_indexes, 'index', 'indexes')}" if stored.visibility_indexes else ""
     return (
-        f"{size(total)} for {batch:,} starts before any workflow task ({source}); visibility takes "
+        f"{size(total)} for {many(batch, 'start')} before any workflow task ({source}); visibility takes "
         f"{stored.visibility / (stored.main + stored.visibility):.0%} of it{indexes}"
     )
 
 
 def _with_count(resource: str, cluster: Cluster) -> str:
     counts = {
-        "CPUs": (cluster.cores, "of server and database"),
-        "server CPUs": (cluster.server_cores, ""),
-        "database CPUs": (cluster.database_cores, ""),
-        "shard locks": (cluster.shards * cluster.shard_io_concurrency, ""),
-        "connections": (cluster.max_conns * cluster.history_hosts, "to the main store"),
+        "CPUs": (cluster.cores, "CPU", "of server and database"),
+        "server CPUs": (cluster.server_cores, "server CPU", ""),
+        "database CPUs": (cluster.database_cores, "database CPU", ""),
+        "shard locks": (cluster.shards * cluster.shard_io_concurrency, "shard lock", ""),
+        "connections": (cluster.max_conns * cluster.history_hosts, "connection", "to the main store"),
     }
     if resource not in counts:
         return resource
-    many, of = counts[resource]
-    return " ".join(part for part in ("the", f"{many:,}" if many else "", resource, of) if part)
+    count, one, of = counts[resource]
+    return f"the {many(count, one) if count else resource} {of}".rstrip()

@@ -24,6 +24,7 @@ from capacity.model.prediction import predict
 from capacity.model.shape import shape_for
 from capacity.model.sized import Figure, Missed, Predicted, Sizing
 from capacity.model.storage import DAY, storage_need
+from capacity.model.words import number
 
 HEADROOM: Final = 0.2
 """Share of every resource that is left free."""
@@ -200,7 +201,7 @@ class _Search:
     def _cluster(self, stations: Stations, max_conns: int, hosts: dict[str, int]) -> Cluster:
         sqlite = self.wish.store == "sqlite"
         described: dict[str, Any] = {
-            "name": f"sized for {self.wish.target:,.6g} starts/s",
+            "name": f"sized for {number(self.wish.target, 6)} starts/s",
             "store": self.one_host.store,
             "shards": stations.shards,
             "shard_io_concurrency": self.wish.shard_io_concurrency,

@@ -157,7 +157,7 @@ def _words(cluster: Cluster, change: Mapping[str, object]) -> str:
 
 
 def _plain(value: object) -> str:
-    return f"{value:,.6g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    return number(value, 6) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def _span(row: Changed) -> str:

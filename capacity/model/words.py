@@ -11,10 +11,10 @@ LONGEST: Final = 1000 * 365.25 * 86_400
 def number(value: float, digits: int = 3) -> str:
     """Return a number with so many digits, whole where it has more: never as a power of ten above one.
 
-    >>> number(334.7), number(2400), number(47.31), number(2.5), number(-2400), number(2400, 2), number(2.34, 2)
-    ('335', '2,400', '47.3', '2.5', '-2,400', '2,400', '2.3')
+    >>> number(334.7), number(2400), number(47.31), number(2.5), number(-2400), number(2400, 2), number(2400.5, 6)
+    ('335', '2,400', '47.3', '2.5', '-2,400', '2,400', '2,400.5')
     """
-    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:,.{digits}g}"
 
 
 def milliseconds(seconds: float) -> str:
@@ -70,6 +70,16 @@ def size(count: float) -> str:
             return f"{number(count)} {unit}"
         count /= 1000
     return f"{number(count)} PB"
+
+
+def many(count: float, one: str, plural: str | None = None, digits: int = 9) -> str:
+    """Return how many there are of something, one or more.
+
+    >>> many(1, "CPU"), many(2_000_000, "CPU"), many(1, "process", "processes"), many(64, "process", "processes")
+    ('1 CPU', '2,000,000 CPUs', '1 process', '64 processes')
+    """
+    shown = number(count, digits)
+    return f"{shown} {one if shown == '1' else plural or f'{one}s'}"
 
 
 def each_of(host: str, hosts: int) -> str:

@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from capacity.model.words import many
 from capacity.notebook.launch_parts import STYLE, headed
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def rollback_html(found: Rollback) -> str:
         ("after", str(found.target), f"{found.after.value:,}", found.after.reason),
     ]
     source = "" if found.cpus_source == "as given" else f" ({found.cpus_source})"
-    caption = f"Back from {found.source} to {found.target} on {found.cpus:,} CPUs{source}"
+    caption = f"Back from {found.source} to {found.target} on {many(found.cpus, 'CPU')}{source}"
     verify = _copied("the commands that verify it", "\n".join(found.verify))
     ways = [_way(way) for way in found.ways] + [_card("Verify", "a shell where capacity is installed", verify)]
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in found.notes)

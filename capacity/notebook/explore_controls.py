@@ -12,6 +12,7 @@ from capacity.errors import UsageError
 from capacity.model import shipped
 from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
+from capacity.model.words import many
 from capacity.notebook.choice import NamedChoice
 from capacity.notebook.explore_view import Choice
 from capacity.notebook.number import NumberControl
@@ -230,7 +231,7 @@ class Controls:
         _shown(self.shards, keeps_shards)
         _shown(self.connections, keeps_shards)
         _shown(self.rps, base.store != "cloud")
-        hosts = f"{_many(base.frontends, 'frontend')}, {_many(base.history_hosts, 'history host')}"
+        hosts = f"{many(base.frontends, 'frontend')}, {many(base.history_hosts, 'history host')}"
         words = "" if base.store == "cloud" else hosts
         style = "font-size:12px;color:var(--jp-content-font-color2,#616161);margin-left:11em"
         self.hosts.value = f'<span style="{style}">{words}</span>' if words else ""
@@ -247,10 +248,6 @@ def _first(named: tuple[str, ...]) -> str:
 
 def _shown(control: NumberControl[int] | NumberControl[float], on: bool) -> None:
     control.view.layout.display = "" if on else "none"
-
-
-def _many(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def _group(name: str, controls: list[object], *more: widgets.Widget) -> widgets.VBox:

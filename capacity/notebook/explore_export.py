@@ -13,7 +13,7 @@ from capacity.figures import prediction_figure
 from capacity.model.claim import claim
 from capacity.model.outlook import Outlook
 from capacity.model.prediction import Prediction
-from capacity.model.words import number, span
+from capacity.model.words import each_of, many, number, span
 from capacity.notebook.explore_figure import figure_view
 from capacity.notebook.explore_view import Scene
 from capacity.notebook.explore_words import explained, finding
@@ -113,10 +113,12 @@ def settings(found: Scene) -> list[tuple[str, str]]:
     if cluster.store == "cloud":
         listed.append(("Limit", f"{cluster.actions_per_second:,} actions/s"))
     else:
-        listed.append(("Limit", f"frontend.rps {cluster.limits['frontend.rps']:,}, {cluster.frontends:,} frontends"))
+        listed.append(
+            ("Limit", f"frontend.rps {cluster.limits['frontend.rps']:,}, {many(cluster.frontends, 'frontend')}")
+        )
     if cluster.store not in ("sqlite", "cloud"):
         listed.append(("Shards", f"{cluster.shards:,}"))
-        listed.append(("Connections", f"{cluster.max_conns:,} each of {cluster.history_hosts:,} history hosts"))
+        listed.append(("Connections", f"{cluster.max_conns:,} on {each_of('history host', cluster.history_hosts)}"))
     return [*listed, ("Calibration", choice.calibration.name)]
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from capacity.figures import Across, Curves, PredictionView
 from capacity.model.prediction import Prediction, predict
-from capacity.model.words import span
+from capacity.model.words import many, span
 from capacity.notebook.explore_ceilings import stations_of
 from capacity.notebook.explore_view import GRID, Choice, Scene
 from capacity.notebook.explore_words import finding
@@ -40,14 +40,14 @@ def figure_view(found: Scene, band: Prediction | None) -> PredictionView:
     rate, p99 = found.at(found.flight)
     return PredictionView(
         finding=finding(found),
-        inputs=f"{html.escape(choice.cluster.name)}: p99 {span(p99)}, {choice.plan.batch:,} starts in "
+        inputs=f"{html.escape(choice.cluster.name)}: p99 {span(p99)}, {many(choice.plan.batch, 'start')} in "
         f"{span(choice.plan.batch / rate)}",
         curves=curves,
         ceilings=drawn(found),
         knee=(found.knee, found.at(found.knee)[0]),
         plan=(found.flight, rate, p99),
         measured=tuple((p.parallelism, p.throughput, p.p99) for p in measured.points if p.flag is None),
-        measured_name=f"measured on {cpus} CPU{'' if cpus == 1 else 's'}",
+        measured_name=f"measured on {many(cpus, 'CPU')}",
         target=choice.p99,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from capacity.model.cluster import Cluster
-from capacity.model.words import number, span
+from capacity.model.words import many, number, span
 from capacity.notebook.explore_ceilings import resource_name
 from capacity.notebook.explore_view import AS_GOOD, Scene
 from capacity.rules.plan import PoolPlan
@@ -13,7 +13,7 @@ def rule(plan: PoolPlan) -> str:
     """What set the parallelism, in a few words."""
     if plan.override is not None:
         return f"{plan.parallelism.value:,} in flight"
-    return f"{plan.multiplier}x on {plan.cpus:,} CPU{'' if plan.cpus == 1 else 's'}"
+    return f"{plan.multiplier}x on {many(plan.cpus, 'CPU')}"
 
 
 def finding(found: Scene) -> str:
@@ -46,7 +46,7 @@ def _binds(binding: str, cluster: Cluster, rate: float) -> str:
 def explained(found: Scene) -> str:
     """Why which cell is recommended, in words."""
     choice = found.choice
-    cpus = f"{choice.plan.cpus:,} CPU{'' if choice.plan.cpus == 1 else 's'}"
+    cpus = many(choice.plan.cpus, "CPU")
     limits = " and ".join(
         words
         for words, on in (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from capacity.errors import UsageError
-from capacity.model.words import duration
+from capacity.model.words import duration, many
 from capacity.notebook.launch_field import Field, Refusals, alert, seconds, ticked, whole
 from capacity.notebook.launch_parts import plain
 from capacity.notebook.place import Place
@@ -94,7 +94,7 @@ class Controls:
             return ""
         usual, most = self.wanted.estimate()
         points = len(self.wanted.points)
-        words = f"{points} point{'' if points == 1 else 's'}: about {duration(usual)}, at most {duration(most)}"
+        words = f"{many(points, 'point')}: about {duration(usual)}, at most {duration(most)}"
         return plain(f"{words}. They come in random order; do nothing else on this machine meanwhile.")
 
 

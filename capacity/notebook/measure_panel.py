@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from capacity.errors import CapacityError, UsageError
-from capacity.model.words import duration
+from capacity.model.words import duration, many
 from capacity.notebook import launch_parts as parts
 from capacity.notebook import measure_parts as shown
 from capacity.notebook.launch_field import alert
@@ -268,7 +268,7 @@ class Measure:
         under = "Starts per second and p99 by starts in flight"
         if self.points and self._swept is not None and self._band:
             conditions = self._swept.measurements.conditions
-            under = f"{conditions.store} on {conditions.cluster_cpus} CPUs, {len(self.points)} points"
+            under = f"{conditions.store} on {many(conditions.cluster_cpus, 'CPU')}, {many(len(self.points), 'point')}"
         wanted = self._wanted
         planned = [point.parallelism for point in wanted.points] if wanted else [64]
         return shown.spec(self.points, self._band, max(planned), title, under)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from capacity.errors import UsageError
+from capacity.model.words import many
 from capacity.rules.environment import VARIABLE
 from capacity.rules.plan import pool_plan
 from capacity.rules.pool import DEFAULT_RULES, PoolRules, Sized, parallelism, positive, whole_number
@@ -251,7 +252,7 @@ def _notes(target: Setting, cpus: int, before: int, value: int) -> tuple[str, ..
         f"Only numbers from 1 to {DEFAULT_RULES.maximum} take effect as they are; 0 means no override.",
     ]
     if target.multiplier is not None:
-        notes.append(f"{value} is {target} on {cpus:,} CPUs: machines of another size need another number.")
+        notes.append(f"{value} is {target} on {many(cpus, 'CPU')}: machines of another size need another number.")
     return tuple(notes)
 
 

@@ -17,6 +17,8 @@ from capacity.model.fleet import fleet_outlook
 from capacity.model.fleet_text import duration
 from capacity.model.outlook import Outlook, outlook
 from capacity.model.prediction import predict, throughput_grid
+from capacity.model.sizing import size as size_for
+from capacity.model.what_if import what_if
 from capacity.model.words import milliseconds, number, size, span
 from capacity.rules.plan import pool_plan
 from capacity.verdict.thresholds import quantity
@@ -67,6 +69,29 @@ def test_more_cpus_are_said_to_be_extrapolated(calibrations: Calibrations) -> No
     found = on(calibrations["quiet"], cores=16)
     assert "extrapolated" in dict(found.sentences())["How sure"]
     assert found.prediction.throughput.value[found.here] > 5 * 317
+
+
+def test_one_of_a_thing_is_not_called_several(calibrations: Calibrations) -> None:
+    """A batch of one on one core, by a fleet with a heartbeat a second: nothing says 1 CPUs, starts or heartbeats."""
+    found = on(calibrations["quiet"], batch=1, cores=1)
+    fleet = fleet_outlook(1, 1, found.cluster, found.calibration, parallelism=1)
+    said = [words for _, words in (*found.sentences(), *fleet.sentences())]
+    assert not [words for words in said if re.search(r"\b1 (CPUs|starts|heartbeats|connections|shard locks)\b", words)]
+    assert "the 1 CPU of server and database" in said[0]
+    assert any("1 heartbeat/s" in words for words in said)
+
+
+def test_a_million_cores_are_written_out(calibrations: Calibrations) -> None:
+    """No count of cores is a power of ten, in a plan, a fleet's, a what-if or a sizing's name."""
+    huge = Cluster(name="huge", server_cores=1_000_000, database_cores=1_000_000, shards=4096)
+    calibration = calibrations["quiet"]
+    plan = outlook(pool_plan(4, override=0, environment={}), huge, calibration).sentences()
+    fleet = fleet_outlook(1000, 1, huge, calibration, parallelism=8).sentences()
+    asked = what_if(calibration, huge.changed({"server_cores": 1000}), [{"server_cores": 1_000_000}], 8)
+    named = size_for(calibration, 1_000_000, draws=0).cluster
+    assert named is not None
+    said = [*(words for _, words in (*plan, *fleet)), asked.rows[1].change, named.name]
+    assert not [words for words in said if re.search(r"[0-9]e[+][0-9]", words)], said
 
 
 def test_beyond_the_measured_parallelism_is_said(calibrations: Calibrations) -> None:
