@@ -184,8 +184,9 @@ def _certainty(found: FleetOutlook) -> str:
     cpus = structure_for(found.cluster).all_cpus
     if cpus != conditions.cluster_cpus:
         words.append(f"{many(cpus, 'CPU')} {'is' if cpus == 1 else 'are'} extrapolated")
-    if found.parallelism > calibration.measured_to:
-        words.append(f"{found.parallelism:,} in flight too")
+    flight = int(found.prediction.parallelism[0])  # fewer than allowed where a rate needs fewer
+    if flight > calibration.measured_to:
+        words.append(f"{flight:,} in flight are extrapolated")
     words.append("a store that fills up may slow down, which no sweep of this length shows")
     return "; ".join(words)
 

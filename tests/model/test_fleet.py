@@ -492,6 +492,18 @@ def test_heartbeats_too_large_for_a_server_are_a_risk(
     assert risk is None if said is None else risk is not None and said in risk
 
 
+@pytest.mark.parametrize(("rate", "said"), [(None, True), (5.0, False)])
+def test_in_flight_beyond_the_sweep_is_extrapolated_where_it_is_used(
+    calibrations: Calibrations, rate: float | None, said: bool
+) -> None:
+    """512 in flight on a sweep to 256 are called extrapolated; where a rate needs only one of them, nothing is."""
+    cluster = Cluster.load("postgres-dev")
+    found = fleet_outlook(100_000, 4, cluster, calibrations["quiet"], parallelism=512, rate=rate)
+    sure = dict(found.sentences())["How sure"]
+    assert ("512 in flight are extrapolated" in sure) == said
+    assert ("512" in sure) == said
+
+
 def test_a_loop_takes_what_wakes_it_and_what_it_does() -> None:
     """Utilization is the fixed point of a cost that falls as the loop is awake anyway; 1 at saturation, 0 at rest."""
     busy, idle = 26e-6, 300e-6
