@@ -94,13 +94,22 @@ class WhatIf:
 
 
 def doubled(cluster: Cluster) -> list[dict[str, object]]:
-    """Return the changes that double one resource each, and halve the network's delay."""
+    """Return the changes that double each resource, where there may be twice as many, and halve the network delay."""
     sqlite = cluster.store == "sqlite"
     fields = [name for name in _LEVERS if not (sqlite and name in ("shards", "max_conns"))]
     changes: list[dict[str, object]] = [
         {name: 2 * getattr(cluster, name)} for name in fields if getattr(cluster, name) is not None
     ]
-    return changes + ([{"network_delay": cluster.network_delay / 2}] if cluster.network_delay else [])
+    halved: list[dict[str, object]] = [{"network_delay": cluster.network_delay / 2}] if cluster.network_delay else []
+    return [change for change in changes if _possible(cluster, change)] + halved
+
+
+def _possible(cluster: Cluster, change: Mapping[str, object]) -> bool:
+    try:
+        cluster.changed(change)
+    except UsageError:
+        return False
+    return True
 
 
 def what_if(

@@ -423,6 +423,13 @@ def test_each_resource_is_doubled_once() -> None:
     assert {"network_delay": 0.00025} in doubled(Cluster.load("example-32-core"))
 
 
+def test_what_can_be_no_more_is_not_doubled(postgres: Calibration) -> None:
+    """A cluster with 131,072 shards and a million cores is asked what else it may have twice, and not refused."""
+    full = Cluster(name="full", server_cores=1_000_000, database_cores=64, shards=131_072)
+    assert [next(iter(change)) for change in doubled(full)] == ["database_cores", "max_conns", "launcher_processes"]
+    assert len(what_if(postgres, full, doubled(full), 8).rows) == 4
+
+
 def test_what_if_refuses_the_cloud_and_no_parallelism(postgres: Calibration) -> None:
     """Neither has an answer."""
     with pytest.raises(UsageError, match="Temporal Cloud has no cores"):
