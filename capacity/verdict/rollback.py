@@ -20,6 +20,7 @@ from capacity.rules.plan import pool_plan
 from capacity.rules.pool import DEFAULT_RULES, PoolRules, Sized, parallelism, positive, whole_number
 
 ALLOWED: Final = "a number like 64, or CPUs times a multiplier like 2x"
+READ_BY_THE_ORIGINAL: Final = "SCHEDULER_BATCH_MAX_PARALLELISM"
 SERVICE: Final = "scheduler"
 """What the unit, deployment and container are called in the printed settings."""
 
@@ -246,7 +247,10 @@ def _python(value: int) -> str:
 def _notes(target: Setting, cpus: int, before: int, value: int) -> tuple[str, ...]:
     notes = [f"{value:,} is not fewer than the {before:,} now: this is no way back."] if value >= before else []
     notes += [
-        f"The name is {VARIABLE}, to the letter: a variable that merely looks like it is not read.",
+        f"The name is {VARIABLE}, to the letter: this package and the Go code here read none that merely looks like "
+        "it.",
+        f"The original's document said {VARIABLE}, but its code read {READ_BY_THE_ORIGINAL}: where that code runs, "
+        "change it to the Go code here, or set the name that it reads.",
         "A process reads it when it starts: without a restart nothing changes.",
         f"A number in code or on the command line (--parallelism 128) wins over it; a multiplier (4x) does not. "
         f"Only numbers from 1 to {DEFAULT_RULES.maximum} take effect as they are; 0 means no override.",

@@ -112,6 +112,13 @@ def test_before_and_after_are_the_rules_on_the_named_cpus() -> None:
     assert "64 is 2x on 32 CPUs" in " ".join(found.notes)
 
 
+def test_the_way_back_tells_what_the_originals_code_read() -> None:
+    """Its document's variable did nothing there: the notes name the one its code read, and the code that reads ours."""
+    [note] = [note for note in rollback(Setting.of("2x"), cpus=32).notes if "SCHEDULER_BATCH_MAX_PARALLELISM" in note]
+    assert "code read SCHEDULER_BATCH_MAX_PARALLELISM" in note
+    assert "change it to the Go code here, or set the name that it reads" in note
+
+
 @pytest.mark.parametrize(
     ("source", "to", "cpus", "told"), [("4x", "2x", 32, False), ("2x", "4x", 32, True), ("8x", "4x", 200, True)]
 )
