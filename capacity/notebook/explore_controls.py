@@ -185,7 +185,9 @@ class Controls:
         if base.store not in ("sqlite", "cloud"):
             changes |= {"shards": self.shards.value, "max_conns": self.connections.value}
         if base.store != "cloud" and self.rps.value != base.limits["frontend.rps"]:
-            changes |= {"frontend.rps": self.rps.value, "frontend.namespaceRPS": self.rps.value}
+            changes["frontend.rps"] = self.rps.value
+            if base.limits["frontend.namespaceRPS"] == base.limits["frontend.rps"]:  # else it was set on its own
+                changes["frontend.namespaceRPS"] = self.rps.value
         return changes
 
     def _other_cluster(self) -> None:

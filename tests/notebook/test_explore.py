@@ -623,3 +623,19 @@ def test_the_explorer_needs_no_cluster_and_no_client() -> None:
     code = "import sys, capacity; capacity.explore(); print({'temporalio', 'grpc'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout == "set()\n"
+
+
+def test_a_namespaces_own_rate_holds_whatever_a_frontend_passes(explorer: Explorer, tmp_path: Path) -> None:
+    """A description with frontend.namespaceRPS of its own: no frontend.rps above it changes what the plan gets."""
+    file = tmp_path / "own.toml"
+    file.write_text(
+        'server_cores = 64\ndatabase_cores = 64\nshards = 512\n[limits]\n"frontend.rps" = 2400\n'
+        '"frontend.namespaceRPS" = 600\n'
+    )
+    explorer.controls.cluster.path.value = str(file)
+    found = {}
+    for rps in (300, 1200, 2400, 2401, 10_000):
+        explorer.controls.rps.value = rps
+        found[rps] = (explorer.scene.at(explorer.scene.flight)[0], explorer.scene.binding)
+    assert found.pop(300) == (300, "frontend.rps")
+    assert set(found.values()) == {(600, "frontend.namespaceRPS")}
