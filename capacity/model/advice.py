@@ -32,11 +32,13 @@ ORIGINAL: Final = 128
 """Workers of the original, for which it claimed 200,000 starts per second."""
 CHART_SHARDS: Final = 512
 
+LATER: Final = "what follows the answer falls behind"
+
 Hosts = dict[str, tuple[int, Ceiling | None]]
 _KINDS: Final = (
     ("frontend", "frontends", ""),
     ("history", "history hosts", ""),
-    ("matching", "matching hosts", "; fewer delay first tasks, not starts"),
+    ("matching", "matching hosts", "; above 100% first tasks fall behind, not starts"),
 )
 
 
@@ -99,7 +101,7 @@ def figures(
         count, cap = hosts[kind]
         if cap is not None:
             if kind == "history" and not cap.caps_starts:
-                rest = "; fewer fall behind on what follows the answer"
+                rest = f"; above 100% {LATER}"
             reason = f"{cap.key} {number(cap.value)} each, {wish.utilization:.0%} used at most{rest}"
             rows.append((name, _field(name), count, reason))
     loops = stations.launchers
@@ -240,12 +242,12 @@ def too_few_loops(needed: int, there: int) -> str:
 
 def over(cap: Ceiling, rate: float, wish: Wish) -> str:
     """Say that too few hosts share a rate."""
-    if not cap.caps_starts:
-        return f"{cap.key} {wish.target / rate:.0%} used: falls behind on what follows the answer"
-    if rate < wish.target:
+    if rate >= wish.target:
+        used = needs.above(wish.target / rate, wish.utilization)
+        return f"{cap.key} {used} used at the target, more than {wish.utilization:.0%}"
+    if cap.caps_starts:
         return f"at most {number(rate)}/s: {cap.key}"
-    used = needs.above(wish.target / rate, wish.utilization)
-    return f"{cap.key} {used} used at the target, more than {wish.utilization:.0%}"
+    return f"{cap.key} {wish.target / rate:.0%} used at the target: {LATER}"
 
 
 def of_cloud(cap: Ceiling, wish: Wish) -> tuple[tuple[str, str], ...]:

@@ -273,6 +273,14 @@ def test_a_cluster_wide_key_is_raised_by_no_host(postgres: Calibration) -> None:
     assert size(postgres, 700, cluster=capped, draws=0).feasible
 
 
+@pytest.mark.parametrize(("target", "behind"), [(2000, False), (3000, True)])
+def test_later_work_falls_behind_only_above_its_limit(postgres: Calibration, target: float, behind: bool) -> None:
+    """One history host is 93% used at 2,000/s and lacks headroom; at 3,000/s it is 140% used and falls behind."""
+    [missed] = [missed for missed in size(postgres, target, draws=0).missed if "history host" in missed.change]
+    assert ("falls behind" in missed.reason) == behind
+    assert ("more than 80%" in missed.reason) != behind
+
+
 def test_too_few_launcher_processes_is_a_reason(postgres: Calibration) -> None:
     """One loop cannot start 100,000/s; and 512 in flight cannot bridge half a second of network at 2,000/s."""
     assert "launcher" in str(size(postgres, 100_000, launchers=1).reason)
