@@ -159,12 +159,12 @@ def found(result: Outcome, stations: Stations, calibration: Calibration, wish: W
     return tuple(said)
 
 
-def notes(calibration: Calibration, wish: Wish) -> tuple[tuple[str, str], ...]:
-    """Return how far a target is from what was measured and published, and what it would take."""
-    conditions, points = calibration.measurements.conditions, usable(calibration.measurements.points)
-    best, alone = max(point.throughput for point in points), response_without_load(calibration.demands, wish)
+def notes(
+    calibration: Calibration, wish: Wish, plan: tuple[Stations, Outcome] | None = None
+) -> tuple[tuple[str, str], ...]:
+    """Return how far a target and its plan are from what was measured and published, and what it would take."""
+    alone = response_without_load(calibration.demands, wish)
     said = []
-    factor = wish.target / best
     if wish.target > PUBLISHED:
         said.append(
             (
@@ -183,25 +183,41 @@ def notes(calibration: Calibration, wish: Wish) -> tuple[tuple[str, str], ...]:
                 f"waits for nothing takes {milliseconds(alone)}",
             )
         )
-    if factor > 1:
-        said.append(
-            (
-                "How sure",
-                f"{number(factor)} times the highest rate measured ({number(best)}/s on "
-                f"{many(conditions.cluster_cpus, 'CPU')}, calibration {calibration.name}). Intervals hold the noise of "
-                "that sweep; they do not cover what was never seen: a large database's own locks and disks, the "
-                "network between hosts. Sweep a cluster of a tenth of this size before buying it",
-            )
-        )
-    else:
-        said.append(
-            ("How sure", f"within what was measured ({number(best)}/s at best, calibration {calibration.name})")
-        )
+    said.append(("How sure", _certainty(calibration, wish, plan)))
     if not dict(zip(NAMES, calibration.fit.identified, strict=True))["lock"] and wish.store != "sqlite":
         said.append(
             ("Not told", "the sweep could not tell how long a start holds its shard's lock; a typical time is used")
         )
     return tuple(said)
+
+
+def _certainty(calibration: Calibration, wish: Wish, plan: tuple[Stations, Outcome] | None) -> str:
+    cpus = calibration.measurements.conditions.cluster_cpus
+    best = max(point.throughput for point in usable(calibration.measurements.points))
+    factor = wish.target / best
+    if factor > 1:
+        return (
+            f"{number(factor)} times the highest rate measured ({number(best)}/s on {many(cpus, 'CPU')}, calibration "
+            f"{calibration.name}). Intervals hold the noise of that sweep; they do not cover what was never seen: a "
+            "large database's own locks and disks, the network between hosts. Sweep a cluster of a tenth of this size "
+            "before buying it"
+        )
+    words, other = (
+        f"the rate is within what was measured ({number(best)}/s at best, calibration {calibration.name})",
+        [],
+    )
+    if plan is not None:
+        stations, result = plan
+        if stations.database is not None:
+            there = f"{stations.server:,} of the server, {stations.database:,} of the database"
+            other.append(f"CPUs ({there}; the sweep had {cpus:,} for both)")
+        elif stations.server != cpus:
+            other.append(f"CPUs ({stations.server:,}; the sweep had {cpus:,})")
+        if result.parallelism > calibration.measured_to:
+            other.append(f"starts in flight ({result.parallelism:,}; the sweep went to {calibration.measured_to:,})")
+    if not other:
+        return words
+    return f"{words}; {' and '.join(other)} are extrapolated: intervals hold only if what a start costs stays"
 
 
 def risk(beyond: float) -> tuple[tuple[str, str], ...]:

@@ -174,7 +174,11 @@ class _Search:
             latency_p99=p99,
             utilization=result.utilization,
             missed=tuple(self._cheaper(stations, result, hosts)),
-            notes=(*notes, *advice.risk(beyond), *advice.found(result, stations, calibration, wish)),
+            notes=(
+                *advice.notes(calibration, wish, (stations, result)),
+                *advice.risk(beyond),
+                *advice.found(result, stations, calibration, wish),
+            ),
         )
 
     def _stations(self, demands: Parameters, growth: float) -> Stations:

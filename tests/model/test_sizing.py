@@ -177,6 +177,27 @@ def test_the_originals_target_reads_as_advice(postgres: Calibration) -> None:
     assert f"{200_000 / best:,.0f} times the highest rate measured" in notes["How sure"]
 
 
+@pytest.mark.parametrize(
+    ("store", "delay", "said"),
+    [
+        ("quiet", 0.0, ["of the server", "the sweep had 2 for both"]),
+        ("quiet", 1.9, ["for both", "in flight (4", "the sweep went to 256"]),
+        ("devserver", 0.0, []),
+    ],
+)
+def test_a_plan_is_within_what_was_measured_only_with_its_cpus_and_in_flight(
+    calibrations: Calibrations, store: str, delay: float, said: list[str]
+) -> None:
+    """A rate that was measured does not do: split CPUs, or a delay that has more in flight than swept, extrapolate."""
+    far = STOCK_CLUSTER.changed({"network_delay": delay})
+    found = size(calibrations[store], 220, cluster=far, headroom=0.4, draws=0)
+    assert found.feasible
+    sure = dict(found.notes)["How sure"]
+    assert "the rate is within what was measured" in sure
+    assert [words for words in said if words not in sure] == []
+    assert ("extrapolated" in sure) == bool(said)
+
+
 def test_intervals_hold_the_plan_and_follow_the_noise(postgres: Calibration) -> None:
     """Each figure lies in its interval; one of configuration alone has none; a noisier sweep has wider ones."""
     fit = postgres.fit
