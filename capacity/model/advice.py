@@ -59,7 +59,7 @@ def figures(
     calibration: Calibration,
     wish: Wish,
     growth: float,
-    for_p99: bool,
+    why: str,
     max_conns: int,
     hosts: Hosts,
 ) -> list[tuple[str, str, int, str]]:
@@ -69,8 +69,8 @@ def figures(
     ----------
     growth : float
         By how much more than for the target the stations were made.
-    for_p99 : bool
-        Whether the wanted p99 is why.
+    why : str
+        What they are made for more for, in words; empty where the target needs so many by itself.
     max_conns : int
         Connections of each history host.
     hosts : dict
@@ -78,9 +78,8 @@ def figures(
     """
     many, demands = counts(stations, result.parallelism), calibration.demands
     server, database = cpu_needs(demands)
-    why = f" for p99 {milliseconds(wish.p99)}" if for_p99 and wish.p99 is not None else ""
-    busy = f"at most {wish.utilization / (growth if for_p99 else 1.0):.0%} busy{why}"
-    lock = wish.lock_utilization / (growth if for_p99 else 1.0)
+    busy = f"at most {wish.utilization / (growth if why else 1.0):.0%} busy{why}"
+    lock = wish.lock_utilization / (growth if why else 1.0)
     rows = []
     if database is None:
         rows.append(("cores", "cores", stations.server, f"{milliseconds(server)} of CPU a start, {busy}"))
@@ -109,6 +108,8 @@ def figures(
     flight = f"{number(wish.target)}/s x {milliseconds(result.mean)}, the fewest that reach it"
     if result.parallelism == 1:
         flight = f"one after the other is enough, {milliseconds(result.mean)} each"
+    elif result.parallelism == wish.batch:
+        flight = f"the whole batch at once, {milliseconds(result.mean)} each"
     if loops > 1:
         flight += f"; {math.ceil(result.parallelism / loops)} in each process"
     rows.append(("in flight", "parallelism", result.parallelism, flight))
@@ -225,6 +226,15 @@ def risk(beyond: float) -> tuple[tuple[str, str], ...]:
     if not beyond:
         return ()
     return (("Risk", f"for {beyond:.0%} of what the sweep leaves possible, no cluster does what is asked"),)
+
+
+def too_soon(missed: str | None, calibration: Calibration, wish: Wish) -> str:
+    """Say that a batch is to be done before its starts can be, be they all in flight at once."""
+    alone = milliseconds(response_without_load(calibration.demands, wish))
+    if missed is None:
+        within = milliseconds((wish.batch or 0) / wish.target)
+        return f"the batch may take {within}, and one start that waits for nothing takes {alone}"
+    return f"{missed}; that is the whole batch, and a start that waits for nothing takes {alone}"
 
 
 def infeasible(missed: str, calibration: Calibration, wish: Wish) -> str:

@@ -55,6 +55,8 @@ class Wish:
         Launcher processes there are; None is as many as it takes.
     store : str
         ``sqlite`` has one connection that everything waits for.
+    batch : int, optional
+        How many starts there are: no more can be in flight. None is without end.
     """
 
     target: float
@@ -64,6 +66,7 @@ class Wish:
     shard_io_concurrency: int = 1
     launchers: int | None = None
     store: str = "postgres"
+    batch: int | None = None
 
     @property
     def lock_utilization(self) -> float:
@@ -190,7 +193,8 @@ def stations_for(demands: Parameters, wish: Wish, rate: float) -> Stations | Non
         return None
     launchers = wish.launchers
     if launchers is None:
-        launchers = _whole(max(wish.target * demands.launcher / busy, load.in_flight / MAXIMUM_PARALLELISM))
+        in_flight = min(load.in_flight, wish.batch or math.inf)
+        launchers = _whole(max(wish.target * demands.launcher / busy, in_flight / MAXIMUM_PARALLELISM))
     each = wish.lock_utilization * wish.shard_io_concurrency  # starts that may hold a lock of one shard
     shards = 1 if wish.store == "sqlite" else 2 ** max(math.ceil(math.log2(load.holding / each)), 0)
     return Stations(
@@ -209,7 +213,8 @@ def outcome(stations: Stations, calibration: Calibration, demands: Parameters, w
     """
     alone = response_without_load(demands, wish)
     cells = min(cells_for(wish.target * alone, stations.cpus), int(2 ** math.floor(math.log2(stations.launchers))))
-    at_most = max(min(stations.launchers * MAXIMUM_PARALLELISM // cells, MOST_IN_FLIGHT), 1)
+    able = min(stations.launchers * MAXIMUM_PARALLELISM, wish.batch or math.inf) // cells
+    at_most = max(int(min(able, MOST_IN_FLIGHT)), 1)
     target = wish.target / cells
     structure = stations.structure(wish, cells)
     solution = solved_to(structure, demands, target, at_most, alone)

@@ -18,13 +18,22 @@ from capacity.model import advice
 from capacity.model.calibration import Calibration
 from capacity.model.cluster import CLOUD, Cluster
 from capacity.model.limits import Ceiling, ceilings
-from capacity.model.needs import Outcome, Stations, Wish, least_growth, outcome, p99_of, stations_for
+from capacity.model.needs import (
+    Outcome,
+    Stations,
+    Wish,
+    least_growth,
+    outcome,
+    p99_of,
+    response_without_load,
+    stations_for,
+)
 from capacity.model.network import Parameters, solve
 from capacity.model.prediction import predict
 from capacity.model.shape import shape_for
 from capacity.model.sized import Figure, Missed, Predicted, Sizing
 from capacity.model.storage import DAY, storage_need
-from capacity.model.words import number
+from capacity.model.words import milliseconds, number
 
 HEADROOM: Final = 0.2
 """Share of every resource that is left free."""
@@ -92,6 +101,7 @@ def size(
         shard_io_concurrency=cluster.shard_io_concurrency,
         launchers=launchers,
         store=calibration.measurements.conditions.store,
+        batch=batch,
     )
     starts, period = (wanted * DAY, "day") if batch is None else (float(batch), "batch")
     blank = Sizing(wanted, p99, headroom, batch, within, calibration.name, None)
@@ -149,19 +159,30 @@ class _Search:
         fixed = [c for c in self._rates() if ".global" in c.key and c.rate * wish.utilization < wish.target]
         if fixed:
             return replace(blank, reason=advice.above(fixed[0], wish), notes=notes)
+        if wish.batch is not None and wish.batch / wish.target < response_without_load(calibration.demands, wish):
+            return replace(blank, reason=advice.too_soon(None, calibration, wish), notes=notes)
         growth, missed = least_growth(calibration, calibration.demands, wish)
+        endless = replace(wish, batch=None)
+        if (
+            missed is not None
+            and endless != wish
+            and least_growth(calibration, calibration.demands, endless)[1] is None
+        ):
+            return replace(blank, reason=advice.too_soon(missed, calibration, wish), notes=notes)
         if missed is not None:
             return replace(blank, reason=advice.infeasible(missed, calibration, wish), notes=notes)
         stations = self._stations(calibration.demands, growth)
         result = self._outcome(stations)
         hosts = {kind: self._hosts(kind) for kind in ("frontend", "history", "matching")}
         each = math.ceil(stations.connections / hosts["history"][0])
-        cluster = self._cluster(stations, each, {kind: count for kind, (count, _) in hosts.items()})
+        try:
+            cluster = self._cluster(stations, each, {kind: count for kind, (count, _) in hosts.items()})
+        except UsageError as error:
+            return replace(blank, reason=f"it takes more than a cluster can have: {error}", notes=notes)
         throughput, mean, p99 = self._predicted(stations, result)
         drawn, beyond = self._drawn(growth)
-        forced = least_growth(calibration, calibration.demands, replace(wish, p99=None))[0] < growth
         figures = []
-        rows = advice.figures(stations, result, calibration, wish, growth, forced, each, hosts)
+        rows = advice.figures(stations, result, calibration, wish, growth, self._forced(growth), each, hosts)
         for name, key, value, reason in rows:
             low, high = drawn.get(name, (value, value))
             figures.append(Figure(name, value, min(low, value), max(high, value), key, reason))
@@ -185,6 +206,17 @@ class _Search:
         found = stations_for(demands, self.wish, self.wish.target * growth)
         assert found is not None, "least_growth found it possible"
         return found
+
+    def _forced(self, growth: float) -> str:
+        """Why stations are made for more than the target, in words; empty where it needs so many by itself."""
+        wish = self.wish
+        for less, why in (
+            (replace(wish, p99=None), f" for p99 {milliseconds(wish.p99 or 0)}"),
+            (replace(wish, p99=None, batch=None), f" for no more than {wish.batch or 0:,} in flight"),
+        ):
+            if less != wish and least_growth(self.calibration, self.calibration.demands, less)[0] < growth:
+                return why
+        return ""
 
     def _outcome(self, stations: Stations) -> Outcome:
         return outcome(stations, self.calibration, self.calibration.demands, self.wish)

@@ -18,7 +18,7 @@ from capacity.model.cluster import DEFAULTS, Cluster
 from capacity.model.limits import ceilings
 from capacity.model.measurement import Measurements, StatementShare, Storage, usable
 from capacity.model.needs import ROUNDING, Stations, Wish, cells_for, load_of, outcome, stations_for
-from capacity.model.network import solve
+from capacity.model.network import Structure, solve
 from capacity.model.prediction import configured_rate, predict, structure_for
 from capacity.model.sized import Sizing
 from capacity.model.sizing import STOCK_CLUSTER, size
@@ -159,6 +159,56 @@ def test_a_batch_is_a_target(postgres: Calibration) -> None:
     assert (batch.target, batch.figures) == (1250.0, rate.figures)
     assert batch.storage is not None
     assert batch.storage.per_period == pytest.approx(750_000 * 25.1e3)
+
+
+@quick
+@given(batch=st.integers(1, 5000), slack=st.floats(0.1, 20.0), p99=P99S)
+@example(batch=10, slack=0.2, p99=None)
+@example(batch=10, slack=1.5, p99=None)
+def test_a_batch_takes_no_longer_than_it_may_with_no_more_in_flight_than_it_has(
+    postgres: Calibration, batch: int, slack: float, p99: float | None
+) -> None:
+    """On the plan's own cluster `predict` has the batch done in time; one shorter than a lone start is refused."""
+    alone = 1 / float(solve(Structure(1e6, 1_000_000), postgres.demands, 1).throughput[0])
+    within = max(slack * alone, batch / 300_000)
+    found = size(postgres, batch=batch, within=within, p99=p99, draws=0)
+    if within < alone * (1 - 1e-9):
+        assert not found.feasible
+    if not found.feasible:
+        return
+    assert found.cluster is not None
+    flight = found.needs()["in flight"]
+    assert flight <= batch
+    if flight <= 200:  # larger ones are solved in cells
+        told = predict(postgres, [flight], structure=structure_for(found.cluster), batch=batch, draws=0)
+        assert told.duration.value[0] <= within * (1 + 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("within", "said"),
+    [
+        (0.001, "the batch may take 1 ms, and one start that waits for nothing takes 4."),
+        (0.00475, "with 10 in flight: no more may be in flight; that is the whole batch, and a start"),
+    ],
+)
+def test_a_batch_that_no_cluster_starts_in_time_has_a_reason(postgres: Calibration, within: float, said: str) -> None:
+    """Ten starts take as long as one that waits for nothing, whatever the cluster."""
+    found = size(postgres, batch=10, within=within, draws=0)
+    assert said in str(found.reason)
+
+
+def test_a_small_batch_takes_more_cores_and_says_so(postgres: Calibration) -> None:
+    """Ten starts within 5 ms need more cores than the same rate for ever, and the figures say what for."""
+    few, many = size(postgres, batch=10, within=0.005, draws=0), size(postgres, 10 / 0.005, draws=0)
+    assert few.needs()["server cores"] > many.needs()["server cores"]
+    assert "busy for no more than 10 in flight" in few.figures[0].reason
+    assert "in flight" not in many.figures[0].reason
+
+
+def test_more_than_a_cluster_can_have_is_a_reason(postgres: Calibration) -> None:
+    """A million starts/s through frontends of 1/s each would take 1,250,000: infeasible, not an error."""
+    slow = STOCK_CLUSTER.changed({"frontend.rps": 1})
+    assert "frontends is 1250000" in str(size(postgres, 1_000_000, cluster=slow, draws=0).reason)
 
 
 def test_the_originals_target_reads_as_advice(postgres: Calibration) -> None:
