@@ -266,16 +266,6 @@ def too_few_loops(needed: int, there: int) -> str:
     return f"{needed:,} launcher processes are needed, of which {there:,} may be there; allow more of them"
 
 
-def over(cap: Ceiling, rate: float, wish: Wish) -> str:
-    """Say that too few hosts share a rate."""
-    if rate >= wish.target:
-        used = needs.above(wish.target / rate, wish.utilization)
-        return f"{cap.key} {used} used at the target, more than {wish.utilization:.0%}"
-    if cap.caps_starts:
-        return f"at most {number(rate)}/s: {cap.key}"
-    return f"{cap.key} {wish.target / rate:.0%} used at the target: {LATER}"
-
-
 def of_cloud(cap: Ceiling, wish: Wish) -> tuple[tuple[str, str], ...]:
     """Return what to know of a target on Temporal Cloud."""
     said = [("Cloud", "Temporal runs the cluster: only a namespace's limits and the launcher are yours to size")]

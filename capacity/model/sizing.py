@@ -1,13 +1,12 @@
 """The other way round: the smallest cluster that starts so many workflows per second, and what a smaller one lacks.
 
-Invariants: a plan does what is asked when the model is solved for it; each plan that misses was solved too, over all
-parallelisms, and does not. What cannot be done is a result with its reason, never an error.
+Invariants: a plan does what is asked when the model is solved for it. What cannot be done is a result with its reason,
+never an error.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -16,22 +15,13 @@ import numpy as np
 from capacity.errors import UsageError
 from capacity.model import advice
 from capacity.model.calibration import Calibration
+from capacity.model.cheaper import cheaper
 from capacity.model.cluster import CLOUD, Cluster
 from capacity.model.limits import Ceiling, ceilings
-from capacity.model.needs import (
-    Outcome,
-    Stations,
-    Wish,
-    least_growth,
-    outcome,
-    p99_of,
-    response_without_load,
-    stations_for,
-)
-from capacity.model.network import Parameters, solve
+from capacity.model.needs import Outcome, Stations, Wish, least_growth, outcome, response_without_load, stations_for
+from capacity.model.network import Parameters
 from capacity.model.prediction import predict
-from capacity.model.shape import shape_for
-from capacity.model.sized import Figure, Missed, Predicted, Sizing
+from capacity.model.sized import Figure, Predicted, Sizing
 from capacity.model.storage import DAY, storage_need
 from capacity.model.words import milliseconds, number
 
@@ -194,7 +184,7 @@ class _Search:
             mean=mean,
             latency_p99=p99,
             utilization=result.utilization,
-            missed=tuple(self._cheaper(stations, result, hosts)),
+            missed=tuple(cheaper(stations, result, hosts, calibration, wish)),
             notes=(
                 *advice.notes(calibration, wish, (stations, result)),
                 *advice.risk(beyond),
@@ -289,49 +279,3 @@ class _Search:
             for name, values in table.items()
         }
         return ends, 1 - len(rows) / count
-
-    def _cheaper(
-        self, stations: Stations, result: Outcome, hosts: dict[str, tuple[int, Ceiling | None]]
-    ) -> Iterator[Missed]:
-        """For each resource the nearest smaller number that does not do it."""
-        for field, one, many in advice.resources(stations):
-            value = getattr(stations, field)
-            if value is None or (self.wish.store == "sqlite" and field in ("shards", "connections")):
-                continue
-            less = self._nearest_miss(stations, field)
-            if less:
-                found = self._outcome(replace(stations, **{field: less}))
-                change = f"{less:,} {one if less == 1 else many} of {value:,}"
-                yield Missed(change, found.throughput, found.p99, str(found.misses))
-        for kind in ("frontend", "history"):
-            count, cap = hosts[kind]
-            if cap is not None and count > 1:
-                rate = cap.rate * (count - 1)
-                word = {"frontend": "frontends", "history": "history hosts"}[kind]
-                fewer = f"{count - 1:,} {word if count > 2 else word[:-1]} of {count:,}"
-                throughput = min(rate, result.throughput) if cap.caps_starts else result.throughput
-                yield Missed(fewer, throughput, result.p99, advice.over(cap, rate, self.wish))
-        cells = result.cells
-        half = result.parallelism // 2 // cells
-        if half:
-            structure = stations.structure(self.wish, cells)
-            solution = solve(structure, self.calibration.demands, half)
-            rate = float(solution.throughput[-1]) * cells
-            p99 = p99_of(solution, half, shape_for(self.calibration, structure))
-            change = f"{half * cells:,} in flight of {result.parallelism:,}"
-            yield Missed(change, rate, p99, f"only {rate:,.0f}/s")
-
-    def _nearest_miss(self, stations: Stations, field: str) -> int:
-        """The largest smaller number of a resource that does not do it; 0 where there is none."""
-
-        def misses(count: int) -> bool:
-            return self._outcome(replace(stations, **{field: count})).misses is not None
-
-        enough = getattr(stations, field)
-        less = enough // 2
-        while less and not misses(less):
-            enough, less = less, less // 2
-        while field != "shards" and less and enough - less > 1:
-            middle = (enough + less) // 2
-            enough, less = (enough, middle) if misses(middle) else (middle, less)
-        return int(less)
