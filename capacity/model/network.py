@@ -186,7 +186,7 @@ def active_starts(structure: Structure, demands: Parameters, population: int) ->
     """
     n = np.arange(1, population + 1, dtype=float)
     work = demands.cpu * (1 - demands.background)
-    hold = min(demands.lock, work * 50)
+    hold = demands.lock
     unlocked = max(work - hold, 0.0)
     active = n
     if hold > 0:
@@ -238,6 +238,6 @@ def _cluster_rates(structure: Structure, demands: Parameters, active: Floats) ->
         stations.append((foreground, pool.work - foreground + pool.own, pool.cpus))
     if len(stations) == 1:
         return shadowed(*stations[0], active) / slowed
-    n = np.arange(1, active.size + 1, dtype=float)
-    inner = closed([shadowed(*station, n) for station in stations]).throughput
-    return np.asarray(np.interp(active, n, inner) / slowed, dtype=float)
+    n = np.arange(active.size + 1, dtype=float)  # from 0: where a lock outlasts the work fewer than one are at it
+    inner = closed([shadowed(*station, n[1:]) for station in stations]).throughput
+    return np.asarray(np.interp(active, n, np.concatenate([[0.0], inner])) / slowed, dtype=float)

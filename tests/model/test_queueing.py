@@ -343,6 +343,7 @@ def test_both_ways_to_convolve_agree(described: list[tuple[float, int]], delay: 
 structures = st.builds(
     Structure,
     cpus=st.integers(1, 64),
+    database_cpus=st.none() | st.integers(1, 64),
     locks=st.sampled_from([1, 2, 4, 64, 512]),
     connections=st.sampled_from([1.0, 5.0, 40.0, math.inf]),
     shares_cpus=st.booleans(),
@@ -352,6 +353,7 @@ takes = st.builds(
     Parameters,
     cpu=st.floats(1e-4, 0.05),
     background=st.floats(0.01, 0.95),
+    database=st.floats(0.05, 0.95),
     lock=st.floats(1e-5, 0.02),
     other=st.floats(1e-6, 0.01),
     cpu_waiter=st.floats(0, 0.01),
@@ -374,10 +376,11 @@ def test_a_cluster_never_passes_more_than_its_cpus_and_locks(structure: Structur
     solution = solve(structure, taken)
     throughput = solution.throughput
     assert np.isfinite(throughput).all()
-    assert (throughput <= structure.cpus / taken.cpu * (1 + EXACT)).all()
+    server, database = structure.cpus / taken.cpu, math.inf
+    if structure.database_cpus is not None:
+        server, database = server / (1 - taken.database), structure.database_cpus / taken.cpu / taken.database
     held = min(structure.locks, structure.connections) / taken.lock
-    if taken.lock <= taken.cpu * (1 - taken.background):
-        assert (throughput <= held * (1 + EXACT)).all()
+    assert (throughput <= min(server, database, held) * (1 + EXACT)).all()
     for used in solution.utilization().values():
         assert (used >= 0).all()
         assert (used <= 1).all()
