@@ -77,9 +77,10 @@ def _demands(cluster: Cluster) -> Demands | None:
         until = "until then a start costs what it did where this package was made"
         warn(f"{error}; {until}")
         return None
-    cpus = measured.measurements.conditions.cluster_cpus
+    cpus, times = measured.measurements.conditions.cluster_cpus, measured.measurements.times
     source = f"calibration {measured.name}, measured on {many(cpus, 'CPU')}"
-    return fitted(measured.demands, cluster.store, source)
+    told = times is not None and times.connection_over_lock is not None
+    return fitted(measured.demands, cluster.store, source, connection_measured=told)
 
 
 def settings_of(pairs: Sequence[str]) -> dict[str, object]:

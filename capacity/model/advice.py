@@ -94,8 +94,9 @@ def figures(
         rows.append(
             ("shards", "shards", stations.shards, f"lock held {hold} a start, at most {lock:.0%}{why}; power of 2")
         )
+        use = milliseconds(result.utilization["connections"] * stations.connections / wish.target)
         each = f"max_conns {max_conns} on {each_of('history host', hosts['history'][0])}"
-        rows.append(("connections", "max_conns", stations.connections, f"one held {hold} a start, {busy}; {each}"))
+        rows.append(("connections", "max_conns", stations.connections, f"one in use {use} a start, {busy}; {each}"))
     for kind, name, rest in _KINDS:
         count, cap = hosts[kind]
         if cap is not None:

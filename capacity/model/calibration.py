@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from capacity import files
 from capacity.errors import CapacityError, UsageError
 from capacity.model import shipped
-from capacity.model.fit import NAMES, Fit, fit, structure_of
+from capacity.model.fit import NAMES, Fit, connection_over_lock, fit, structure_of
 from capacity.model.measurement import Measurements, Point, usable
 from capacity.model.network import Parameters, solve
 from capacity.model.shape import Shape
@@ -162,6 +162,9 @@ class Calibration(_Record):
                 next_step="read it with the version of capacity that wrote it, or sweep again",
             )
         found = _validated(cls, data, path)
+        if "connection_over_lock" not in found.fit.model_fields_set:  # an older file
+            share = {"connection_over_lock": connection_over_lock(found.measurements)}
+            found = found.model_copy(update={"fit": found.fit.model_copy(update=share)})
         conditions = found.measurements.conditions
         if conditions.shards is None and conditions.store != "sqlite":  # an older file has them fitted as one lock
             return cls.of(found.measurements, found.name)

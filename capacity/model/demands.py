@@ -29,7 +29,7 @@ class Demands:
     shard_hold : float, optional
         How long a shard's I/O semaphore, or SQLite's one connection, is held [s].
     connection_hold, visibility_hold : float, optional
-        How long a connection to the main store and to visibility's is in use [s].
+        How long a connection to the main store and to visibility's is in use, before and after the answer [s].
     persistence_requests : mapping of float
         Requests to the main store by service: of ``frontend`` and ``history`` those before the answer, of ``matching``
         those for the first workflow task.
@@ -37,6 +37,8 @@ class Demands:
         Requests after the answer, by service: of a lower priority, so that they wait and a start does not.
     source : str
         Where the figures come from; empty when they are this cluster's own.
+    connection_source : str
+        Where `connection_hold` comes from, if from elsewhere than the rest.
 
     Examples
     --------
@@ -55,6 +57,7 @@ class Demands:
     later_requests: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     source: str = ""
     shared_launcher_cpu: float | None = None
+    connection_source: str = ""
 
     @property
     def cluster_cpu(self) -> float | None:
@@ -73,15 +76,19 @@ several at once) and 1.00. That only CreateWorkflowExecution comes before the an
 history.persistenceMaxQPS = 30: 29 starts/s went on while the others were refused."""
 LATER: Final = MappingProxyType({"history": 3.2})
 """The same page: GetTransferTasks, GetVisibilityTasks and GetWorkflowExecution 1.00 each, queue upkeep 0.16."""
+CONNECTION_OVER_LOCK: Final = 2.05
+"""How many times as long as its shard a start holds a connection, where a sweep did not measure it: as shipped for
+PostgreSQL. CreateWorkflowExecution is under the shard's lock; the later requests above are as long again."""
 TYPICAL: Final[Mapping[str, Demands]] = MappingProxyType(
     {
         # data/measurements: CPU at 64 in flight on PostgreSQL 15, 64 shards, 2 shared cores; a single
-        # shard made 222 starts/s at most there. How long a connection is in use was not measured on a quiet machine.
+        # shard made 222 starts/s at most there.
         "postgres": Demands(
             server_cpu=2.525e-3,
             database_cpu=3.237e-3,
             launcher_cpu=LAUNCHER_CPU,
             shard_hold=1 / 222,
+            connection_hold=CONNECTION_OVER_LOCK / 222,
             persistence_requests=REQUESTS,
             later_requests=LATER,
             source="typical, measured on a 2-core PostgreSQL stack, not on yours",
@@ -128,7 +135,7 @@ def typical(store: str) -> Demands:
     return TYPICAL.get(store, other)
 
 
-def fitted(demands: Parameters, store: str, source: str) -> Demands:
+def fitted(demands: Parameters, store: str, source: str, *, connection_measured: bool = True) -> Demands:
     """Return what a sweep's fit says a start needs; what no sweep tells is that of any server.
 
     Parameters
@@ -139,21 +146,24 @@ def fitted(demands: Parameters, store: str, source: str) -> Demands:
         The cluster's.
     source : str
         Which sweep it was.
+    connection_measured : bool
+        Whether it measured how long a connection is in use; else that is `CONNECTION_OVER_LOCK`.
 
     Examples
     --------
     >>> fitted(Parameters(cpu=0.008, background=0.2, lock=0.005, database=0.5), "postgres", "mine").server_cpu
     0.004
     """
-    hold, told_apart = demands.lock or None, bool(demands.database) or store == "sqlite"
+    told_apart, usual = bool(demands.database) or store == "sqlite", typical(store)
     return replace(
-        typical(store),
+        usual,
         cpu=demands.cpu,
         server_cpu=demands.cpu * (1 - demands.database) if told_apart else None,
         database_cpu=demands.cpu * demands.database if told_apart else None,
         launcher_cpu=demands.launcher,
         shared_launcher_cpu=demands.launcher_idle,
-        shard_hold=hold,
-        connection_hold=None if store == "sqlite" else hold,
+        shard_hold=demands.lock or None,
+        connection_hold=None if store == "sqlite" else demands.connection or None,
         source=source,
+        connection_source="" if connection_measured else usual.source,
     )

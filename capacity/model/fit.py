@@ -21,8 +21,8 @@ from scipy.optimize import least_squares
 from scipy.special import expit
 
 from capacity.errors import UsageError
-from capacity.model.demands import LAUNCHER_CPU
-from capacity.model.measurement import Conditions, Measurements, Point, usable
+from capacity.model.demands import CONNECTION_OVER_LOCK, LAUNCHER_CPU
+from capacity.model.measurement import MOST_OVER_LOCK, Conditions, Measurements, Point, usable
 from capacity.model.network import WITHOUT_LIMIT, Parameters, Structure, solve
 from capacity.model.prior import prior
 from capacity.model.queueing import Floats
@@ -60,6 +60,9 @@ class Fit(BaseModel):
         Share of the cluster's CPU that is the database's.
     launcher, launcher_idle : float
         CPU of the launcher per start [s], busy and as measured.
+    connection_over_lock : float
+        How many times as long as the lock a connection to the main store is in use: what contention adds to one it adds
+        to the other. Files that do not have it are given their sweep's (`Calibration.load`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +75,7 @@ class Fit(BaseModel):
     database: float = Field(ge=0, le=1)
     launcher: float = Field(ge=0, le=3600)
     launcher_idle: float = Field(ge=0, le=3600)
+    connection_over_lock: float = Field(ge=1, le=MOST_OVER_LOCK, default=CONNECTION_OVER_LOCK)
 
     @model_validator(mode="after")
     def _of_all(self) -> Self:
@@ -113,6 +117,7 @@ class _Fixed:
     database: float
     launcher: float
     launcher_idle: float
+    connection_over_lock: float
 
 
 def demands_of(values: Sequence[float] | Floats, fixed: Fit | _Fixed) -> Parameters:
@@ -128,6 +133,7 @@ def demands_of(values: Sequence[float] | Floats, fixed: Fit | _Fixed) -> Paramet
         database=fixed.database,
         launcher=fixed.launcher,
         launcher_idle=fixed.launcher_idle,
+        later_connection=math.exp(lock) * (fixed.connection_over_lock - 1),
     )
 
 
@@ -190,6 +196,7 @@ def fit(measurements: Measurements) -> Fit:
         database=problem.fixed.database,
         launcher=problem.fixed.launcher,
         launcher_idle=problem.fixed.launcher_idle,
+        connection_over_lock=problem.fixed.connection_over_lock,
     )
 
 
@@ -203,7 +210,7 @@ class _Problem:
         rounds = sorted({point.repeat for point in points})
         self.round = np.array([rounds.index(point.repeat) for point in points])
         self.slowness = _slowness(points)
-        self.fixed = _fixed(points)
+        self.fixed = _fixed(points, measurements)
         self.prior = prior(measurements)
         self.start = np.concatenate([self.prior.centre, np.zeros(len(rounds) + 1)])
         self.scale = np.concatenate([self.prior.spread, np.full(len(rounds), _DRIFT), [_SLOWNESS]])
@@ -244,9 +251,20 @@ def _slowness(points: list[Point]) -> Floats:
     return np.asarray(logs - np.array([np.median(logs[levels == level]) for level in levels]), dtype=float)
 
 
-def _fixed(points: list[Point]) -> _Fixed:
+def connection_over_lock(measurements: Measurements) -> float:
+    """Return how many times as long as its shard a start holds a connection: a sweep's, else the typical."""
+    found = measurements.times.connection_over_lock if measurements.times is not None else None
+    return CONNECTION_OVER_LOCK if found is None else found
+
+
+def _fixed(points: list[Point], measurements: Measurements) -> _Fixed:
     pairs = [(p.server_cpu, p.database_cpu) for p in points if p.server_cpu and p.database_cpu is not None]
     shares = [database / (server + database) for server, database in pairs]
     launchers = [point.launcher_cpu for point in points if point.launcher_cpu]
     idle = float(np.median(launchers)) if launchers else 0.0
-    return _Fixed(float(np.median(shares)) if shares else 0.0, min(LAUNCHER_CPU, idle or LAUNCHER_CPU), idle)
+    return _Fixed(
+        database=float(np.median(shares)) if shares else 0.0,
+        launcher=min(LAUNCHER_CPU, idle or LAUNCHER_CPU),
+        launcher_idle=idle,
+        connection_over_lock=connection_over_lock(measurements),
+    )

@@ -230,8 +230,9 @@ def _waits(cluster: Cluster, needs: Demands) -> Iterator[Ceiling]:
     else:
         at_once = f" x {each} at once" if each > 1 else ""
         yield _station("shards", SHARDS, cluster.shards, each, needs.shard_hold, "hold", "shard", needs, at_once)
-        use = needs.connection_hold
-        yield _station("connections", "max_conns", cluster.max_conns, hosts, use, "use", "connection", needs, of)
+        many, use = cluster.max_conns, needs.connection_hold
+        own = replace(needs, source=needs.connection_source or needs.source)
+        yield _station("connections", "max_conns", many, hosts, use, "use", "connection", own, of)
     many, use = cluster.visibility_max_conns, needs.visibility_hold
     shown = _station("visibility writes", "visibility_max_conns", many, hosts, use, "use", "connection", needs, of)
     yield replace(shown, caps_starts=False, reason=f"{shown.reason}; it delays the record, not the start")

@@ -18,6 +18,8 @@ class _Record(BaseModel):
 
 MOST_CPUS: Final = 1_000_000
 """CPUs of a cluster at most."""
+MOST_OVER_LOCK: Final = 1_000.0
+"""How many times as long as a lock a connection is in use, at most."""
 
 _Positive = Annotated[float, Field(gt=0, le=1e9)]
 _Whole = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -194,6 +196,13 @@ class StoreTimes(_Record):
     persistence_requests: dict[str, float] = {}
     starts: int = 0
     mean: _Seconds | None = None
+
+    @property
+    def connection_over_lock(self) -> float | None:
+        """How many times as long as its shard a start holds a connection; None: not measured."""
+        if not self.shard_hold or not self.connection_hold:
+            return None
+        return min(max(self.connection_hold / self.shard_hold, 1.0), MOST_OVER_LOCK)
 
 
 class Measurements(_Record):

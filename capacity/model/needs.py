@@ -133,9 +133,19 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Load:
-    """Starts of a rate on CPUs that are just as busy as allowed: real numbers, so that they grow with the rate."""
+    """Starts of a rate on CPUs that are just as busy as allowed: real numbers, so that they grow with the rate.
+
+    Parameters
+    ----------
+    holding : float
+        Starts that hold a lock.
+    connected : float
+        Connections in use, for them and for starts that have their answer.
+    in_flight : float
+    """
 
     holding: float
+    connected: float
     in_flight: float
 
 
@@ -145,7 +155,7 @@ def response_without_load(demands: Parameters, wish: Wish) -> float:
 
 
 def load_of(demands: Parameters, wish: Wish, rate: float) -> Load:
-    """Return how many starts hold a lock, and how many are in flight, at a rate."""
+    """Return how many starts hold a lock, how many connections are in use, and how many are in flight, at a rate."""
     busy, alone = wish.utilization, response_without_load(demands, wish)
     server, database = cpu_needs(demands)
     cells = cells_for(rate * alone, rate * demands.cpu / busy)
@@ -160,11 +170,11 @@ def load_of(demands: Parameters, wish: Wish, rate: float) -> Load:
     solution = solved_to(structure, demands, share, MOST_IN_FLIGHT, alone)
     at, reached = place_of(solution, share)
     if not reached:
-        return Load(math.inf, math.inf)
+        return Load(math.inf, math.inf, math.inf)
     holding = cells * _between(solution.utilization()[structure.lock_name], at) * WITHOUT_LIMIT
     locked = wish.lock_utilization
     waiting = max(locked / (1 - locked) * (holding / locked - 1) - holding, 0.0)
-    return Load(holding, at * cells + waiting)
+    return Load(holding, holding * demands.connection / demands.lock, at * cells + waiting)
 
 
 def cells_for(in_flight: float, cpus: float) -> int:
@@ -201,7 +211,7 @@ def stations_for(demands: Parameters, wish: Wish, rate: float) -> Stations | Non
         server=_whole(rate * server / busy),
         database=None if database is None else _whole(rate * database / busy),
         shards=shards,
-        connections=_whole(load.holding / busy),
+        connections=_whole(load.connected / busy),
         launchers=launchers,
     )
 

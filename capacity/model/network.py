@@ -2,10 +2,11 @@
 
     launcher (loops) -> network (delay) -> cluster: shard or store lock -> CPUs
 
-Lock and CPUs are held at once, so the cluster is one flow-equivalent station (Lazowska et al., "Quantitative System
-Performance", 1984, ch. 8 and 9): with n starts in it the lock leaves `active(n)` of them at work, and those share the
-CPUs with the work that earlier starts still owe after their answer. Invariant: a `Structure` says what a cluster has,
-`Parameters` what a start takes; another cluster is another structure with the same demands.
+Lock, connection and CPUs are held at once, so the cluster is one flow-equivalent station (Lazowska et al.,
+"Quantitative System Performance", 1984, ch. 8 and 9): who has a lock needs a connection for as long, and shares the
+connections with what earlier starts still ask of the store after their answer. That leaves `active(n)` of n starts at
+work, and those share the CPUs with the work that earlier starts still owe. Invariant: a `Structure` says what a cluster
+has, `Parameters` what a start takes; another cluster is another structure with the same demands.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Parameters:
     database : float
         Share of `cpu` that is the database's, 0 to 1.
     lock : float
-        How long a start holds the one lock it needs (its shard's, or SQLite's connection), without contention.
+        How long a start holds the one lock it needs (its shard's, or SQLite's connection), without contention. On a
+        store with a pool of connections it has one of them meanwhile.
     other : float
         Time that is neither CPU of the cluster nor the network: disk, scheduling.
     launcher : float
@@ -49,6 +51,8 @@ class Parameters:
         CPU of the launcher at low rates, where each start wakes it anew: what it takes from a shared machine.
     cpu_waiter, lock_waiter : float
         Each start that waits for a CPU, or for the same lock, makes all work take this share longer.
+    later_connection : float
+        How long a connection to the main store is in use after the answer, without contention.
     """
 
     cpu: float
@@ -60,6 +64,12 @@ class Parameters:
     launcher_idle: float = 300e-6
     cpu_waiter: float = 0.0
     lock_waiter: float = 0.0
+    later_connection: float = 0.0
+
+    @property
+    def connection(self) -> float:
+        """How long a connection to the main store is in use for a start, before and after its answer [s]."""
+        return self.lock + self.later_connection
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,7 @@ class Solution:
     network : Closed
         Stations: the cluster, then the launcher.
     active : array of float, shape (N,)
-        Starts in the cluster that have their lock, for n of them in it.
+        Starts in the cluster that have their lock and its connection, for n of them in it.
     """
 
     structure: Structure
@@ -137,10 +147,10 @@ class Solution:
         rate, demands, structure = self.throughput, self.demands, self.structure
         slowed = 1 + (self._inside(_slowing(demands, structure, self.active)) if _slows(demands) else 0.0)
         used = {pool.name: rate * (pool.work + pool.own) * slowed / pool.cpus for pool in _pools(demands, structure)}
-        hold = demands.lock * slowed * self._stretch()
-        used[structure.lock_name] = np.minimum(rate * hold / structure.locks, 1.0)
+        stretched = rate * slowed * self._stretch()
+        used[structure.lock_name] = stretched * demands.lock / structure.locks
         if np.isfinite(structure.connections):
-            used["connections"] = np.minimum(rate * hold / structure.connections, 1.0)
+            used["connections"] = stretched * demands.connection / structure.connections
         used["launcher"] = rate * demands.launcher / structure.launchers
         return {name: np.minimum(share, 1.0) for name, share in used.items()}
 
@@ -175,26 +185,31 @@ def bounds(structure: Structure, demands: Parameters) -> dict[str, float]:
     if demands.lock:
         found[structure.lock_name] = structure.locks / demands.lock
         if np.isfinite(structure.connections):
-            found["connections"] = structure.connections / demands.lock
+            found["connections"] = structure.connections / demands.connection
     return found | {"launcher": structure.launchers / demands.launcher}
 
 
 def active_starts(structure: Structure, demands: Parameters, population: int) -> Floats:
-    """Return how many of n starts in the cluster are at work on their answer: none waits for its lock, for n = 1..N.
+    """Return how many of n starts in the cluster are at work on their answer, for n = 1..N: none waits for its lock.
 
-    From the closed network of the locks alone: how the CPUs slow all work down does not change the shares.
+    Nor for a connection. From the closed network of these alone: how the CPUs slow all work down does not change the
+    shares.
     """
     n = np.arange(1, population + 1, dtype=float)
+    if not demands.lock:
+        return n
     work = demands.cpu * (1 - demands.background)
-    hold = demands.lock
-    unlocked = max(work - hold, 0.0)
-    active = n
-    if hold > 0:
-        rates = separate_queues(hold, structure.locks, population)
-        active = np.minimum(closed((rates,), unlocked).throughput * work, n)
-    if np.isfinite(structure.connections) and hold > 0:
-        active = np.minimum(active, structure.connections * work / hold)
-    return active
+    unlocked = max(work - demands.lock, 0.0)
+    network = closed((_lock_rates(structure, demands, population),), unlocked)
+    return np.asarray(np.minimum(network.throughput * work, n), dtype=float)
+
+
+def _lock_rates(structure: Structure, demands: Parameters, population: int) -> Floats:
+    """Return the rates at which starts leave their lock, for n = 1..N of them that have or want one."""
+    rates = separate_queues(demands.lock, structure.locks, population)
+    if np.isinf(structure.connections):
+        return rates
+    return shadowed(demands.lock, demands.later_connection, structure.connections, rates * demands.lock)
 
 
 @dataclass(frozen=True)

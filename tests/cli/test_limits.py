@@ -13,6 +13,7 @@ from capacity.cli import run
 from capacity.model import shipped
 from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
+from capacity.model.prediction import predict
 from capacity.notebook.explore_ceilings import ceilings_of
 
 Capture = pytest.CaptureFixture[str]
@@ -48,6 +49,28 @@ def test_a_start_costs_what_the_named_calibration_says(name: str, capsys: Captur
     cluster = Cluster.load(name)
     drawn = [across.rate for across in ceilings_of(cluster, Calibration.named(name.removesuffix("-dev")))]
     assert sorted({round(rate, 6) for rate in found} & set(drawn)) == drawn
+
+
+def test_a_connection_is_in_use_beyond_the_answer(tmp_path: Path, capsys: Capture) -> None:
+    """Four connections of a cluster by the shipped calibration: 4 over the use that its sweep measured beside the lock,
+    2.05 times as long, as `plan` has it; by a sweep that did not measure it the cost is called typical."""
+    changes = ["--set", "max_conns=4", "--set", "cores=200"]
+    measured = Calibration.named("postgres")
+    unmeasured = Calibration.of(measured.measurements.model_copy(update={"times": None}), "blind")
+    (tmp_path / "blind.json").write_text(unmeasured.model_dump_json())
+    described = shipped.path("clusters", "postgres-dev").read_text()
+    (tmp_path / "blind.toml").write_text(described.replace('calibration = "postgres"', 'calibration = "./blind.json"'))
+    for name, calibration, says in (
+        ("postgres-dev", measured, "calibration postgres, measured on 2 CPUs"),
+        (str(tmp_path / "blind.toml"), unmeasured, "typical, measured on a 2-core PostgreSQL stack, not on yours"),
+    ):
+        [found] = [c for c in limits_json(capsys, name, *changes)["ceilings"] if c["key"] == "max_conns"]
+        assert found["starts_per_second"] == pytest.approx(4 / (2.05 * calibration.demands.lock), rel=0.01)
+        assert found["source"] == says
+        cluster = Cluster.load(name).changed({"max_conns": 4, "cores": 200})
+        planned = predict(calibration, (128,), cluster=cluster, draws=0)
+        assert planned.binding == ("connections",)
+        assert planned.throughput.value[0] == pytest.approx(found["starts_per_second"], rel=0.1)
 
 
 def test_a_database_that_no_sweep_told_apart_is_not_free(tmp_path: Path, capsys: Capture) -> None:

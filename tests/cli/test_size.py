@@ -65,7 +65,7 @@ def test_every_figure_has_what_forces_it(files: dict[str, str], capsys: Capture)
         "server cores": "of CPU a start, at most 80%",
         "database cores": "a start, at most 80%",
         "shards": "lock held",
-        "connections": "one held",
+        "connections": "one in use",
         "frontends": "frontend.rps 2,400 each",
         "history hosts": "history.persistenceMaxQPS 9,000 each",
         "launcher processes": "of CPU a start in a busy loop",

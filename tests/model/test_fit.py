@@ -270,6 +270,22 @@ def test_a_calibration_comes_back_as_it_was(calibrations: dict[str, Calibration]
     assert again == predict(kept, (128,)).throughput
 
 
+def test_a_connection_is_in_use_as_long_as_the_sweep_measured(
+    calibrations: dict[str, Calibration], tmp_path: Path
+) -> None:
+    """4 ms of a shard and 9 of a connection: 2.25 times the fitted lock, also from a file written before it was read;
+    what no sweep measured is 2.05 times, as shipped for PostgreSQL."""
+    swept = calibrations["quiet"].measurements
+    times = StoreTimes(shard_hold=0.004, connection_hold=0.009, starts=1000, mean=0.006)
+    for measured, over in ((times, 2.25), (None, 2.05)):
+        made = Calibration.of(swept.model_copy(update={"times": measured}), "mine")
+        assert made.demands.connection == pytest.approx(over * made.demands.lock)
+        older = made.to_dict()
+        del older["fit"]["connection_over_lock"]
+        (tmp_path / "older.json").write_text(json.dumps(older))
+        assert Calibration.load(tmp_path / "older.json") == made
+
+
 def test_saving_again_replaces_the_file(calibrations: dict[str, Calibration], tmp_path: Path) -> None:
     """The file holds the last calibration saved to it."""
     path = tmp_path / "kept.json"

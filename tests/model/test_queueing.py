@@ -355,6 +355,7 @@ takes = st.builds(
     background=st.floats(0.01, 0.95),
     database=st.floats(0.05, 0.95),
     lock=st.floats(1e-5, 0.02),
+    later_connection=st.floats(0, 0.02),
     other=st.floats(1e-6, 0.01),
     cpu_waiter=st.floats(0, 0.01),
     lock_waiter=st.floats(0, 0.05),
@@ -372,18 +373,18 @@ def test_a_cluster_without_a_cost_of_waiting_never_falls(structure: Structure, t
 @settings(max_examples=100, deadline=None)
 @given(structure=structures, taken=takes)
 def test_a_cluster_never_passes_more_than_its_cpus_and_locks(structure: Structure, taken: Parameters) -> None:
-    """No more starts than CPUs over CPU time, locks over hold, connections over hold; utilizations lie in 0 to 1."""
+    """No more starts than CPUs over CPU time, locks over hold, connections over use; utilizations lie in 0 to 1."""
     solution = solve(structure, taken)
     throughput = solution.throughput
     assert np.isfinite(throughput).all()
     server, database = structure.cpus / taken.cpu, math.inf
     if structure.database_cpus is not None:
         server, database = server / (1 - taken.database), structure.database_cpus / taken.cpu / taken.database
-    held = min(structure.locks, structure.connections) / taken.lock
-    assert (throughput <= min(server, database, held) * (1 + EXACT)).all()
-    for used in solution.utilization().values():
-        assert (used >= 0).all()
-        assert (used <= 1).all()
+    held, used = structure.locks / taken.lock, structure.connections / (taken.lock + taken.later_connection)
+    assert (throughput <= min(server, database, held, used) * (1 + EXACT)).all()
+    for share in solution.utilization().values():
+        assert (share >= 0).all()
+        assert (share <= 1).all()
 
 
 @settings(max_examples=50, deadline=None)

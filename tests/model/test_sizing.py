@@ -404,6 +404,18 @@ def test_locks_outnumber_what_holds_them(postgres: Calibration) -> None:
     assert holding / stations.shards <= 0.4 < holding / (stations.shards / 2)
 
 
+def test_connections_are_enough_for_what_uses_them(postgres: Calibration) -> None:
+    """At 10,000/s there are a quarter more than are in use, before and after the answers, by Little's law at least."""
+    stations = stations_for(postgres.demands, Wish(10_000), 10_000)
+    assert stations is not None
+    assert stations.connections >= 10_000 * (postgres.demands.lock + postgres.demands.later_connection) / 0.8
+    found = size(postgres, 10_000, draws=0)
+    assert found.needs()["connections"] >= stations.connections
+    why = {figure.name: figure.reason for figure in found.figures}
+    lock, use = (float(why[name].split(" ms")[0].split()[-1]) for name in ("shards", "connections"))
+    assert use == pytest.approx(2.05 * lock, rel=0.01)
+
+
 def test_storage_is_the_sweeps_where_it_was_measured(
     measurements: Callable[[str], Measurements], postgres: Calibration
 ) -> None:
