@@ -70,7 +70,7 @@ class Checking:
         self._page, self._launch, self._cluster = page, launch, cluster
         self._asked: Asked | None = None
         self._blocked = False
-        self._work: Work[Checklist] = Work("check", _NOTHING, _CANCELLED)
+        self._work: Work[Checklist] = Work("check", _NOTHING, _CANCELLED, self._defect)
         self._progress: Progress | None = None
         self._begun = 0
         self.on_state: Callable[[], None] = lambda: None
@@ -254,13 +254,17 @@ class Checking:
             stopped = isinstance(failed, KeyboardInterrupt)
             self.state = "cancelled" if stopped else "failed"
             self._announce("Cancelled: nothing was checked" if stopped else "Failed")
-            self.error.value = "" if stopped else parts.failure(failed)
+            if not stopped:
+                self._defect(failed)
         self.numbers.value = ""
         self.bar.show(self.bar.maximum if failed is None else self.bar.value, style=_STYLES[self.state])
         self._switch()
         self.on_state()
         for widget in self.shown:
             widget.send_state("value")  # the last word even where a message before it was dropped
+
+    def _defect(self, error: BaseException) -> None:
+        self.error.value += parts.failure(error)
 
     def _note(self, progress: Progress) -> None:
         before = self._progress

@@ -102,7 +102,7 @@ class Decide:
         from capacity.notebook.page import Page
 
         self._comparing = comparing
-        self._work: Work[Comparison] = Work("compare", _NOTHING, _CANCELLED)
+        self._work: Work[Comparison] = Work("compare", _NOTHING, _CANCELLED, self._defect)
         self._current: Asked | None = None
         self._so_far: list[Comparison] = []
         self._began = 0.0
@@ -225,7 +225,7 @@ class Decide:
         self._so_far[-1:] = [found]
         self.said.value = parts.plain(left_behind(compared, asked.wanted.target))
         if compared.error is not None:
-            self.error.value = alert(f"The comparison ended early, whole blocks are kept: {compared.error}")
+            self.error.value += alert(f"The comparison ended early, whole blocks are kept: {compared.error}")
         early = "cancelled" if compared.stopped else "done"
         self.state = "incomplete" if compared.error is not None else early
         self._show(found)
@@ -237,13 +237,18 @@ class Decide:
             stopped = isinstance(failed, KeyboardInterrupt)
             self.state = "cancelled" if stopped else "failed"
             self._announce("Cancelled: before the first block" if stopped else "Failed")
-            self.error.value = "" if stopped else parts.failure(failed)
-            self._draw("Nothing compared yet")
+            if not stopped:
+                self._defect(failed)
         self.numbers.value = ""
         self.bar.show(self.bar.value, style=_STYLES[self.state])
         self._switch()
+        if failed is not None:
+            self._draw("Nothing compared yet")
         for widget in (self.status, self.verdict, self.summary, self.table, self.bar.view):
             widget.send_state("value")  # the last word even where a message before it was dropped
+
+    def _defect(self, error: BaseException) -> None:
+        self.error.value += parts.failure(error)
 
     def _came(self, block: Block) -> None:
         asked = self._current

@@ -191,7 +191,7 @@ class Panel:
     # -- the batch, on its loop ------------------------------------------------------------------------------------
 
     async def _run(self, request: Request, interrupts: Interrupts, before: Run | None) -> Run:
-        self._painter = Painter(self._paint, _TICK)
+        self._painter = Painter(self._paint, _TICK, self._defect)
         try:
             run = await self._launched(request, interrupts, before)
         except BaseException as error:
@@ -202,7 +202,11 @@ class Panel:
         else:
             await asyncio.to_thread(self._painter.stop)
             self.run = run
-            self._ended(run, cancelled=interrupts[0].is_set())
+            try:
+                self._ended(run, cancelled=interrupts[0].is_set())
+            except Exception as error:
+                self._failed(error)
+                raise
             return run
         finally:
             self._painter.stop()
@@ -271,7 +275,6 @@ class Panel:
             self.way.value = parts.in_the_way(list(self._samples))
 
     def _ended(self, run: Run, cancelled: bool) -> None:
-        self._paint()
         done = run.count - run.not_attempted
         self.bar.show(done)
         self.numbers.value = parts.plain(parts.ended(run))
@@ -283,19 +286,21 @@ class Panel:
 
             self.vitals.value = parts.vitals_line(joined(run.vitals), "Whole run, mean or highest")
         self.way.value = parts.in_the_way([], run)
-        self.error.value = "".join(map(alert, [*([run.error] if run.error else []), *run.warnings]))
+        self.error.value += "".join(map(alert, [*([run.error] if run.error else []), *run.warnings]))
         self.record.value = f"{parts.STYLE}{run._repr_html_().replace('<table', '<table class=cap-run', 1)}"
         p99 = run.latency_seconds.p99
         latency = f", p99 {p99 * 1e3:,.0f} ms" if p99 is not None else ""
         self._draw(f"{run.session_scheduled:,} started at {run.starts_per_second:,.0f} starts/s{latency}")
 
     def _failed(self, error: BaseException) -> None:
-        self._paint()
         self.state = "failed"
         self.numbers.value = ""
         self._announce("Failed")
+        self._defect(error)
         self._draw(f"Failed: {self.bar.value:,} of {self.bar.maximum:,} done")
-        self.error.value = parts.failure(error)
+
+    def _defect(self, error: BaseException) -> None:
+        self.error.value += parts.failure(error)
 
     def _announce(self, text: str) -> None:
         self.status.value = parts.status(text)

@@ -55,7 +55,7 @@ def _end(running: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
 
 
 class Painter:
-    """Calls something again and again on a thread of its own, until it is stopped.
+    """Calls something again and again on a thread of its own, until it is stopped, and a last time then.
 
     Parameters
     ----------
@@ -63,10 +63,12 @@ class Painter:
         What to call; it is never called twice at once.
     interval : float
         Between two calls [s].
+    defect : callable
+        Told of the first exception that `paint` raised, which is called again all the same.
     """
 
-    def __init__(self, paint: Callable[[], None], interval: float) -> None:
-        self._paint, self._interval = paint, interval
+    def __init__(self, paint: Callable[[], None], interval: float, defect: Callable[[Exception], None]) -> None:
+        self._paint, self._interval, self._defect = paint, interval, defect
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="capacity-paint", daemon=True)
         self._thread.start()
@@ -78,5 +80,12 @@ class Painter:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._interval):
-            self._paint()
+        told = stopped = False
+        while not stopped:
+            stopped = self._stopping.wait(self._interval)
+            try:
+                self._paint()
+            except Exception as error:  # what it shows next must not stay as it is for that
+                if not told:
+                    told = True
+                    self._defect(error)

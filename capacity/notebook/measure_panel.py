@@ -78,7 +78,7 @@ class Measure:
         self._sweep = sweep
         self._wanted: Wanted | None = None
         self._swept: Swept | None = None
-        self._work: Work[Calibration] = Work("sweep", _NOTHING, _CANCELLED)
+        self._work: Work[Calibration] = Work("sweep", _NOTHING, _CANCELLED, self._defect)
         self._began = 0.0
         self._band: dict[str, list[float]] = {}
         self.state = "idle"
@@ -165,10 +165,11 @@ class Measure:
         self.numbers.value = ""
         if failed is not None:
             self._failed(failed)
-            done = f"{self.bar.value} of {self.bar.maximum} points measured"
-            self._draw(done if self.points else "Nothing measured yet")
         self.bar.show(self.bar.value, style=_STYLES[self.state])
         self._switch()
+        if failed is not None:
+            done = f"{self.bar.value} of {self.bar.maximum} points measured"
+            self._draw(done if self.points else "Nothing measured yet")
         for widget in (self.status, self.numbers, self.fitted, self.bar.view):
             widget.send_state("value")  # the last word even where a message before it was dropped
 
@@ -187,7 +188,7 @@ class Measure:
         done = f"{len(self.points)} of {len(wanted.points)} points"
         self.said.value = parts.plain(left_behind(swept, wanted.target))
         if swept.error is not None:
-            self.error.value = alert(f"The sweep ended early, the points so far are kept: {swept.error}")
+            self.error.value += alert(f"The sweep ended early, the points so far are kept: {swept.error}")
         self.state = "fitting"
         self._announce("Fitting")
         try:
@@ -241,7 +242,10 @@ class Measure:
         self.state = "cancelled" if stopped else "failed"
         self._announce("Cancelled: before the first point" if stopped else "Failed")
         if not stopped:
-            self.error.value = parts.failure(error)
+            self._defect(error)
+
+    def _defect(self, error: BaseException) -> None:
+        self.error.value += parts.failure(error)
 
     # -- keeping it ------------------------------------------------------------------------------------------------
 

@@ -33,10 +33,14 @@ class Work(Generic[Result]):
         What `wait` raises before any was begun.
     cancelled : UsageError
         What `wait` raises where it was stopped with nothing to show; a KeyboardInterrupt would end the kernel's loop.
+    defect : callable
+        Shows what went wrong while something else was shown.
     """
 
-    def __init__(self, name: str, nothing: UsageError, cancelled: UsageError) -> None:
-        self._name, self._cancelled = name, cancelled
+    def __init__(
+        self, name: str, nothing: UsageError, cancelled: UsageError, defect: Callable[[Exception], None]
+    ) -> None:
+        self._name, self._cancelled, self._defect = name, cancelled, defect
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._clicked: Clicked[Result] = Clicked(nothing)
@@ -87,7 +91,7 @@ class Work(Generic[Result]):
         stop: threading.Event,
         future: Future[Result],
     ) -> None:
-        painter = Painter(tick, _TICK)
+        painter = Painter(tick, _TICK, self._defect)
         failed: BaseException | None = None
         result: list[Result] = []
         try:
@@ -100,6 +104,7 @@ class Work(Generic[Result]):
             ended(failed)
         except Exception as error:  # a defect must not leave a cell waiting
             failed = failed or error
+            self._defect(error)
         if failed is None:
             future.set_result(result[0])
         else:

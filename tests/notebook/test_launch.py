@@ -32,6 +32,7 @@ from capacity.notebook import launch_parts as parts
 from capacity.notebook.launch import Launch
 from capacity.notebook.launch_curve import MOST, Curve
 from capacity.notebook.launch_entry import LaunchForm
+from capacity.notebook.loop import loop
 from capacity.observe.run import ControllerState, LatencySummary, Run
 from capacity.observe.session import Journaling, launch
 from capacity.observe.vitals import LauncherVitals, VitalsSample
@@ -237,6 +238,55 @@ def test_a_defect_shows_where() -> None:
         ended(panel)
     assert "A defect of capacity: ZeroDivisionError(&#x27;&lt;b&gt;&#x27;)" in panel.error.value
     assert "Traceback" in panel.error.value
+
+
+def test_a_defect_of_what_is_shown_is_told_and_what_comes_after_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Painted once in vain, the panel says so at once, goes on to the numbers of now, and ends as the batch does."""
+    broken: list[Exception] = [ZeroDivisionError("painted in vain")]
+    began, more = threading.Event(), asyncio.Event()
+    whole = parts.numbers
+
+    def numbers(progress: Any) -> str:
+        if broken:
+            raise broken.pop()
+        return whole(progress)
+
+    async def launch(*_: Any, on_progress: Any, **__: Any) -> Run:
+        on_progress(progress(500, 100))
+        began.set()
+        await more.wait()
+        on_progress(progress(500, 200))
+        await asyncio.sleep(0.5)
+        return record(500, 500)
+
+    monkeypatch.setattr(parts, "numbers", numbers)
+    panel = Launch(HeightRange(count=500), HERE, launch=launch)
+    panel.launch.click()
+    wait_until(lambda: "A defect of capacity: ZeroDivisionError" in panel.error.value)
+    loop().call_soon_threadsafe(more.set)
+    wait_until(lambda: "200 of 500" in panel.numbers.value)
+    ended(panel)
+    assert (panel.state, panel.bar.value) == ("done", 500)
+    assert panel.error.value.count("A defect of capacity") == 1
+
+
+def test_a_defect_after_the_batch_is_no_success() -> None:
+    """Where the record cannot be shown the panel says failed and why; the record is there, and Launch works again."""
+    runs = [record(500, 500, latency_seconds=None), record(500, 500)]
+
+    async def launch(*_: Any, **__: Any) -> Run:
+        return runs.pop(0)
+
+    panel = Launch(HeightRange(count=500), HERE, launch=launch)
+    panel.launch.click()
+    with pytest.raises(AttributeError):
+        ended(panel)
+    assert (panel.state, panel.bar.style, panel.launch.disabled) == ("failed", "danger", False)
+    assert "A defect of capacity: AttributeError" in panel.error.value
+    assert panel.run.scheduled == 500
+    panel.launch.click()
+    ended(panel)
+    assert (panel.state, panel.error.value) == ("done", "")
 
 
 def test_a_batch_that_ended_short_is_not_done() -> None:

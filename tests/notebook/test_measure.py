@@ -21,7 +21,7 @@ from capacity.errors import CapacityError, ClusterError, UsageError
 from capacity.model.calibration import Calibration
 from capacity.model.measurement import Flag, Measurements, Point
 from capacity.model.prediction import predict
-from capacity.notebook import launch_parts
+from capacity.notebook import launch_parts, measure_panel
 from capacity.notebook.measure_form import Controls
 from capacity.notebook.measure_panel import Measure, measure
 from tests.notebook.helpers import wait_until
@@ -233,6 +233,47 @@ def test_a_defect_shows_where(shipped: Measurements, plan: str) -> None:
     with pytest.raises(ZeroDivisionError):
         ended(panel)
     assert "A defect of capacity: ZeroDivisionError(&#x27;&lt;b&gt;&#x27;)" in panel.error.value
+
+
+def test_a_defect_of_what_is_shown_is_told_and_the_sweep_goes_on(
+    shipped: Measurements, plan: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A time left that cannot be said is told as a defect, once, and is said again as soon as it can be."""
+    gate = threading.Event()
+    panel = Measure(plan, sweep=Replay(shipped, gate=gate, before=2))
+
+    def broken(_: object) -> str:
+        raise ZeroDivisionError("how long")
+
+    monkeypatch.setattr(measure_panel, "duration", broken)
+    panel.start.click()
+    wait_until(lambda: "A defect of capacity: ZeroDivisionError" in panel.error.value)
+    monkeypatch.undo()
+    wait_until(lambda: "2 of 9 points" in panel.numbers.value)
+    gate.set()
+    ended(panel)
+    assert panel.state == "done"
+    assert panel.error.value.count("A defect of capacity") == 1
+
+
+def test_a_defect_at_the_end_is_told_and_leaves_the_buttons_right(
+    shipped: Measurements, plan: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the figure of a sweep that was cancelled cannot be drawn, one reads so, and can measure again."""
+    replay = Replay(shipped, gate=threading.Event(), before=0)
+    panel = Measure(plan, sweep=replay)
+
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("no figure")
+
+    panel.start.click()
+    assert replay.waiting.wait(20)
+    monkeypatch.setattr(panel, "_draw", broken)
+    panel.cancel.click()
+    with pytest.raises(UsageError, match="cancelled"):
+        ended(panel)
+    assert (panel.state, panel.start.disabled, panel.cancel.disabled) == ("cancelled", False, True)
+    assert "A defect of capacity: ZeroDivisionError" in panel.error.value
 
 
 def test_a_second_click_measures_nothing(shipped: Measurements, plan: str) -> None:
