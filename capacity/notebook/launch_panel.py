@@ -106,7 +106,6 @@ class Panel:
         A launch that runs goes on as it was asked for, and Resume goes on with the last one.
         """
         self._next, self._why_not = request, why
-        self.about.value = alert(f"Cannot launch: {why}") if request is None else parts.about(request, self._says_where)
         self._switch()
 
     async def wait(self) -> Run:
@@ -182,11 +181,16 @@ class Panel:
         self._switch()
 
     def _switch(self) -> None:
-        """Let each button be pressed exactly when it does something."""
+        """Let each button be pressed exactly when it does something; say what runs, or what Launch would start."""
         ended = self.state not in ("running", "cancelling")
         self.launch.disabled = not ended or self._next is None
         self.cancel.disabled = ended
         self.resume.disabled = not ended or not self._resumable
+        request = self._next if ended else self._current
+        if request is None:
+            self.about.value = alert(f"Cannot launch: {self._why_not}")
+        else:  # where is said beside the target of a form: not that of what was typed before
+            self.about.value = parts.about(request, self._says_where or request is not self._next)
 
     # -- the batch, on its loop ------------------------------------------------------------------------------------
 

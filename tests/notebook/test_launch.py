@@ -463,6 +463,42 @@ def test_resume_does_not_follow_what_was_typed_since() -> None:
     assert counts == [9, 9, 77]
 
 
+def test_what_runs_is_said_above_the_buttons_whatever_was_typed_since() -> None:
+    """Resumed, one reads the batch and where it goes, though the boxes name another; after it, what Launch starts."""
+    began = threading.Event()
+
+    async def launch(batch: Any, target: Any, *, stop: asyncio.Event, **_: Any) -> Run:
+        began.set()
+        await stop.wait()
+        return record(batch.count, 120, journal="/nowhere/a.journal")
+
+    def about() -> str:
+        return re.sub("<[^>]+>", "", form.about.value)
+
+    form = LaunchForm(HERE, count=500, launch=launch)
+    form.launch.click()
+    assert began.wait(20)
+    assert "500 × IndexBlockWorkflow" in about()
+    form.cancel.click()
+    ended(form)
+    form.count.box.value, form.address.box.value = "9,000", "127.0.0.1:9999"
+    assert "9,000 × IndexBlockWorkflow" in about()
+    began.clear()
+    form.resume.click()
+    assert began.wait(20)
+    assert "500 × IndexBlockWorkflow" in about()
+    assert f"Allowed: {HERE.address}" in about()
+    form.count.box.value = "70"  # from a cell: the boxes are disabled
+    assert "500 × IndexBlockWorkflow" in about()
+    form.count.box.value = "0"
+    assert "500 × IndexBlockWorkflow" in about()
+    form.cancel.click()
+    ended(form)
+    assert "Cannot launch: count is 0" in about()
+    form.count.box.value = "70"
+    assert "70 × IndexBlockWorkflow" in about()
+
+
 def test_a_lost_server_shows_as_such_and_so_does_its_return() -> None:
     """The state says that the server is lost, then that it answers again; the figure keeps when it was lost."""
     lost, back = threading.Event(), threading.Event()
