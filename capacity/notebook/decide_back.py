@@ -30,7 +30,7 @@ class Back:
         self.cpus = Field("CPUs there", "" if cpus is None else str(cpus), _cpus, hint="of the scheduler's machine")
         self.lines = widgets.HTML()
         self.rollback: Rollback | None = None
-        self._taken = source, target
+        self._taken, self._taken_cpus = (source, target), self.cpus.box.value
         self._fields: tuple[Field[Any], ...] = (self.source, self.target, self.cpus)
         for field in self._fields:
             field.on_change = self._follow
@@ -39,11 +39,14 @@ class Back:
         self.view = widgets.VBox([boxes, self.lines], layout={"overflow": "visible"})
         self._follow()
 
-    def take(self, source: str, target: str) -> None:
-        """Stand at the settings that are compared, as soon as they are other ones."""
+    def take(self, source: str, target: str, cpus: str) -> None:
+        """Stand at the settings that are compared, and at their CPUs, as soon as they are other ones."""
         if (source, target) != self._taken:
             self._taken = source, target
             self.source.box.value, self.target.box.value = source, target
+        if cpus != self._taken_cpus:  # apart: other settings leave the CPUs that were typed here
+            self._taken_cpus = cpus
+            self.cpus.box.value = cpus
 
     def _follow(self) -> None:
         from capacity.verdict.rollback import rollback

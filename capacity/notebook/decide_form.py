@@ -140,8 +140,7 @@ class Controls:
 
         tried = Refusals()
         self._cpus, blocks, each = (tried(field.read, field) for field in (self.cpus, self.blocks, self.seconds))
-        if not self.cpus.refusal.value:
-            one, other = (tried(side.read, side) for side in (self.baseline, self.candidate))
+        one, other = (tried(side.read, side) for side in (self.baseline, self.candidate))
         place = self.place.read(tried)
         self.asked = None
         if not tried.words:

@@ -165,7 +165,8 @@ class Decide:
     def _follow(self) -> None:
         asked = self.controls.asked
         if asked is not None and self.state not in _RUNNING:
-            self.back.take(self.controls.candidate.box.value, self.controls.baseline.box.value)
+            compared = (self.controls.candidate, self.controls.baseline, self.controls.cpus)
+            self.back.take(*(field.box.value for field in compared))
         self._switch()
 
     def _switch(self) -> None:

@@ -511,6 +511,20 @@ def test_an_absurd_value_is_refused_beside_its_box(panel: Decide, field: str, ty
     assert (panel.start.disabled, panel.checking.start.disabled) == (False, False)
 
 
+def test_a_box_made_right_is_right_whatever_else_is_wrong(panel: Decide) -> None:
+    """A setting that was refused, and is corrected while the CPUs are refused, is no longer called wrong."""
+    for side in (panel.controls.baseline, panel.controls.candidate):
+        good = side.box.value
+        side.box.value = "fast"
+        panel.controls.cpus.box.value = "0"
+        assert "setting is 'fast'" in text(side.refusal)
+        side.box.value = good
+        assert side.refusal.value == ""
+        assert "Cannot compare: CPUs is 0" in text(panel.controls.plan)
+        panel.controls.cpus.box.value = "2"
+    assert panel.controls.asked is not None
+
+
 def test_the_edge_of_parallelism(panel: Decide) -> None:
     """More than the rules' 512 in flight is cut to 512, and the words say what it comes to."""
     panel.controls.candidate.box.value = "9999"
@@ -722,6 +736,20 @@ def test_the_way_back_is_that_of_the_comparison(panel: Decide) -> None:
     assert "after 2x 64 32 CPUs x 2 = 64" in shown
     panel.controls.candidate.box.value = "8x"
     assert (panel.rollback.before.value, panel.rollback.after.value) == (256, 64)
+
+
+def test_the_way_back_is_on_the_cpus_of_the_comparison(panel: Decide) -> None:
+    """CPUs typed above are those of the lines to copy; typed below, they stay until others are typed above."""
+    panel.controls.cpus.box.value = "32"
+    assert (panel.rollback.before.value, panel.rollback.after.value) == (128, 64)
+    assert "Back from 4x to 2x on 32 CPUs" in text(panel.back.lines)
+    panel.back.cpus.box.value = "8"
+    panel.controls.candidate.box.value = "8x"
+    assert (panel.rollback.before.value, panel.rollback.after.value) == (64, 16)
+    panel.controls.cpus.box.value = "many"
+    assert panel.rollback.cpus == 8
+    panel.controls.cpus.box.value = ""
+    assert panel.rollback.cpus == capacity.available_cpus().count
 
 
 def test_every_line_to_copy_is_text_with_a_button(panel: Decide) -> None:
