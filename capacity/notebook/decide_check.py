@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from capacity.errors import CapacityError, UsageError
+from capacity.errors import UsageError
 from capacity.notebook import decide_tables as tables
 from capacity.notebook import launch_parts as parts
-from capacity.notebook.decide_runs import launched, recorded
+from capacity.notebook.decide_check_form import Boxes, ToCheck
+from capacity.notebook.decide_runs import launched, recorded, stays
 from capacity.notebook.explore_fold import Fold
-from capacity.notebook.launch_field import Field, alert, choice, whole
 from capacity.notebook.layout import ROW, beside
 from capacity.notebook.work import Work
 
@@ -23,16 +22,14 @@ if TYPE_CHECKING:
     from capacity.notebook.page import Page
     from capacity.observe.run import Run
     from capacity.verdict.checklist import Checklist
-    from capacity.verdict.thresholds import Threshold
 
 _STYLES = {"done": "success", "failed": "danger", "cancelled": "warning"}
 _NOTHING = UsageError("no run was checked in this panel", next_step="click Check, or panel.checking.start.click()")
 _CANCELLED = UsageError("the launches for the checklist were cancelled", next_step="press Check again")
-_UNKNOWN = "nothing"
 
 
 class Checking:
-    """Boxes and buttons of the checklist, and what came of it.
+    """The buttons of the checklist, and what came of it.
 
     Parameters
     ----------
@@ -46,10 +43,8 @@ class Checking:
     Attributes
     ----------
     start, cancel, save_checklist, save_alerts : ipywidgets.Button
-    run, baseline, count, limits : Field
-        A recorded run and its baseline in place of two launches; starts of a launch; a file of one's own limits.
-    calibration : ipywidgets.Dropdown
-        By which a throughput is predicted.
+    boxes : Boxes
+        What is checked, and by which limits.
     state : str
         "idle", "running", "cancelling", "done", "cancelled" or "failed".
     runs : tuple of Run
@@ -65,26 +60,17 @@ class Checking:
         launch: Callable[..., Awaitable[Run]] | None = None,
         cluster: Callable[..., Any] | None = None,
     ) -> None:
-        from capacity.model import shipped
-
         self._page, self._launch, self._cluster = page, launch, cluster
-        self._asked: Asked | None = None
         self._blocked = False
         self._work: Work[Checklist] = Work("check", _NOTHING, _CANCELLED, self._defect)
         self._progress: Progress | None = None
         self._begun = 0
+        self._predicted: tuple[str, float] | None = None
         self.on_state: Callable[[], None] = lambda: None
         self.state = "idle"
         self.runs: tuple[Run, ...] = ()
         self.checklist: Checklist | None = None
-        self.predicted: float | None = None
-        self.run = Field("Run", "", str, hint="empty: launch both settings now")
-        self.baseline = Field("Its baseline", "", str, hint="empty: none")
-        self.count = Field("Starts of each", f"{count:,}", whole("starts of each", 1, 10_000_000))
-        self.limits = Field("Own limits", "", _limits, hint="a TOML file over the shipped ones")
-        names = (_UNKNOWN, *shipped.names("calibrations"))
-        self.calibration = choice("Predicted by", names, _UNKNOWN)
-        self._fields: tuple[Field[Any], ...] = (self.run, self.baseline, self.count, self.limits)
+        self.boxes = Boxes(count)
         self.start = widgets.Button(description="Check", button_style="primary", icon="check")
         self.cancel = widgets.Button(description="Stop the launch", icon="stop", disabled=True)
         self.save_checklist = widgets.Button(
@@ -92,29 +78,33 @@ class Checking:
         )
         self.save_alerts = widgets.Button(description="Save alert rules", icon="save", layout={"width": "auto"})
         self.bar = parts.Bar("Starts of the launches", 1)
-        self.plan, self.status, self.numbers, self.said, self.error = (widgets.HTML() for _ in range(5))
+        self.status, self.numbers, self.said, self.error = (widgets.HTML() for _ in range(4))
         self.verdict, self.table, self.alerts = (widgets.HTML() for _ in range(3))
         self.shown = (self.status, self.verdict, self.table, self.alerts, self.bar.view)
         self.start.on_click(self._on_start)
         self.cancel.on_click(self._on_cancel)
         self.save_checklist.on_click(self._on_save_checklist)
         self.save_alerts.on_click(self._on_save_alerts)
-        for field in self._fields:
-            field.on_change = self._follow
-        self.calibration.observe(lambda _: self._follow(), "value")
+        self.boxes.on_change = self._follow
         self.view = self._arranged()
         self._announce("Idle: no run checked yet")
-        self._follow()
+        self.boxes.follow()
 
     @property
     def busy(self) -> bool:
         """Whether launches are under way."""
         return self.state in ("running", "cancelling")
 
+    @property
+    def predicted(self) -> float | None:
+        """What the calibration that is named predicts of the run that was checked [starts/s]; None: nothing."""
+        name, rate = self._predicted or (None, None)
+        return rate if name == self.boxes.predicts else None
+
     def prepare(self, asked: Asked | None, blocked: bool) -> None:
         """Take over what is compared; `blocked` while a comparison runs, since launches beside it would disturb it."""
-        self._asked, self._blocked = asked, blocked
-        self._follow()
+        self._blocked = blocked
+        self.boxes.prepare(asked)
 
     async def wait(self) -> Checklist:
         """Await the checklist from a cell.
@@ -128,63 +118,38 @@ class Checking:
         """
         return await self._work.wait(lambda: self._on_cancel(self.cancel))
 
-    # -- what is asked for -----------------------------------------------------------------------------------------
+    # -- buttons ---------------------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
-        refused: list[str] = []
-        for field in self._fields:
-            try:
-                field.read()
-            except CapacityError as error:
-                refused.append(str(error))
-        named = bool(self.run.box.value.strip())
-        self.count.view.layout.display = "none" if named else ""
-        self.baseline.view.layout.display = "" if named else "none"
-        if not named and self._asked is None:
-            refused.append("the comparison above is refused")
-        self._why_not = refused[0] if refused else ""
-        self.plan.value = alert(f"Cannot check: {self._why_not}") if refused else parts.plain(self._planned(named))
         self._switch()
         self._show_alerts()
 
-    def _planned(self, named: bool) -> str:
-        if named:
-            return f"The record of run {self.run.box.value.strip()} is checked; nothing is launched."
-        if self._asked is None:
-            return ""
-        one, other = self._asked.baseline, self._asked.candidate
-        return f"{self.count.box.value} starts with {one.label}, then {other.label}, {self._asked.wanted.where}."
-
     def _switch(self) -> None:
-        self.start.disabled = self.busy or self._blocked or bool(self._why_not)
+        self.start.disabled = self.busy or self._blocked or self.boxes.wanted is None
         self.cancel.disabled = self.state != "running"
         self.save_checklist.disabled = self.checklist is None
-        for field in self._fields:
-            field.box.disabled = self.busy
-        self.calibration.disabled = self.busy
-
-    # -- buttons ---------------------------------------------------------------------------------------------------
+        self.save_alerts.disabled = self.boxes.thresholds is None
+        self.boxes.disable(self.busy)
 
     def _on_start(self, _: widgets.Button) -> None:
         if self.busy:
             return
-        if self._blocked or self._why_not:
-            why = "a comparison is under way" if self._blocked else self._why_not
+        self.boxes.follow()  # the file of limits may be another since its path was typed
+        wanted = self.boxes.wanted
+        if self._blocked or wanted is None:
+            why = "a comparison is under way" if self._blocked else self.boxes.why_not
             self._work.refuse(UsageError(f"cannot check: {why}"))
             return
-        self._progress, self._begun, self.checklist, self.runs = None, 0, None, ()
+        self._progress, self._begun, self._predicted, self.checklist, self.runs = None, 0, None, None, ()
         for each in (self.numbers, self.said, self.error, self.verdict, self.table):
             each.value = ""
+        self._show_alerts()
         self.state = "running"
         self._announce("Checking")
         self._switch()
         self.on_state()
-        asked, run, baseline = self._asked, self.run.box.value.strip(), self.baseline.box.value.strip()
-        count, limits = self.count.read(), self.limits.read()
-        self.bar.show(0, 1 if run else 2 * count, "")
-        self._work.begin(
-            lambda stop: self._checked(asked, run, baseline, count, limits, stop), tick=self._tick, ended=self._ended
-        )
+        self.bar.show(0, 1 if wanted.run else 2 * wanted.count, "")
+        self._work.begin(lambda stop: self._checked(wanted, stop), tick=self._tick, ended=self._ended)
 
     def _on_cancel(self, _: widgets.Button) -> None:
         if self.state == "running":
@@ -202,34 +167,30 @@ class Checking:
     def _on_save_alerts(self, _: widgets.Button) -> None:
         from capacity.verdict.alert_rules import prometheus
 
-        self._page.save_text("capacity-rules.yml", prometheus(self._limits(), self.predicted), "text/yaml")
+        self.boxes.follow()  # as at Check
+        if self.boxes.thresholds is not None:
+            rules = prometheus(self.boxes.thresholds, self.predicted)
+            self._page.save_text("capacity-rules.yml", rules, "text/yaml")
 
     # -- the check, on its thread ----------------------------------------------------------------------------------
 
-    def _checked(
-        self,
-        asked: Asked | None,
-        run: str,
-        baseline: str,
-        count: int,
-        limits: tuple[Threshold, ...],
-        stop: Callable[[], bool],
-    ) -> Checklist:
+    def _checked(self, wanted: ToCheck, stop: Callable[[], bool]) -> Checklist:
         from capacity.model.calibration import Calibration
         from capacity.verdict.checklist import check, predicted_rate
 
-        if run:
-            runs = (*((recorded(baseline),) if baseline else ()), recorded(run))
+        if wanted.asked is None:
+            runs = tuple(recorded(name) for name in (wanted.baseline, wanted.run) if name)
         else:
-            assert asked is not None
-            runs = self._launched(asked, count, stop)
-        name = str(self.calibration.value)
+            runs = self._launched(wanted.asked, wanted.count, stop)
         record, before = runs[-1], runs[0] if len(runs) > 1 else None
-        self.predicted = None if name == _UNKNOWN else predicted_rate(record, Calibration.named(name))
-        found = check(record, limits, baseline=before, predicted=self.predicted)
+        name, rate = wanted.calibration, None
+        if name is not None:
+            rate = predicted_rate(record, Calibration.named(name))
+        found = check(record, wanted.limits, baseline=before, predicted=rate)
         self.runs, self.checklist = runs, found
+        self._predicted = None if name is None or rate is None else (name, rate)
         self.verdict.value, self.table.value = tables.sentence(found), tables.checklist_table(found)
-        self.said.value = parts.plain(_left(runs)) if not run else ""
+        self.said.value = "" if wanted.asked is None else parts.plain(stays(runs, wanted.asked.wanted.target))
         self._show_alerts()
         self.state = "done"
         self._announce(f"Checked: {found.verdict}")
@@ -245,7 +206,7 @@ class Checking:
             if stop() or len(made) < 2:
                 raise KeyboardInterrupt
         except BaseException:
-            self.said.value = parts.plain(_left(tuple(made))) if made else ""
+            self.said.value = parts.plain(stays(made, asked.wanted.target))
             raise
         return tuple(made)
 
@@ -283,23 +244,19 @@ class Checking:
 
     # -- words and layout ------------------------------------------------------------------------------------------
 
-    def _limits(self) -> tuple[Threshold, ...]:
-        try:
-            return self.limits.read()
-        except CapacityError:
-            return _limits("")
-
     def _show_alerts(self) -> None:
-        self.alerts.value = tables.alerts_table(self._limits(), self.checklist, self.predicted)
+        limits = self.boxes.thresholds
+        if limits is None:
+            self.alerts.value = parts.plain("None: your own limits are refused.")
+        else:
+            self.alerts.value = tables.alerts_table(limits, self.checklist, self.predicted)
 
     def _announce(self, text: str) -> None:
         self.status.value = parts.status(text)
 
     def _arranged(self) -> widgets.Box:
         left = [
-            *(field.view for field in self._fields),
-            self.calibration,
-            self.plan,
+            *self.boxes.views,
             widgets.HBox([self.start, self.cancel], layout=ROW),
             self.bar.view,
             self.status,
@@ -311,15 +268,3 @@ class Checking:
         saved = widgets.HBox([self.save_checklist, self.save_alerts], layout=ROW)
         rows = beside(left, [self.verdict, self.table], shown={"overflow": "visible"}, gap="12px 24px")
         return widgets.VBox([rows, saved, self.fold.view], layout={"overflow": "visible"})
-
-
-def _limits(text: str) -> tuple[Threshold, ...]:
-    from capacity.verdict.thresholds import thresholds
-
-    return thresholds(Path(text).expanduser() if text else None)
-
-
-def _left(runs: tuple[Run, ...]) -> str:
-    names = " and ".join(f"'capacity runs clean {run.run_id}'" for run in runs)
-    many = sum(run.session_scheduled for run in runs)
-    return f"{many:,} workflows were started; on a running cluster they stay: {names} ends them."

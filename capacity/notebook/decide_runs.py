@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -125,3 +125,12 @@ def recorded(name: str) -> Run:
     from capacity.observe.history import past_run
 
     return past_run(name).recorded()
+
+
+def stays(runs: Sequence[Run], target: Target | None) -> str:
+    """Return what the launches leave on a running cluster, and how to end it; empty for one of their own."""
+    if target is None or not runs:
+        return ""
+    names = " and ".join(f"'capacity runs clean {run.run_id}'" for run in runs)
+    many = sum(run.session_scheduled for run in runs)
+    return f"{many:,} workflows were started and stay on the cluster: {names} end{'s' if len(runs) == 1 else ''} them."

@@ -376,10 +376,10 @@ def test_a_cell_whose_click_is_refused_gets_the_refusal() -> None:
     """With a wrong box, or while the other half runs, a wait raises why, and not the result of the click before."""
     panel = compared(noisy(4, 1.0, 1.0))
     checked(panel)
-    panel.checking.count.box.value = "0"
+    panel.checking.boxes.count.box.value = "0"
     with pytest.raises(UsageError, match="cannot check: starts of each is 0"):
         checked(panel)
-    panel.checking.count.box.value = "6,000"
+    panel.checking.boxes.count.box.value = "6,000"
     launches = panel.checking._launch = Launches(hold=True)
     panel.checking.start.click()
     assert launches.began.wait(20)
@@ -431,10 +431,16 @@ def panel(shared: Decide) -> Decide:
     for name, value in (("cpus", "2"), ("baseline", "2x"), ("candidate", "4x"), ("blocks", "6"), ("seconds", "5")):
         getattr(controls, name).box.value = value
     for name, value in (("run", ""), ("baseline", ""), ("count", "6,000"), ("limits", "")):
-        getattr(checking, name).box.value = value
+        getattr(checking.boxes, name).box.value = value
+    checking.boxes.calibration.value = "nothing"
     for name, value in (("source", "4x"), ("target", "2x"), ("cpus", "2")):
         getattr(shared.back, name).box.value = value
     return shared
+
+
+def on_running(panel: Decide) -> None:
+    """Compare and check on a running cluster."""
+    panel.controls.place.where.value, panel.controls.place.address.box.value = "cluster", HERE.address
 
 
 def test_the_controls_are_the_comparison(panel: Decide) -> None:
@@ -587,8 +593,19 @@ def test_check_launches_both_and_holds_the_candidate_to_its_limits(panel: Decide
         assert " ".join(f"{each.title} {words} {each.shown_value} {each.shown_limit}".split()) in shown
         assert each.explanation in shown
     assert "Checked: " in text(panel.checking.status)
-    assert f"capacity runs clean {other.run_id}" in text(panel.checking.said)
     assert panel.checking.bar.style == "success"
+
+
+def test_what_stays_on_a_running_cluster_is_said_and_an_own_server_keeps_nothing(panel: Decide) -> None:
+    """Launched on a running cluster, one reads how to end the workflows of both runs; a server of its own is gone."""
+    panel.checking._launch = Launches()
+    checked(panel)
+    assert text(panel.checking.said) == ""
+    on_running(panel)
+    panel.checking._launch = Launches()
+    checked(panel)
+    assert "12,000 workflows were started and stay on the cluster" in text(panel.checking.said)
+    assert all(f"capacity runs clean {run.run_id}" in text(panel.checking.said) for run in panel.checking.runs)
 
 
 def test_check_launches_by_as_many_processes_as_were_compared() -> None:
@@ -638,26 +655,68 @@ def test_limits_of_ones_own(panel: Decide, tmp_path: Path) -> None:
     """A file changes limit and alert; one that is none is refused in words beside its box."""
     own = tmp_path / "own.toml"
     own.write_text("[start_p99]\nlimit = 0.015\n")
-    panel.checking.limits.box.value = str(own)
+    panel.checking.boxes.limits.box.value = str(own)
     assert "p99 of a start above 15 ms" in text(panel.checking.alerts)
     panel.checking._launch = Launches()
     found = checked(panel)
     assert "start_p99" in [each.key for each in found.of("fail", "critical")]
     assert re.match("FAIL: .* 20 ms", text(panel.checking.verdict))
     own.write_text("[start_p98]\nlimit = 1\n")
-    panel.checking.limits.box.value = ""
-    panel.checking.limits.box.value = str(own)
-    assert "did you mean start_p99?" in text(panel.checking.limits.refusal)
+    panel.checking.boxes.limits.box.value = ""
+    panel.checking.boxes.limits.box.value = str(own)
+    assert "did you mean start_p99?" in text(panel.checking.boxes.limits.refusal)
     assert panel.checking.start.disabled
-    panel.checking.limits.box.value = str(tmp_path / "none.toml")
-    assert "cannot read thresholds" in text(panel.checking.limits.refusal)
+    panel.checking.boxes.limits.box.value = str(tmp_path / "none.toml")
+    assert "cannot read thresholds" in text(panel.checking.boxes.limits.refusal)
+
+
+def test_limits_that_are_refused_are_neither_shown_as_alerts_nor_saved(panel: Decide, tmp_path: Path) -> None:
+    """The shipped ones do not stand in for them: there is no table and nothing to save until they are right."""
+    sent: list[Any] = []
+    panel.page.send = sent.append  # type: ignore[method-assign]
+    panel.checking.boxes.limits.box.value = str(tmp_path / "none.toml")
+    assert panel.checking.save_alerts.disabled
+    assert text(panel.checking.alerts) == "None: your own limits are refused."
+    panel.checking.save_alerts.click()
+    assert sent == []
+    panel.checking.boxes.limits.box.value = ""
+    assert "CapacityStartP99High" in text(panel.checking.alerts)
+    panel.checking.save_alerts.click()
+    assert len(sent) == 1
+
+
+def test_limits_that_are_gone_since_they_were_typed_are_refused_at_the_click(panel: Decide, tmp_path: Path) -> None:
+    """Neither Check nor Save takes a file that cannot be read any more, and both work again without it."""
+    own = tmp_path / "own.toml"
+    own.write_text("[start_p99]\nlimit = 0.015\n")
+    panel.checking.boxes.limits.box.value = str(own)
+    before = panel.checking.state
+    assert not panel.checking.start.disabled
+    own.unlink()
+    with pytest.raises(UsageError, match="cannot check: cannot read thresholds"):
+        checked(panel)
+    assert panel.checking.state == before
+    assert "cannot read thresholds" in text(panel.checking.boxes.limits.refusal)
+    assert panel.checking.save_alerts.disabled
+    panel.checking.boxes.limits.box.value = ""
+    panel.checking._launch = Launches()
+    checked(panel)
+    assert panel.checking.state == "done"
+
+
+def test_a_recorded_run_needs_no_count(panel: Decide) -> None:
+    """A number of starts that is refused is no hindrance where nothing is launched and its box is not shown."""
+    panel.checking.boxes.count.box.value = "0"
+    panel.checking.boxes.run.box.value = "last"
+    assert "nothing is launched" in text(panel.checking.boxes.plan)
+    assert not panel.checking.start.disabled
 
 
 @pytest.mark.parametrize("typed", ["0", "-1", "many", "1e9", "10,000,001"])
 def test_absurd_starts_are_refused_beside_their_box(panel: Decide, typed: str) -> None:
     """The words stand at the box, and Check is off; Compare is not."""
-    panel.checking.count.box.value = typed
-    assert "starts of each is" in text(panel.checking.count.refusal)
+    panel.checking.boxes.count.box.value = typed
+    assert "starts of each is" in text(panel.checking.boxes.count.refusal)
     assert (panel.checking.start.disabled, panel.start.disabled) == (True, False)
 
 
@@ -669,12 +728,12 @@ def test_a_recorded_run_is_checked_without_a_launch(panel: Decide, state_folder:
         name = f"20260101-00000{place}-abcdef"
         (folder / f"{name}.json").write_text(record(6000, name).model_dump_json())
     launches = panel.checking._launch = Launches()
-    panel.checking.run.box.value, panel.checking.baseline.box.value = "last", "20260101-000001"
-    assert "nothing is launched" in text(panel.checking.plan)
+    panel.checking.boxes.run.box.value, panel.checking.boxes.baseline.box.value = "last", "20260101-000001"
+    assert "nothing is launched" in text(panel.checking.boxes.plan)
     found = checked(panel)
     assert (found.run_id, found.baseline_id) == ("20260101-000002-abcdef", "20260101-000001-abcdef")
     assert launches.asked == []
-    panel.checking.run.box.value = "nowhere"
+    panel.checking.boxes.run.box.value = "nowhere"
     with pytest.raises(UsageError, match="no runs match 'nowhere'"):
         checked(panel)
     assert "no runs match 'nowhere'" in text(panel.checking.error)
@@ -685,13 +744,39 @@ def test_a_prediction_can_be_named(panel: Decide) -> None:
     """By a shipped calibration the throughput is held to a share of what is predicted; by none it is not measured."""
     panel.checking._launch = Launches()
     assert {each.key: each.state for each in checked(panel).checks}["throughput_predicted"] == "not measured"
-    panel.checking.calibration.value = "devserver"
-    try:
-        found = {each.key: each for each in checked(panel).checks}["throughput_predicted"]
-        assert found.limit == pytest.approx(0.8 * panel.checking.predicted)
-        assert "CapacityThroughputBelowPrediction" in text(panel.checking.alerts)
-    finally:
-        panel.checking.calibration.value = "nothing"
+    panel.checking.boxes.calibration.value = "devserver"
+    found = {each.key: each for each in checked(panel).checks}["throughput_predicted"]
+    assert found.limit == pytest.approx(0.8 * panel.checking.predicted)
+    assert "CapacityThroughputBelowPrediction" in text(panel.checking.alerts)
+
+
+def test_the_alerts_are_of_the_run_and_the_prediction_that_stand_there(panel: Decide) -> None:
+    """Predicted by nothing, or checked again in vain, neither table nor file has a limit by the prediction before."""
+    sent: list[Any] = []
+    panel.page.send = sent.append  # type: ignore[method-assign]
+
+    def predicted() -> bool:
+        """Whether the table, and the file, have the alert by the prediction."""
+        panel.checking.save_alerts.click()
+        shown = "CapacityThroughputBelowPrediction" in text(panel.checking.alerts)
+        assert shown == ("- alert: CapacityThroughputBelowPrediction" in sent[-1]["text"])
+        return shown
+
+    panel.checking._launch = Launches()
+    panel.checking.boxes.calibration.value = "devserver"
+    checked(panel)
+    assert predicted()
+    panel.checking.boxes.calibration.value = "nothing"
+    assert not predicted()
+    assert panel.checking.predicted is None
+    panel.checking.boxes.calibration.value = "devserver"
+    assert predicted()
+    assert "20 ms" in text(panel.checking.alerts)
+    panel.checking._launch = Launches(error=ClusterError("nobody answers"))
+    with pytest.raises(ClusterError):
+        checked(panel)
+    assert not predicted()
+    assert "20 ms" not in text(panel.checking.alerts)
 
 
 def test_stopping_the_launches_checks_nothing(panel: Decide) -> None:
@@ -709,7 +794,8 @@ def test_stopping_the_launches_checks_nothing(panel: Decide) -> None:
 
 
 def test_a_launch_that_fails_is_one_clear_line(panel: Decide) -> None:
-    """Nobody answers: said once, and no checklist is made up."""
+    """Nobody answers: said once, and no checklist is made up; what was started before it is said to stay."""
+    on_running(panel)
     panel.checking._launch = Launches(error=ClusterError("nobody answers"))
     with pytest.raises(ClusterError):
         checked(panel)
@@ -718,7 +804,8 @@ def test_a_launch_that_fails_is_one_clear_line(panel: Decide) -> None:
     panel.checking._launch = Launches(error=ClusterError("nobody answers"), before=1)
     with pytest.raises(ClusterError):
         checked(panel)
-    assert "capacity runs clean 20260101-000001-abcdef" in text(panel.checking.said)  # what stays on the cluster
+    assert "6,000 workflows were started and stay on the cluster" in text(panel.checking.said)
+    assert "'capacity runs clean 20260101-000001-abcdef' ends them" in text(panel.checking.said)
     assert panel.checking.checklist is None
     assert panel.checking.save_checklist.disabled
 
