@@ -76,7 +76,7 @@ class Measure:
         self, parallelisms: str = POINTS, target: Target | None = None, *, sweep: Callable[..., Any] | None = None
     ) -> None:
         self._sweep = sweep
-        self._wanted: Wanted | None = None
+        self._current: Wanted | None = None
         self._swept: Swept | None = None
         self._work: Work[Calibration] = Work("sweep", _NOTHING, _CANCELLED, self._defect)
         self._began = 0.0
@@ -99,10 +99,10 @@ class Measure:
         self.start.on_click(self._on_start)
         self.cancel.on_click(self._on_cancel)
         self.save.on_click(self._on_save)
-        self.controls.on_change = self._follow
+        self.controls.on_change = self._switch
         self.view = self._arranged()
         self._announce("Idle: nothing measured yet")
-        self._follow()
+        self._switch()
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         return self.view._repr_mimebundle_(**options)
@@ -121,25 +121,21 @@ class Measure:
 
     # -- buttons ---------------------------------------------------------------------------------------------------
 
-    def _follow(self) -> None:
-        self._wanted = self.controls.wanted
-        self._switch()
-
     def _switch(self) -> None:
         busy = self.state in _RUNNING
-        self.start.disabled = busy or self._wanted is None
+        self.start.disabled = busy or self.controls.wanted is None
         self.cancel.disabled = self.state != "running"
         self.save.disabled = busy or self._swept is None
         self.controls.disable(busy)
 
     def _on_start(self, _: widgets.Button) -> None:
-        wanted = self._wanted
+        wanted, name = self.controls.wanted, self.controls.name.box.value.strip()
         if self.state in _RUNNING:
             return
         if wanted is None:
             self._work.refuse(UsageError(f"cannot measure: {self.controls.why_not}"))
             return
-        self._began = time.monotonic()
+        self._began, self._current = time.monotonic(), wanted
         self.points, self._band, self._swept = [], {}, None
         self.calibration = self.score = self.file = None
         for each in (self.numbers, self.said, self.error, self.fitted, self.scored, self.saved, self.taken):
@@ -149,7 +145,7 @@ class Measure:
         self._announce("Measuring")
         self._switch()
         self._draw("Measuring")
-        self._work.begin(lambda stop: self._measured(wanted, stop), tick=self._tick, ended=self._ended)
+        self._work.begin(lambda stop: self._measured(wanted, name, stop), tick=self._tick, ended=self._ended)
 
     def _on_cancel(self, _: widgets.Button) -> None:
         if self.state != "running":
@@ -173,7 +169,7 @@ class Measure:
         for widget in (self.status, self.numbers, self.fitted, self.bar.view):
             widget.send_state("value")  # the last word even where a message before it was dropped
 
-    def _measured(self, wanted: Wanted, stop: Callable[[], bool]) -> Calibration:
+    def _measured(self, wanted: Wanted, name: str, stop: Callable[[], bool]) -> Calibration:
         from capacity.experiment.sweep import Sweep
         from capacity.model.calibration import Calibration
 
@@ -192,7 +188,7 @@ class Measure:
         self.state = "fitting"
         self._announce("Fitting")
         try:
-            calibration = Calibration.of(swept.measurements, self.controls.name.read())
+            calibration = Calibration.of(swept.measurements, name)
             self._band = shown.fitted(calibration, self._highest())
         except CapacityError as error:
             self.state = ended if ended != "done" else "incomplete"
@@ -227,7 +223,7 @@ class Measure:
         self.said.value = parts.plain(sentence)
 
     def _tick(self) -> None:
-        wanted = self._wanted
+        wanted = self._current
         if wanted is None or self.state not in _RUNNING:
             return
         share, elapsed = len(self.points) / len(wanted.points), time.monotonic() - self._began
@@ -250,18 +246,20 @@ class Measure:
     # -- keeping it ------------------------------------------------------------------------------------------------
 
     def _on_save(self, _: widgets.Button) -> None:
-        measured = self.calibration or (self._swept.measurements if self._swept else None)
-        if measured is None:
+        if self._swept is None:
             return
+        fitted = self.calibration
         try:
             name = self.controls.name.read()
-            if self.calibration is not None:
-                measured = self.calibration = self.calibration.model_copy(update={"name": name})
-            self.file = keep(name, measured, self.file)
+            if fitted is not None:
+                fitted = fitted.model_copy(update={"name": name})
+            self.file = keep(name, fitted or self._swept.measurements, self.file)
         except CapacityError as error:
             self.saved.value = alert(f"Not saved: {error}")
-        else:
-            self.saved.value = how_to_use(self.file)
+            return
+        self.saved.value = how_to_use(self.file)
+        if fitted is not None:
+            self.calibration, self.fitted.value = fitted, shown.fit_table(fitted)
 
     # -- figure and layout -----------------------------------------------------------------------------------------
 
@@ -273,7 +271,7 @@ class Measure:
         if self.points and self._swept is not None and self._band:
             conditions = self._swept.measurements.conditions
             under = f"{conditions.store} on {many(conditions.cluster_cpus, 'CPU')}, {many(len(self.points), 'point')}"
-        wanted = self._wanted
+        wanted = self._current or self.controls.wanted
         planned = [point.parallelism for point in wanted.points] if wanted else [64]
         return shown.spec(self.points, self._band, max(planned), title, under)
 

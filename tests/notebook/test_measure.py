@@ -290,6 +290,23 @@ def test_a_second_click_measures_nothing(shipped: Measurements, plan: str) -> No
     assert not panel.controls.seconds.box.disabled
 
 
+def test_what_is_typed_in_mid_sweep_is_for_the_next_one(shipped: Measurements, plan: str) -> None:
+    """Boxes set from a cell leave the sweep that runs as it was asked for: its time left, its axis, its name."""
+    replay = Replay(shipped, gate=threading.Event(), before=2)
+    panel = Measure(plan, sweep=replay)
+    panel.controls.name.box.value = "asked-for"
+    panel.start.click()
+    assert replay.waiting.wait(20)
+    axis = panel.figure.plotly.layout.xaxis.range
+    panel.controls.parallelisms.box.value, panel.controls.name.box.value = "1, 2", "typed-since"
+    wait_until(lambda: "2 of 9 points" in panel.numbers.value)
+    panel.controls.seconds.box.value = "0"
+    replay.gate.set()
+    assert ended(panel).name == "asked-for"
+    assert panel.figure.plotly.layout.xaxis.range == axis
+    assert panel.start.disabled
+
+
 def test_a_cell_whose_click_is_refused_gets_the_refusal(shipped: Measurements, plan: str) -> None:
     """With a wrong box wait() raises why, and not the calibration of the sweep before."""
     panel = Measure(plan, sweep=Replay(shipped))
@@ -313,6 +330,7 @@ def test_save_writes_a_calibration_that_loads(shipped: Measurements, plan: str, 
     assert (loaded.name, loaded.fit) == ("mine", panel.calibration.fit)
     assert str(panel.file) in panel.saved.value
     assert "explore(calibration=" in panel.saved.value
+    assert "<caption>Calibration mine</caption>" in panel.fitted.value
 
 
 def test_save_overwrites_no_file_of_another_sweep(shipped: Measurements, plan: str, state_folder: str) -> None:
@@ -327,6 +345,7 @@ def test_save_overwrites_no_file_of_another_sweep(shipped: Measurements, plan: s
     panel.save.click()
     assert "exists" in panel.saved.value
     assert (taken.read_text(), panel.file) == ("{}", None)
+    assert panel.calibration.name != "mine"
     panel.controls.name.box.value = "other"
     panel.save.click()
     panel.save.click()
