@@ -18,6 +18,7 @@ from capacity.launcher.batch import ON_EXISTING, Batch
 from capacity.launcher.controller import OpenLoop
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.settings import controller_for
+from capacity.model.ceiling import passes
 from capacity.model.description import DEFAULTS
 from capacity.model.words import duration
 from capacity.observe.history import past_runs
@@ -92,7 +93,11 @@ def _durations(count: int, rate: float | None, address: str) -> list[str]:
         speed = past.sustained_starts_per_second or past.starts_per_second
         known.append(f"{duration(count / speed)} at the {speed:,.0f}/s of run {past.run_id} here")
     limit = DEFAULTS["frontend.namespaceRPS"]
-    known.append(f"{duration(count / limit)} at best where frontend.namespaceRPS is the default {limit:,}/s")
+    burst = limit * DEFAULTS["frontend.namespaceBurstRatio"]
+    known.append(
+        f"{duration(passes(count, limit, burst))} at best where frontend.namespaceRPS is the default {limit:,}/s, "
+        f"which passes {burst:,} at once"
+    )
     return known
 
 

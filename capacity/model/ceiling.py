@@ -86,7 +86,20 @@ class Ceiling:
         """The ceiling as a number: ``inf`` also where it is not known."""
         return math.inf if self.starts_per_second is None else self.starts_per_second
 
+    def passes(self, batch: int) -> float:
+        """The least time in which it lets a batch through [s]."""
+        return passes(batch, self.rate, self.burst)
+
     def to_dict(self) -> dict[str, object]:
         """The ceiling as JSON-ready values: null and a status in words where it has no number."""
         status = "known" if self.known else NOT_KNOWN if self.starts_per_second is None else NO_LIMIT
         return {**asdict(self), "starts_per_second": self.starts_per_second if self.known else None, "status": status}
+
+
+def passes(batch: int, rate: float, burst: float | None) -> float:
+    """The least time in which a token bucket lets a batch through [s]: `burst` at once, the rest at its rate.
+
+    >>> passes(9600, 2400, 4800), passes(4000, 2400, 4800), passes(4800, 2400, None)
+    (2.0, 0.0, 2.0)
+    """
+    return max(batch - (burst or 0.0), 0.0) / rate

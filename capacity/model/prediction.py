@@ -319,7 +319,7 @@ def _binding(utilization: dict[str, Floats], uncapped: Floats, cap: Ceiling | No
 
 def _takes(batch: int, uncapped: Floats, cap: Ceiling | None) -> Floats:
     """Return how long a batch takes [s]: what the bucket of a configured rate holds passes before that rate bites."""
-    throttled = max(batch - (cap.burst or 0.0), 0.0) / cap.rate if cap is not None else 0.0
+    throttled = cap.passes(batch) if cap is not None else 0.0
     return np.asarray(np.maximum(batch / uncapped, throttled), dtype=float)
 
 

@@ -41,7 +41,7 @@ def figure_view(found: Scene, band: Prediction | None) -> PredictionView:
     return PredictionView(
         finding=finding(found),
         inputs=f"{html.escape(choice.cluster.name)}: p99 {span(p99)}, {many(choice.plan.batch, 'start')} in "
-        f"{span(choice.plan.batch / rate)}",
+        f"{span(found.duration)}",
         curves=curves,
         ceilings=drawn(found),
         knee=(found.knee, found.at(found.knee)[0]),

@@ -121,6 +121,12 @@ class Scene:
         return float(_memory(self.choice, flight))
 
     @property
+    def duration(self) -> float:
+        """How long the plan's batch takes [s]."""
+        index = int(np.searchsorted(self.prediction.parallelism, self.flight))
+        return float(self.prediction.duration.value[index])
+
+    @property
     def binding(self) -> str:
         """What binds at the plan's parallelism."""
         index = int(np.searchsorted(self.prediction.parallelism, self.flight))

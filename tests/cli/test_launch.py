@@ -287,6 +287,13 @@ def test_a_dry_run_says_how_long_any_rate_takes(in_process: Command, rate: str, 
     assert (done.code, f"{takes} at the {float(rate):g}/s asked for" in " ".join(done.out.split())) == (0, True)
 
 
+@pytest.mark.parametrize(("count", "takes"), [(4000, "under 1 s"), (9600, "2 s")])
+def test_a_dry_run_knows_that_a_limit_passes_a_burst(in_process: Command, count: int, takes: str) -> None:
+    """A namespace's default limit of 2,400/s passes 4,800 starts at once, as `capacity limits` says too."""
+    done = in_process("launch", "--count", count, "--dry-run")
+    assert f"{takes} at best where frontend.namespaceRPS is the default 2,400/s" in " ".join(done.out.split())
+
+
 def test_a_journal_is_not_overwritten(capacity: Command, devserver: DevServer, tmp_path: Path, chain: str) -> None:
     """An existing journal is refused without --resume, and one of another batch with both fingerprints."""
     words = ("launch", "--chain-id", chain, "--address", devserver.address, "--journal", tmp_path / "j")

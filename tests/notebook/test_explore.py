@@ -53,6 +53,11 @@ def title(explorer: Explorer) -> str:
     return " ".join(re.sub("<[^>]+>", " ", explorer.figure.plotly.layout.title.text).split())
 
 
+def planned(explorer: Explorer) -> str:
+    """How long the batch takes by `capacity plan`."""
+    return explorer.outlook.rows()[explorer.outlook.here][-1]
+
+
 def drawn(explorer: Explorer, name: str) -> list[tuple[float, float]]:
     """Points of the upper panel's trace of that name."""
     trace = next(trace for trace in explorer.figure.plotly.data if trace.name == name and trace.yaxis == "y")
@@ -151,7 +156,22 @@ def test_the_batch_sets_queue_and_duration(explorer: Explorer) -> None:
     explorer.controls.batch.slider.value = 750_000
     assert explorer.plan.queue.value == 262_144
     assert "cut to the maximum of 262,144" in explorer.summary.value
-    assert re.search(r"750,000 starts in \d+ min", title(explorer))
+    assert title(explorer).endswith(f"750,000 starts in {planned(explorer)}")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "cpus", "batch", "rps"), [("helm-default", 32, 1000, 400), ("example-32-core", 128, 10, None)]
+)
+def test_the_figures_duration_is_the_plans(
+    explorer: Explorer, cluster: str, cpus: int, batch: int, rps: int | None
+) -> None:
+    """A limit's burst, and a batch smaller than what may be in flight, count in the figure as they do in the plan."""
+    controls = explorer.controls
+    controls.cluster.choose(cluster)
+    controls.cpus.value, controls.batch.value = cpus, batch
+    if rps is not None:
+        controls.rps.value = rps
+    assert title(explorer).endswith(f"{batch:,} starts in {planned(explorer)}")
 
 
 def test_an_override_replaces_the_rule(explorer: Explorer) -> None:
