@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from capacity.model.cluster import Cluster
 from capacity.model.words import many, number, span
 from capacity.notebook.explore_ceilings import resource_name
@@ -47,14 +49,7 @@ def explained(found: Scene) -> str:
     """Why which cell is recommended, in words."""
     choice = found.choice
     cpus = many(choice.plan.cpus, "CPU")
-    limits = " and ".join(
-        words
-        for words, on in (
-            (f"p99 {span(choice.p99 or 0)}", choice.p99 is not None),
-            (f"{(choice.memory or 0) / 2**20:,.0f} MiB", choice.memory is not None),
-        )
-        if on
-    )
+    limits = _joined(choice.p99, choice.memory)
     within = f" within {limits}" if limits else ""
     if found.recommended is None:
         words = f"No multiplier of {cpus} keeps{within.removeprefix(' within') or ' its limits'}."
@@ -71,7 +66,17 @@ def explained(found: Scene) -> str:
             f"p99 {span(cell.p99)}: the fewest in flight with {AS_GOOD:.0%} of what any multiplier gets{within}."
         )
     if found.enough is None:
-        return f"{words} One in flight does not either: p99 {span(found.at(1)[1])}."
+        _, p99 = found.at(1)
+        memory = found.memory(1)
+        slow, big = p99 > (choice.p99 or math.inf), memory > (choice.memory or math.inf)
+        return f"{words} One in flight does not either: {_joined(p99 if slow else None, memory if big else None)}."
     rate, p99 = found.at(found.enough)
     enough = f"{found.enough:,} in flight {'are' if found.enough > 1 else 'is'} enough"
     return f"{words} {enough}: {number(rate)}/s at p99 {span(p99)}."
+
+
+def _joined(p99: float | None, memory: float | None) -> str:
+    """A p99 [s] and a memory [bytes] in words, as far as they are given."""
+    parts = [f"p99 {span(p99)}"] if p99 is not None else []
+    parts += [f"{memory / 2**20:,.0f} MiB"] if memory is not None else []
+    return " and ".join(parts)
