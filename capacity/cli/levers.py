@@ -85,8 +85,6 @@ def levers(
     if not load:
         refuse({"--parallelism": parallelism}, "does not go with --no-load", "the load that runs has its own")
     flight = in_flight("8" if parallelism is None else parallelism)
-    if flight > 512:
-        raise UsageError(f"--parallelism is {flight}", allowed="1 to 512")
     if store is Store.SQLITE:
         raise UsageError(
             "store is 'sqlite'", allowed="postgres: an embedded server has no statements or indexes to read"

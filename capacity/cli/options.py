@@ -61,18 +61,19 @@ def quantity(typed: str | float) -> float:
 
 
 def in_flight(text: str) -> int:
-    """Starts in flight that ``128`` says, or ``4x`` on this machine's CPUs.
+    """Starts in flight that ``128`` says, or ``4x`` on this machine's CPUs; a number above the rules' is refused.
 
     >>> in_flight("128")
     128
     """
     from capacity.rules import available_cpus
-    from capacity.rules.pool import positive
-    from capacity.verdict.rollback import Setting
+    from capacity.rules.flight import flight_of
+    from capacity.rules.pool import DEFAULT_RULES
 
-    if re.fullmatch(r"[+-]?[0-9]{1,9}", text.strip(), re.ASCII):
-        return positive("--parallelism", int(text))
-    return Setting.of(text, "--parallelism").on(available_cpus().count).value
+    flight = flight_of(text, "--parallelism")
+    if flight.number is not None and flight.number > DEFAULT_RULES.maximum:
+        raise UsageError(f"--parallelism is {flight.number}", allowed=f"1 to {DEFAULT_RULES.maximum}")
+    return flight.on(available_cpus().count).value
 
 
 def refuse(options: Mapping[str, object], why: str, next_step: str) -> None:

@@ -8,6 +8,7 @@ from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
 from capacity.model.fleet import FleetOutlook, fleet_outlook
 from capacity.model.fleet_text import title
+from capacity.rules.flight import flight_of, is_auto
 
 
 def fleet_of(
@@ -31,9 +32,10 @@ def print_fleet(found: FleetOutlook) -> None:
 
 
 def _flight(typed: str | None) -> int | None:
-    text = "auto" if typed is None else typed.strip()
-    if text == "auto":
+    if typed is None or is_auto(typed):
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise UsageError(f"--parallelism is {typed!r}", allowed="auto, or a whole number from 1 on")
-    return int(text)
+    allowed = "auto, or a whole number from 1 on"
+    flight = flight_of(typed, "--parallelism", allowed)
+    if flight.number is None:
+        raise UsageError(f"--parallelism is {typed!r}", allowed=allowed)
+    return flight.number

@@ -13,6 +13,7 @@ import typer
 from capacity.cli.options import Cpus, Form, Format, OptionalRun, whole
 from capacity.cli.printing import warn, wrapped
 from capacity.errors import UsageError
+from capacity.rules.flight import Flight, flight_of
 
 if TYPE_CHECKING:
     from capacity.verdict.rollback import Rollback
@@ -60,7 +61,6 @@ def rollback(
     Example: capacity rollback --to 2x --cpus 32
     """
     from capacity.verdict.logged import read_log
-    from capacity.verdict.rollback import Setting
     from capacity.verdict.rollback import rollback as planned
     from capacity.verdict.running import running
 
@@ -76,12 +76,12 @@ def rollback(
                 f"run {before.run_id} was launched at a rate of {before.controller.rate:g}/s, with no number in flight",
                 next_step="name another run, or say the number with --to",
             )
-        target = Setting(number=max(before.parallelism, 1))
+        target = Flight(number=max(before.parallelism, 1))
     else:
-        target = Setting.of(to or "")
+        target = flight_of(to or "", "--to")
     if pid is not None and pid < 1:
         raise UsageError(f"--pid is {pid}", allowed="1 or more")
-    found = planned(target, source=Setting.of(source, "--from"), cpus=cpus)
+    found = planned(target, source=flight_of(source, "--from"), cpus=cpus)
     if only is not None:
         if pid is not None or log is not None or form is Format.JSON:
             raise UsageError("--only prints a setting alone", next_step="leave --pid, --log and --format out")

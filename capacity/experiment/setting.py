@@ -15,7 +15,8 @@ from capacity.experiment.wanted import Wanted
 from capacity.fleet import MOST_PROCESSES
 from capacity.launcher.controller import Controller
 from capacity.launcher.settings import controller_for
-from capacity.rules.plan import pool_plan
+from capacity.rules.cpus import available_cpus
+from capacity.rules.flight import flight_of, is_auto
 
 ALLOWED: Final = "2x, 64, auto, rate=300, processes=2, or a server's key=value"
 DROPPED: Final = "unused-indexes"
@@ -195,16 +196,8 @@ def _rate(text: str, value: str) -> Setting:
 
 
 def _flight(text: str, cpus: int | None) -> Setting:
-    word = text.lower()
-    if word == "auto":
+    if is_auto(text):
         return Setting(text, None, None, "auto finds the knee")
-    if match := re.fullmatch(r"([0-9]{1,6})x", word):
-        if int(match[1]) < 1:
-            raise UsageError(f"setting {text!r}: the multiplier is 0", allowed=ALLOWED)
-        # Both sides of a comparison are as named: SCHEDULER_MAX_PARALLELISM would make them one.
-        sized = pool_plan(cpus, override=0, multiplier=int(match[1])).parallelism
-        return Setting(text, sized.value, None, sized.reason)
-    if re.fullmatch(r"[0-9]{1,9}", word) and int(word) > 0:
-        sized = pool_plan(cpus, override=int(word)).parallelism
-        return Setting(text, sized.value, None, sized.reason)
-    raise UsageError(f"setting is {text[:60]!r}", allowed=ALLOWED)
+    # Both sides of a comparison are as named: SCHEDULER_MAX_PARALLELISM would make them one.
+    sized = flight_of(text, "setting", ALLOWED).on(available_cpus().count if cpus is None else cpus)
+    return Setting(text, sized.value, None, sized.reason)

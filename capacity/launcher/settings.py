@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from capacity import files
@@ -10,6 +9,7 @@ from capacity.errors import UsageError
 from capacity.launcher.controller import Controller, Fixed, OpenLoop
 from capacity.launcher.knee import Auto
 from capacity.rules import environment_override, parallelism, pool_plan
+from capacity.rules.flight import AUTO, flight_of, is_auto
 
 MOST_IN_FLIGHT: Final = 1_000_000
 ALLOWED = "a number like 128, CPUs times a multiplier like 4x, or auto"
@@ -48,25 +48,21 @@ def controller_for(
         return OpenLoop(rate, max_in_flight), f"{rate:g} starts/s due, at most {max_in_flight} in flight"
     if isinstance(wanted, int) and not 0 < wanted < 10**9:
         raise UsageError(f"parallelism is {files.shown(wanted)}", allowed=ALLOWED)
-    text = "" if wanted is None else str(wanted).strip().lower()
-    if not text:
+    text = "" if wanted is None else str(wanted)
+    if not text.strip():
         override = environment_override().value
         if override:
             sized = parallelism(1, override, override_name="SCHEDULER_MAX_PARALLELISM")
             return Fixed(sized.value), f"{sized.value} in flight: {sized.reason}"
-        text = "auto"
-    if text == "auto":
+        text = AUTO
+    if is_auto(text):
         return Auto(max_in_flight), f"auto: finds the knee, at most {max_in_flight} in flight"
-    if match := re.fullmatch(r"([0-9]{1,6})x", text):
-        multiplier = int(match[1])
-        if multiplier < 1:
-            raise UsageError(f"parallelism is {files.shown(wanted)}: the multiplier is 0", allowed=ALLOWED)
-        sized = pool_plan(multiplier=multiplier).parallelism
-        return Fixed(sized.value), f"{sized.value} in flight: {sized.reason}"
-    if re.fullmatch(r"[0-9]{1,9}", text) and int(text) > 0:
-        sized = parallelism(1, int(text), override_name="--parallelism")
-        return Fixed(sized.value), f"{sized.value} in flight: {sized.reason}"
-    raise UsageError(f"parallelism is {files.shown(wanted)}", allowed=ALLOWED)
+    flight = flight_of(text, "parallelism", ALLOWED)
+    if flight.multiplier is not None:
+        sized = pool_plan(multiplier=flight.multiplier).parallelism  # SCHEDULER_MAX_PARALLELISM wins over it
+    else:
+        sized = flight.on(1, "--parallelism")
+    return Fixed(sized.value), f"{sized.value} in flight: {sized.reason}"
 
 
 def settled(controller: Controller) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import ipywidgets as widgets
 
 from capacity.notebook.decide_tables import rollback_html
 from capacity.notebook.launch_field import Field, Refusals, alert, whole
+from capacity.rules.flight import flight_of
 
 if TYPE_CHECKING:
-    from capacity.verdict.rollback import Rollback, Setting
+    from capacity.verdict.rollback import Rollback
 
 
 class Back:
@@ -25,8 +26,8 @@ class Back:
     """
 
     def __init__(self, source: str, target: str, cpus: int | None) -> None:
-        self.source = Field("Back from", source, lambda text: _setting(text, "back from"))
-        self.target = Field("Back to", target, lambda text: _setting(text, "back to"))
+        self.source = Field("Back from", source, lambda text: flight_of(text, "back from"))
+        self.target = Field("Back to", target, lambda text: flight_of(text, "back to"))
         self.cpus = Field("CPUs there", "" if cpus is None else str(cpus), _cpus, hint="of the scheduler's machine")
         self.lines = widgets.HTML()
         self.rollback: Rollback | None = None
@@ -59,12 +60,6 @@ class Back:
             return
         self.rollback = rollback(target, source=source, cpus=cpus)
         self.lines.value = rollback_html(self.rollback)
-
-
-def _setting(text: str, name: str) -> Setting:
-    from capacity.verdict.rollback import Setting
-
-    return Setting.of(text, name)
 
 
 def _cpus(text: str) -> int | None:

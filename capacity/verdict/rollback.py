@@ -9,67 +9,18 @@ starts, so a setting without a restart changes nothing; a number given in code o
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from capacity.errors import UsageError
 from capacity.model.words import many
 from capacity.rules.environment import VARIABLE
+from capacity.rules.flight import Flight
 from capacity.rules.plan import pool_plan
-from capacity.rules.pool import DEFAULT_RULES, PoolRules, Sized, parallelism, positive, whole_number
+from capacity.rules.pool import DEFAULT_RULES, Sized, positive, whole_number
 
-ALLOWED: Final = "a number like 64, or CPUs times a multiplier like 2x"
 READ_BY_THE_ORIGINAL: Final = "SCHEDULER_BATCH_MAX_PARALLELISM"
 SERVICE: Final = "scheduler"
 """What the unit, deployment and container are called in the printed settings."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A parallelism as it is written down: a number, or a multiplier of the CPUs.
-
-    Parameters
-    ----------
-    number : int or None
-        Starts in flight.
-    multiplier : int or None
-        Starts in flight per CPU; exactly one of both is set.
-    """
-
-    number: int | None = None
-    multiplier: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.multiplier}x" if self.multiplier is not None else str(self.number)
-
-    def on(self, cpus: int) -> Sized:
-        """Return what the rules make of it on a machine.
-
-        Examples
-        --------
-        >>> print(Setting.of("2x").on(32))
-        64 (32 CPUs x 2 = 64)
-        """
-        if self.multiplier is not None:
-            return parallelism(cpus, rules=PoolRules(multiplier=self.multiplier))
-        return parallelism(cpus, self.number, override_name="set to")
-
-    @classmethod
-    def of(cls, text: str, option: str = "--to") -> Setting:
-        """Read ``64`` or ``2x``.
-
-        Raises
-        ------
-        UsageError
-            It is neither; ``auto`` is refused: it names no number.
-        """
-        words = text.strip().lower()
-        if found := re.fullmatch(r"([1-9][0-9]{0,5})x", words, re.ASCII):
-            return cls(multiplier=int(found[1]))
-        if re.fullmatch(r"[1-9][0-9]{0,8}", words, re.ASCII):
-            return cls(number=int(words))
-        raise UsageError(f"{option} is {text[:40]!r}", allowed=ALLOWED)
 
 
 @dataclass(frozen=True)
@@ -100,7 +51,7 @@ class Rollback:
 
     Parameters
     ----------
-    source, target : Setting
+    source, target : Flight
         What holds now, and what shall hold.
     cpus : int
         CPUs of the scheduler's machine.
@@ -115,8 +66,8 @@ class Rollback:
         Commands that show whether it took effect.
     """
 
-    source: Setting
-    target: Setting
+    source: Flight
+    target: Flight
     cpus: int
     cpus_source: str
     before: Sized
@@ -149,24 +100,24 @@ class Rollback:
         }
 
 
-def rollback(target: Setting, *, source: Setting | None = None, cpus: int | None = None) -> Rollback:
+def rollback(target: Flight, *, source: Flight | None = None, cpus: int | None = None) -> Rollback:
     """Return the settings that take a scheduler back to a parallelism.
 
     Parameters
     ----------
-    target : Setting
+    target : Flight
         What shall hold.
-    source : Setting, optional
+    source : Flight, optional
         What holds now; the rules' own multiplier by default.
     cpus : int, optional
         CPUs of the scheduler's machine; those this process may use by default.
 
     Examples
     --------
-    >>> print(rollback(Setting.of("2x"), cpus=32).way("environment").setting)
+    >>> print(rollback(Flight(multiplier=2), cpus=32).way("environment").setting)
     export SCHEDULER_MAX_PARALLELISM=64
     """
-    source = source or Setting(multiplier=DEFAULT_RULES.multiplier)
+    source = source or Flight(multiplier=DEFAULT_RULES.multiplier)
     plan = pool_plan(None if cpus is None else positive("--cpus", whole_number("--cpus", cpus)), environment={})
     after = target.on(plan.cpus)
     value = after.value
@@ -218,7 +169,7 @@ spec:
     return Way("kubernetes", "rollback.yaml", patch, commands)
 
 
-def _go(target: Setting, value: int) -> Way:
+def _go(target: Flight, value: int) -> Way:
     rules = DEFAULT_RULES
     if target.multiplier is None:
         rule = f"\tworkers := {value}"
@@ -244,7 +195,7 @@ def _python(value: int) -> str:
     return f"run = asyncio.run(capacity.launch(batch, target, parallelism={value}))"
 
 
-def _notes(target: Setting, cpus: int, before: int, value: int) -> tuple[str, ...]:
+def _notes(target: Flight, cpus: int, before: int, value: int) -> tuple[str, ...]:
     notes = [f"{value:,} is not fewer than the {before:,} now: this is no way back."] if value >= before else []
     notes += [
         f"The name is {VARIABLE}, to the letter: this package and the Go code here read none that merely looks like "

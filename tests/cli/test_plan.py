@@ -226,7 +226,7 @@ def test_a_fleet_is_json_too(calibration: str, capsys: Capture) -> None:
         (["--fleet", "2", "--rate", "-1"], "rate is -1"),
         (["--fleet", "2", "--rate", "fast"], "'fast'"),
         (["--fleet", "2", "--parallelism", "4x"], "--parallelism is '4x'; allowed: auto, or a whole number"),
-        (["--fleet", "2", "--parallelism", "0"], "parallelism is 0; allowed: auto, or 1 to 1,024"),
+        (["--fleet", "2", "--parallelism", "0"], "--parallelism is '0'; allowed: auto, or a whole number from 1"),
         (["--fleet", "2", "--parallelism", "9999"], "parallelism is 9999; allowed: auto, or 1 to 1,024"),
         (["--fleet", "2", "--lose-every", "0.1"], "lose-every is 0.1; allowed: 1 second or more"),
         (["--fleet", "2", "--cpus", "4"], "--cpus does not go with --fleet"),

@@ -186,7 +186,7 @@ def test_what_if_sets_each_and_all(files: dict[str, str], capsys: Capture) -> No
     [
         (["--set", "cores"], "--set is 'cores'"),
         (["--set", "core=4"], "did you mean cores?"),
-        (["--parallelism", "0"], "--parallelism is 0"),
+        (["--parallelism", "0"], "--parallelism is '0'"),
         (["--parallelism", "513"], "parallelism is 513; allowed: 1 to 512"),
         (["temporal-cloud"], "Temporal Cloud, default limits: its CPUs are not known"),
     ],

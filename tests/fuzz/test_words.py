@@ -24,8 +24,9 @@ from capacity.launcher.settings import controller_for
 from capacity.rules import environment_override, pool_plan
 from capacity.rules.cpus import available_cpus
 from capacity.rules.environment import VARIABLE
+from capacity.rules.flight import flight_of
 from capacity.rules.pool import PoolRules, parallelism, queue_size
-from capacity.verdict.rollback import Setting, rollback
+from capacity.verdict.rollback import rollback
 from capacity.verdict.running import honoured
 
 settable = ODD_WORDS.filter(lambda word: "\0" not in word and all(not "\ud800" <= c <= "\udc7f" for c in word))
@@ -75,7 +76,7 @@ def test_any_dynamic_configuration_is_json_or_refused(given_config: dict[str, st
 def test_any_number_to_go_back_to_is_one_or_refused(text: str) -> None:
     """A setting of a rollback is a number, or CPUs times one, or refused."""
     with only_ours():
-        assert rollback(Setting.of(text), cpus=32)
+        assert rollback(flight_of(text), cpus=32)
 
 
 @fuzzed()

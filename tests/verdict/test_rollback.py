@@ -20,9 +20,10 @@ import yaml
 from capacity.errors import CapacityError, UsageError
 from capacity.launcher.settings import controller_for
 from capacity.rules import environment_override, parallelism, pool_plan
+from capacity.rules.flight import flight_of
 from capacity.verdict import running
 from capacity.verdict.logged import logged
-from capacity.verdict.rollback import Setting, rollback
+from capacity.verdict.rollback import rollback
 from tests.conftest import Require
 from tests.verdict.recorded import recorded
 
@@ -37,7 +38,7 @@ def variable(text: str) -> dict[str, str]:
 @pytest.mark.parametrize(("to", "cpus", "value"), CASES)
 def test_the_setting_is_what_the_rules_give(to: str, cpus: int, value: int) -> None:
     """Environment, drop-in and patch carry the number of the rules, and reading it back gives that parallelism."""
-    found = rollback(Setting.of(to), cpus=cpus)
+    found = rollback(flight_of(to), cpus=cpus)
     assert found.after.value == value
     drop_in = configparser.ConfigParser()
     drop_in.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's keys have capitals
@@ -58,12 +59,12 @@ def test_the_setting_is_what_the_rules_give(to: str, cpus: int, value: int) -> N
 @pytest.mark.parametrize(("to", "cpus", "value"), CASES)
 def test_the_python_line_is_python_and_asks_for_it(to: str, cpus: int, value: int) -> None:
     """The printed call parses, and what it passes as parallelism comes to the promised number."""
-    call = ast.parse(rollback(Setting.of(to), cpus=cpus).way("python").setting)
+    call = ast.parse(rollback(flight_of(to), cpus=cpus).way("python").setting)
     [wanted] = [
         k.value for n in ast.walk(call) if isinstance(n, ast.Call) for k in n.keywords if k.arg == "parallelism"
     ]
     passed = ast.literal_eval(wanted)
-    asked = Setting.of(str(passed)).on(cpus)
+    asked = flight_of(str(passed)).on(cpus)
     assert asked.value == value
 
 
@@ -84,7 +85,7 @@ def test_the_go_code_compiles_and_gives_it(to: str, tmp_path: Path, require: Req
     """The printed function, built by a real Go, gives the rules' number, and the variable wins over it."""
     go = shutil.which("go") or shutil.which("go", path=str(Path(sys.executable).parent))
     require(go is not None, "Go")
-    found = rollback(Setting.of(to), cpus=os.cpu_count())
+    found = rollback(flight_of(to), cpus=os.cpu_count())
     body = found.way("go").setting
     imports = '"fmt"\n"os"\n"strconv"\n' + ('"runtime"\n' if "runtime." in body else "")
     source = f"package main\nimport (\n{imports})\n{body}\nfunc main() {{ fmt.Println(parallelism()) }}\n"
@@ -98,15 +99,15 @@ def test_the_go_code_compiles_and_gives_it(to: str, tmp_path: Path, require: Req
         return int(subprocess.run([program], env=kept | environment, capture_output=True, check=True).stdout)
 
     usable = len(os.sched_getaffinity(0))  # what Go counts as its CPUs
-    assert printed() == Setting.of(to).on(usable).value
+    assert printed() == flight_of(to).on(usable).value
     assert printed(SCHEDULER_MAX_PARALLELISM="5") == 5
     assert printed(SCHEDULER_MAX_PARALLELISM="1024") == 512
-    assert printed(SCHEDULER_BATCH_MAX_PARALLELISM="5") == Setting.of(to).on(usable).value
+    assert printed(SCHEDULER_BATCH_MAX_PARALLELISM="5") == flight_of(to).on(usable).value
 
 
 def test_before_and_after_are_the_rules_on_the_named_cpus() -> None:
     """On 32 CPUs 4x is 128 and 2x is 64, each with its reason."""
-    found = rollback(Setting.of("2x"), source=Setting.of("4x"), cpus=32)
+    found = rollback(flight_of("2x"), source=flight_of("4x"), cpus=32)
     assert (found.before.value, found.after.value) == (128, 64)
     assert found.before.reason == "32 CPUs x 4 = 128"
     assert "64 is 2x on 32 CPUs" in " ".join(found.notes)
@@ -124,7 +125,7 @@ def test_the_way_back_tells_what_the_originals_code_read() -> None:
 )
 def test_what_takes_nothing_back_is_told(source: str, to: str, cpus: int, told: bool) -> None:
     """Going up, or from one number to the same (both are cut to 512), is named before all else."""
-    found = rollback(Setting.of(to), source=Setting.of(source), cpus=cpus)
+    found = rollback(flight_of(to), source=flight_of(source), cpus=cpus)
     assert ("this is no way back" in found.notes[0]) is told
 
 
@@ -132,10 +133,10 @@ def test_what_takes_nothing_back_is_told(source: str, to: str, cpus: int, told: 
 def test_only_a_number_or_a_multiplier_is_a_way_back(text: str) -> None:
     """What is neither is refused by value; spaces around it do not matter."""
     if text.strip() == "64":
-        assert Setting.of(text).number == 64
+        assert flight_of(text).number == 64
         return
     with pytest.raises(UsageError, match="--to is"):
-        Setting.of(text)
+        flight_of(text, "--to")
 
 
 # -- the running process -----------------------------------------------------------------------------------------------
