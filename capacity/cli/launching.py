@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import sys
 import time
 from collections.abc import Iterable
@@ -28,9 +27,10 @@ from capacity.launcher.batch import Batch, HeightRange, StartOptions
 from capacity.launcher.inputs import InputTemplate
 from capacity.launcher.items import ItemsFile
 from capacity.launcher.progress import Progress
+from capacity.launcher.progress_text import facts
 from capacity.model.words import size
 from capacity.observe import vitals_text
-from capacity.observe.run import STOPPED_WAITING, Run, milliseconds
+from capacity.observe.run import STOPPED_WAITING, Run
 from capacity.observe.session import launch
 from capacity.observe.vitals import VitalsSample
 
@@ -111,18 +111,8 @@ async def _run(batch: Batch, target: Target, **options: Any) -> Run:
 
 def words(progress: Progress) -> str:
     """Return a running batch in one line."""
-    left = progress.seconds_left
-    parts = [f"{progress.starts_per_second:,.0f}/s"] if not math.isnan(progress.starts_per_second) else []
-    parts += [
-        f"p99 {milliseconds(progress.p99)}",
-        f"{progress.in_flight} of {progress.limit} in flight",
-        f"{progress.failed:,} failed",
-    ]
-    if progress.throttled:
-        parts.append(f"{progress.throttled:,} throttled")
-    if left is not None:
-        parts.append(f"{left:,.0f} s left")
-    return f"{progress.state}: " + ", ".join(parts) if progress.state != "running" else ", ".join(parts)
+    line = ", ".join(facts(progress))
+    return line if progress.state == "running" else f"{progress.state}: {line}"
 
 
 class _WatchedBar(Bar):

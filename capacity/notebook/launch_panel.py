@@ -18,6 +18,7 @@ import ipywidgets as widgets
 from capacity.errors import UsageError
 from capacity.figures.run import run_spec
 from capacity.fleet import Fleet
+from capacity.model.words import milliseconds
 from capacity.notebook import launch_parts as parts
 from capacity.notebook.clicked import Clicked
 from capacity.notebook.launch_curve import Curve
@@ -293,7 +294,7 @@ class Panel:
         self.error.value += "".join(map(alert, [*([run.error] if run.error else []), *run.warnings]))
         self.record.value = f"{parts.STYLE}{run._repr_html_().replace('<table', '<table class=cap-run', 1)}"
         p99 = run.latency_seconds.p99
-        latency = f", p99 {p99 * 1e3:,.0f} ms" if p99 is not None else ""
+        latency = f", p99 {milliseconds(p99)}" if p99 is not None else ""
         self._draw(f"{run.session_scheduled:,} started at {run.starts_per_second:,.0f} starts/s{latency}")
 
     def _failed(self, error: BaseException) -> None:

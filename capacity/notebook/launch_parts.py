@@ -12,6 +12,7 @@ import ipywidgets as widgets
 
 from capacity.errors import CapacityError
 from capacity.launcher.progress import AWAY, Progress
+from capacity.launcher.progress_text import facts
 from capacity.notebook.launch_field import ERROR, alert
 
 if TYPE_CHECKING:
@@ -107,26 +108,13 @@ def headed(caption: str, rows: Sequence[Sequence[str]]) -> str:
 
 def numbers(progress: Progress) -> str:
     """Return a running batch in one line."""
-    parts = [f"{progress.done:,} of {progress.count:,}", *_rate(progress)]
-    if not math.isnan(progress.p99):
-        parts.append(f"p99 {progress.p99 * 1e3:,.0f} ms")
-    parts.append(f"{progress.in_flight:,} in flight of {progress.limit:,}")
-    if progress.failed:
-        parts.append(f"{progress.failed:,} failed")
-    left = progress.seconds_left
-    if left is not None:
-        parts.append(f"{left:,.0f} s left")
-    return " · ".join(parts)
+    return " · ".join([f"{progress.done:,} of {progress.count:,}", *facts(progress)])
 
 
 def title(progress: Progress) -> str:
     """Return the heading of a running batch's figure."""
-    return ", ".join([f"{progress.done:,} of {progress.count:,} done", *_rate(progress)])
-
-
-def _rate(progress: Progress) -> list[str]:
     rate = progress.starts_per_second
-    return [] if math.isnan(rate) else [f"{rate:,.0f} starts/s"]
+    return f"{progress.done:,} of {progress.count:,} done" + ("" if math.isnan(rate) else f", {rate:,.0f} starts/s")
 
 
 def outcomes(progress: Progress) -> str:

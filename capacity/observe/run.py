@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import html
 import io
-import math
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,6 +14,7 @@ from capacity import files
 from capacity.errors import CapacityError, UsageError
 from capacity.launcher.latency import Latencies
 from capacity.launcher.progress import STOPPED, STOPPED_AT_ONCE
+from capacity.model.words import milliseconds
 from capacity.observe import vitals_text
 from capacity.observe.findings import Finding, findings
 from capacity.observe.joining import joined
@@ -231,9 +231,10 @@ class Run(BaseModel):
             rate += f"; sustained {self.sustained_starts_per_second:,.0f}/s"
         rows.append(("throughput", rate))
         latency = self.latency_seconds
-        if latency.p50 is not None:
-            parts = [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("max", latency.max)]
-            rows.append(("latency", ", ".join(f"{name} {milliseconds(value)}" for name, value in parts)))
+        parts = [("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("max", latency.max)]
+        known = [f"{name} {milliseconds(value)}" for name, value in parts if value is not None]
+        if known:
+            rows.append(("latency", ", ".join(known)))
         rows.append(("in flight", f"{self.controller.limit} ({self.controller.asked})"))
         if self.throttled_attempts:
             rows.append(("throttled", throttling(self)))
@@ -265,18 +266,6 @@ class Run(BaseModel):
             for name, value in [*self.rows(), ("server's count", self.verification())]
         )
         return f"<table><caption>Run {html.escape(self.run_id)} on {html.escape(self.address)}</caption>{rows}</table>"
-
-
-def milliseconds(seconds: float | None) -> str:
-    """Return a latency for people.
-
-    >>> milliseconds(0.00123), milliseconds(0.25), milliseconds(None)
-    ('1.2 ms', '250 ms', '-')
-    """
-    if seconds is None or math.isnan(seconds):
-        return "-"
-    value = seconds * 1e3
-    return f"{value:.1f} ms" if value < 10 else f"{value:,.0f} ms"
 
 
 _KEYS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from capacity.model.words import milliseconds
 from capacity.observe.vitals import (
     COMPONENTS,
     PROMETHEUS_MINUTES,
@@ -136,7 +137,7 @@ def _server_line(vitals: ServerVitals) -> str:
         _number(vitals.cpus_used, "{:.1f} CPUs"),
         go if vitals.rss_bytes is None else mebibytes(vitals.rss_bytes),
         _number(vitals.requests_per_second, "{:,.0f} req/s"),
-        None if wait is None else f"shard wait p99 {wait * 1e3:,.0f} ms",
+        None if wait is None else f"shard wait p99 {milliseconds(wait)}",
     ]
     parts += [f"{n:,.0f}/s {cause}" for cause, n in (vitals.resource_exhausted_per_second or {}).items()]
     return "server " + (", ".join(part for part in parts if part) or NOT_MEASURED)
@@ -163,7 +164,7 @@ def _latency(mean: float | None, p50: float | None, p99: float | None) -> str | 
     if mean is None:
         return None
     parts = [("mean", mean), ("p50", p50), ("p99", p99)]
-    return ", ".join(f"{name} {value * 1e3:,.1f} ms" for name, value in parts if value is not None)
+    return ", ".join(f"{name} {milliseconds(value)}" for name, value in parts if value is not None)
 
 
 def _number(value: float | None, form: str) -> str | None:

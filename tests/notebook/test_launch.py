@@ -137,7 +137,7 @@ def test_progress_is_painted_while_it_runs() -> None:
     panel.numbers.observe(lambda change: change["new"] and painted.set(), "value")
     panel.launch.click()
     assert painted.wait(20)
-    assert "100 of 500 · 400 starts/s · p99 28 ms · 8 in flight of 8 · 4 s left" in panel.numbers.value
+    assert "100 of 500 · 400 starts/s · p99 28 ms · 8 of 8 in flight · 4 s left" in panel.numbers.value
     assert panel.bar.value == 100
     panel.cancel.click()
     ended(panel)
@@ -146,10 +146,17 @@ def test_progress_is_painted_while_it_runs() -> None:
 def test_a_rate_that_is_not_measured_yet_is_left_out() -> None:
     """In a launch's first second there are no starts/s, in the words, the figure's heading and the command's line."""
     first = replace(progress(600, 58), starts_per_second=math.nan, elapsed=0.5)
-    assert parts.numbers(first) == "58 of 600 · p99 28 ms · 8 in flight of 8 · 5 s left"
+    assert parts.numbers(first) == "58 of 600 · p99 28 ms · 8 of 8 in flight · 5 s left"
     assert parts.title(first) == "58 of 600 done"
-    assert words(first) == "p99 28 ms, 8 of 8 in flight, 0 failed, 5 s left"
-    assert words(replace(first, starts_per_second=400.0)).startswith("400/s, p99")
+    assert words(first) == "p99 28 ms, 8 of 8 in flight, 5 s left"
+    assert words(replace(first, starts_per_second=400.0)).startswith("400 starts/s, p99")
+
+
+def test_terminal_and_notebook_tell_the_same_of_a_running_batch() -> None:
+    """A p99 below a millisecond is no 0 ms in either, and what failed or was throttled is in both."""
+    now = replace(progress(600, 58), p99=0.0004, failed=3, throttled=77)
+    assert words(now).split(", ") == parts.numbers(now).split(" · ")[1:]
+    assert "p99 0.4 ms, 8 of 8 in flight, 3 failed, 77 throttled" in words(now)
 
 
 def test_a_second_click_starts_nothing() -> None:
