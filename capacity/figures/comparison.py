@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log10
-from textwrap import wrap
 from typing import Any
 
 from capacity.figures.style import BLUE, GREEN, GREY, PURPLE, VERMILION, axis, card, headed, line
@@ -18,8 +17,6 @@ from capacity.figures.style import BLUE, GREEN, GREY, PURPLE, VERMILION, axis, c
 BASELINE_FIRST, CANDIDATE_FIRST, LEFT_OUT = "baseline first", "candidate first", "left out"
 """Kinds of blocks."""
 _MARKS = {BASELINE_FIRST: ("circle", VERMILION), CANDIDATE_FIRST: ("diamond", PURPLE), LEFT_OUT: ("x-thin", GREY)}
-_WIDTH = 58
-"""Characters of a line of the title, on a narrow page."""
 _FACTORS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5, 10, 20, 50, 100, 200, 500)
 _FINE = (0.8, 0.9, 1.1, 1.25)
 
@@ -71,7 +68,7 @@ def comparison_spec(blocks: Blocks, count: int, margin: float, title: str, subti
     low, high = _percent_range(blocks, margin)
     least, most = _factor_range(blocks)
     ticks = [each for each in (*_FACTORS, *(_FINE if most / least < 4 else ())) if least <= each <= most]
-    layout = card(headed("<br>".join(wrap(title, _WIDTH)), subtitle), 540)
+    layout = card(headed(title, subtitle), 540)
     layout["margin"]["r"] = 74
     layout["legend"]["traceorder"] = "normal"  # filled traces would turn it round
     ends = [0.5, count + 0.5]

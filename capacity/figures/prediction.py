@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log10
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from capacity.figures.style import (
@@ -14,6 +13,7 @@ from capacity.figures.style import (
     DARK_VERMILION,
     GREEN,
     GREY,
+    IN_FLIGHT,
     PAPER,
     PURPLE,
     VERMILION,
@@ -29,13 +29,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 CEILINGS = 3
-"""Ceilings that are drawn at most; the view names the others in its subtitle."""
+"""Ceilings that are drawn at most; the others stand in the table of numbers."""
 
-_TICKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _APART = 0.085
 """Share of the panel's height that two labels above one another need."""
-_WIDTH = 56
-"""Characters of a line of the title, on a narrow page."""
 _HOLLOW = {"color": "rgba(255,255,255,0)", "size": 9, "line": {"color": VERMILION, "width": 2}}
 
 
@@ -126,10 +123,10 @@ def prediction_spec(view: PredictionView) -> dict[str, Any]:
     fast, slowest = rounded(min(in_ms) * 0.7, max(*in_ms, 1e3 * (view.target or 0)) * 1.2)
     knee, most = view.knee
     target = view.target
-    layout = card(headed("<br>".join(wrap(view.finding, _WIDTH)), view.inputs), 540)
+    layout = card(headed(view.finding, view.inputs), 540)
     layout |= {
-        "xaxis": log_axis(_TICKS, 0.9, 580, anchor="y", showticklabels=False),
-        "xaxis2": log_axis(_TICKS, 0.9, 580, "Starts in flight", anchor="y2", matches="x"),
+        "xaxis": log_axis(IN_FLIGHT, 0.9, 580, anchor="y", showticklabels=False),
+        "xaxis2": log_axis(IN_FLIGHT, 0.9, 580, "Starts in flight", anchor="y2", matches="x"),
         "yaxis": log_axis(decades(low, high), low, high, "Starts per second", domain=[0.42, 1]),
         "yaxis2": log_axis(decades(fast, slowest), fast, slowest, "p99 (ms)", anchor="x2", domain=[0, 0.35]),
         "shapes": [

@@ -7,13 +7,22 @@ lines that share a panel differ by dash or mark, not by colour alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import log10
-from typing import Any, Final
+from typing import Any
 
-from capacity.figures.style import BLUE, FONT, GREEN, GREY, VERMILION, axis, line
-
-_IN_FLIGHT: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-_MILLISECONDS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000)
+from capacity.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    IN_FLIGHT,
+    VERMILION,
+    axis,
+    card,
+    decades,
+    headed,
+    line,
+    log_axis,
+    rounded,
+)
 
 Column = Sequence[float | None]
 
@@ -39,13 +48,14 @@ def run_spec(columns: Mapping[str, Column], title: str, subtitle: str) -> dict[s
         _trace(at, columns["limit"], "3", "limit", GREY, "dash", "limit %{y}", 1.75),
     ]
     traces[-1]["line"]["shape"] = "hv"
-    layout = _layout(title, subtitle, 600)
+    layout = card(headed(title, subtitle), 600)
     layout["xaxis"] = axis(anchor="y", showticklabels=False, rangemode="tozero")
     layout["xaxis2"] = axis(anchor="y2", matches="x", showticklabels=False)
-    layout["xaxis3"] = axis("Seconds since the begin", anchor="y3", matches="x")
+    layout["xaxis3"] = axis("Seconds since the start", anchor="y3", matches="x")
     layout["yaxis"] = axis("Starts per second", domain=[0.55, 1], rangemode="tozero", tickformat=",")
     layout["yaxis2"] = axis("Latency (ms)", domain=[0.28, 0.5], anchor="x2", rangemode="tozero", tickformat=",")
-    counts: dict[str, Any] = {"tickformat": ",d", "autorangeoptions": {"include": 4}}  # below 4 half ones are ticked
+    # A range below 4 would get ticks at halves of a start.
+    counts: dict[str, Any] = {"tickformat": ",d", "autorangeoptions": {"include": 4}}
     layout["yaxis3"] = axis("In flight", domain=[0, 0.22], anchor="x3", rangemode="tozero", **counts)
     return {"data": traces, "layout": layout}
 
@@ -106,23 +116,15 @@ def sweep_spec(
             traces.append(marks)
     for trace in traces:
         trace["showlegend"] = trace["yaxis"] == "y" and bool(trace["name"])
-    layout = _layout(title, subtitle, 600)
-    span = [log10(0.85), log10(1.2 * max(highest, 2))]
-    ticks: dict[str, Any] = {
-        "type": "log",
-        "tickvals": _IN_FLIGHT,
-        "ticktext": [f"{tick:,}" for tick in _IN_FLIGHT],
-        "range": span,
-    }
-    times: dict[str, Any] = {
-        "type": "log",
-        "tickvals": _MILLISECONDS,
-        "ticktext": [f"{tick:,}" for tick in _MILLISECONDS],
-    }
-    layout["xaxis"] = axis(anchor="y", showticklabels=False, **ticks)
-    layout["xaxis2"] = axis("Starts in flight", anchor="y2", matches="x", **ticks)
+    layout = card(headed(title, subtitle), 600)
+    few, many = 0.85, 1.2 * max(highest, 2)
+    layout["xaxis"] = log_axis(IN_FLIGHT, few, many, anchor="y", showticklabels=False)
+    layout["xaxis2"] = log_axis(IN_FLIGHT, few, many, "Starts in flight", anchor="y2", matches="x")
     layout["yaxis"] = axis("Starts per second", domain=[0.42, 1], rangemode="tozero", tickformat=",")
-    layout["yaxis2"] = axis("p99 latency (ms)", domain=[0, 0.34], anchor="x2", **times)
+    times = [point[2] for own in points.values() for point in own]
+    times += [each for name in ("p99_low", "p99", "p99_high") for each in band.get(name, ())]
+    fast, slow = rounded(min(times, default=10) * 0.9, max(times, default=100) * 1.1)
+    layout["yaxis2"] = log_axis(decades(fast, slow), fast, slow, "p99 (ms)", domain=[0, 0.34], anchor="x2")
     return {"data": traces, "layout": layout}
 
 
@@ -142,32 +144,3 @@ def _trace(
 
 def _mark(symbol: str, colour: str) -> dict[str, Any]:
     return {"color": "white", "size": 10, "symbol": symbol, "line": {"color": colour, "width": 2.25}}
-
-
-def _layout(title: str, subtitle: str, height: int) -> dict[str, Any]:
-    return {
-        "template": "none",
-        "height": height,
-        "autosize": True,
-        "margin": {"l": 76, "r": 20, "t": 96, "b": 54},
-        "font": {"family": FONT, "size": 13, "color": "#222"},
-        "hovermode": "closest",
-        "paper_bgcolor": "white",
-        "plot_bgcolor": "white",
-        "title": {
-            "text": titled(title, subtitle),
-            "font": {"size": 17},
-            "x": 0,
-            "xref": "paper",
-            "xanchor": "left",
-            "y": 0.965,
-            "yref": "container",
-            "yanchor": "top",
-        },
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.01, "yanchor": "bottom", "font": {"size": 12}},
-    }
-
-
-def titled(title: str, subtitle: str) -> str:
-    """Return the two lines above a figure."""
-    return f'<b>{title}</b><br><span style="font-size:13px;color:#555">{subtitle}</span>'

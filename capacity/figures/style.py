@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from math import log10
+from textwrap import wrap
 from typing import Any
 
 # Okabe-Ito; each is used with a dash or mark of its own, so that nothing rests on colour alone.
@@ -13,6 +14,10 @@ PURPLE, GREY = "#CC79A7", "#4d4d4d"
 DARK_VERMILION, DARK_PURPLE = "#a34700", "#7a3f62"  # for text, where the plain ones are too pale on white
 FONT = "DejaVu Sans, Liberation Sans, Arial, sans-serif"
 PAPER = "rgba(255,255,255,.88)"
+WIDTH = 52
+"""Characters of a line of a title, on a narrow page."""
+IN_FLIGHT = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""Ticks of an axis of starts in flight."""
 
 
 def card(title: str, height: int) -> dict[str, Any]:
@@ -21,7 +26,7 @@ def card(title: str, height: int) -> dict[str, Any]:
         "template": {},
         "height": height,
         "autosize": True,
-        "margin": {"l": 84, "r": 22, "t": 112, "b": 54},
+        "margin": {"l": 84, "r": 22, "t": 118, "b": 54},
         "font": {"family": FONT, "size": 13, "color": "#222"},
         "hovermode": "closest",
         "paper_bgcolor": "white",
@@ -50,8 +55,9 @@ def card(title: str, height: int) -> dict[str, Any]:
 
 
 def headed(finding: str, inputs: str) -> str:
-    """Return a title: what is found, in bold, over what went in."""
-    return f'<b>{finding}</b><br><span style="font-size:12px;color:#555">{inputs}</span>'
+    """Return a title: what is found, in bold, over what went in; plotly itself breaks no line."""
+    broken = "<br>".join(wrap(finding, WIDTH, break_long_words=False))
+    return f'<b>{broken}</b><br><span style="font-size:12px;color:#555">{inputs}</span>'
 
 
 def axis(title: str = "", **more: Any) -> dict[str, Any]:

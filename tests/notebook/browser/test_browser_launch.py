@@ -272,3 +272,21 @@ def test_starts_in_flight_are_ticked_in_whole_numbers(browser: Any, tmp_path: Pa
         assert ticks == sorted(set(ticks), key=int)
         assert len(ticks) > count
     page.close()
+
+
+def test_a_long_title_fits_a_narrow_column(browser: Any, tmp_path: Path) -> None:
+    """In 480 pixels the title of a launch of 750,000 is not cut, and its legend does not lie on it."""
+    graph = pytest.importorskip("plotly.graph_objects")
+    page = browser.new_page(viewport={"width": 480, "height": 650})
+    columns = {name: [1.0, 2.0] for name in ("at", "rate", "p50", "p99", "in_flight", "limit", "lost")}
+    title = "750,000 started at 12,345 starts/s, p99 1,153 ms, and so on until there is a second line"
+    file = tmp_path / "figure.html"
+    graph.Figure(run_spec(columns, title, "750,000 × PrecomputeBlock at 127.0.0.1:7233")).write_html(file)
+    page.goto(f"file://{file}")
+    page.wait_for_selector(".gtitle")
+    box = "each => { const box = each.getBoundingClientRect(); return [box.left, box.right, box.top, box.bottom] }"
+    left, right, _, bottom = page.eval_on_selector(".gtitle", box)
+    assert left >= 0
+    assert right <= 480
+    assert bottom <= page.eval_on_selector(".legend", box)[2]
+    page.close()
