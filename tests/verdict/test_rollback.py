@@ -71,7 +71,7 @@ def test_the_python_line_is_python_and_asks_for_it(to: str, cpus: int, value: in
 @pytest.mark.parametrize("to", ["2x", "64"])
 def test_what_made_it_128_does_not_outlast_the_way_back(to: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where 128 was set by the variable or by `systemctl edit`, the Python line and the drop-in still come to 64."""
-    found = rollback(Setting.of(to), cpus=32)
+    found = rollback(flight_of(to), cpus=32)
     monkeypatch.setenv("SCHEDULER_MAX_PARALLELISM", "128")
     [passed] = re.findall("parallelism=(.*?)[)]", found.way("python").setting)
     assert controller_for(ast.literal_eval(passed))[0].limit == 64
@@ -115,7 +115,7 @@ def test_before_and_after_are_the_rules_on_the_named_cpus() -> None:
 
 def test_the_way_back_tells_what_the_originals_code_read() -> None:
     """Its document's variable did nothing there: the notes name the one its code read, and the code that reads ours."""
-    [note] = [note for note in rollback(Setting.of("2x"), cpus=32).notes if "SCHEDULER_BATCH_MAX_PARALLELISM" in note]
+    [note] = [note for note in rollback(flight_of("2x"), cpus=32).notes if "SCHEDULER_BATCH_MAX_PARALLELISM" in note]
     assert "code read SCHEDULER_BATCH_MAX_PARALLELISM" in note
     assert "change it to the Go code here, or set the name that it reads" in note
 
