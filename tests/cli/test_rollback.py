@@ -125,6 +125,7 @@ def test_a_schedulers_own_log_proves_it(capsys: Capture, monkeypatch: pytest.Mon
     assert "no line tells how many are in flight" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [("64", 0), ("128", 1)])
 def test_the_drop_ins_own_check_asks_the_process(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: str, code: int
