@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import math
 import struct
 import time
 import urllib.parse
@@ -30,7 +31,8 @@ WINDOW: Final = 2**24
 SWEEP: Final = 0.05
 """How often deadlines are looked at [s]."""
 SILENCE: Final = 10.0
-"""Calls wait and nothing was heard for so long: ask whether the server is there; after twice that it is not [s]."""
+"""A call waited and nothing was heard for so long: ask whether the server is there. Nothing in as long again: it is
+not [s]."""
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
@@ -81,8 +83,8 @@ class Connection(asyncio.Protocol):
         self._blocked: deque[tuple[int, bytes]] = deque()
         self._received = 0
         self._sweeper: asyncio.TimerHandle | None = None
-        self._heard = time.monotonic()
-        self._asked = False
+        self._ask_at = self._lost_at = math.inf  # only what is heard puts them off: calls that end unanswered do not
+        self._asked_at = -math.inf
         self.concurrent = 2**31
         self.usable = True
         self.lost: BaseException | None = None
@@ -177,22 +179,24 @@ class Connection(asyncio.Protocol):
 
     def _sweep(self) -> None:
         now = time.monotonic()
-        if not self._calls:
-            self._heard = now
-        elif now - self._heard > 2 * SILENCE:
-            self.lost = TimeoutError(f"nothing was heard for {2 * SILENCE:g} s")
+        if now >= self._lost_at:
+            self.lost = TimeoutError(f"nothing was heard within {SILENCE:g} s of a ping")
             self.usable = False
             if self._transport:
                 self._transport.abort()
             return
-        elif now - self._heard > SILENCE and not self._asked:
-            self._asked = True
+        if now >= self._ask_at:
+            self._asked_at, self._ask_at, self._lost_at = now, math.inf, now + SILENCE
             self._send(frame(PING, 0, 0, b"capacity"))
+        elif self._calls and self._lost_at == math.inf:
+            self._ask_at = min(self._ask_at, now + SILENCE)
         for stream, (future, deadline) in list(self._calls.items()):
             if deadline > now:
                 continue  # not a break: one that waited for the connection has an earlier deadline than those before it
             self._reset(stream)
             _answer(future, Refusal(DEADLINE_EXCEEDED, "no answer within the deadline"))
+            if self._lost_at == math.inf:  # asked too often, a server ends the connection
+                self._ask_at = min(self._ask_at, max(now, self._asked_at + SILENCE))
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
 
     # -- asyncio.Protocol ----------------------------------------------------------------------------------------
@@ -216,7 +220,7 @@ class Connection(asyncio.Protocol):
             self.closed.set_result(None)
 
     def data_received(self, data: bytes) -> None:
-        self._heard, self._asked = time.monotonic(), False
+        self._ask_at = self._lost_at = math.inf
         if self._rest:
             data = self._rest + data
         at, end = 0, len(data)

@@ -318,6 +318,60 @@ def test_a_server_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch)
     assert len(pings) == 1
 
 
+def test_a_connection_that_falls_silent_between_calls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that end without an answer, and the pauses between them, put off nothing: a new connection serves them."""
+    monkeypatch.setattr(http2, "SILENCE", 0.4)
+    connections = 0
+
+    async def server(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        if connections > 1:
+            await answer_all(peer)
+        while True:
+            await peer.next()
+
+    async def client(channel: StartChannel) -> bytes:
+        for _ in range(30):  # as at a batch's end: the last items wait for another attempt, and no call is open
+            try:
+                return await channel.call(b"m", 0.1)
+            except Refusal:
+                await asyncio.sleep(0.15)
+        return b"lost"
+
+    assert against(server, client) == b"run"
+    assert connections == 2
+
+
+def test_a_missed_deadline_asks_at_once_but_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers pings and no call keeps its connection, and is not asked oftener than servers allow."""
+    monkeypatch.setattr(http2, "SILENCE", 1.0)
+    pings: list[float] = []
+    connections = 0
+
+    async def server(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        while True:
+            kind, _, _, payload = await peer.next()
+            if kind == http2.PING:
+                pings.append(time.monotonic())
+                peer.write(frame(http2.PING, http2.ACK, 0, payload))
+
+    async def client(channel: StartChannel) -> float:
+        began = time.monotonic()
+        while len(pings) < 2:
+            with pytest.raises(Refusal):
+                await channel.call(b"m", 0.05)
+        return began
+
+    began = against(server, client)
+    assert isinstance(began, float)
+    assert pings[0] - began < 1.0
+    assert pings[1] - pings[0] > 0.5
+    assert connections == 1
+
+
 @pytest.mark.parametrize(("code", "status"), [(0, 13), (1, 13), (7, 14), (8, 1), (11, 8), (12, 7)])
 def test_a_reset_stream_has_grpcs_meaning(code: int, status: int) -> None:
     """RST_STREAM means what gRPC's protocol says: refused is UNAVAILABLE, cancelled CANCELLED, the rest INTERNAL."""
