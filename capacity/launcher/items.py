@@ -55,7 +55,8 @@ class ItemsFile:
         Raises
         ------
         UsageError
-            When it cannot be read, has no record, or is a CSV without a column ``id``.
+            When it cannot be read, has no record, or no record can be right: a CSV lacks a column ``id`` or one that the
+            template names, the first record of JSON lines is no object.
         """
         try:
             _check_regular(path)
@@ -68,6 +69,8 @@ class ItemsFile:
                     if is_csv and not header:
                         header = tuple(name.strip() for name in _row(record))
                         continue
+                    if count == 0 and not is_csv:
+                        _check_object(path, record)
                     if count % STRIDE == 0:
                         offsets.append(offset)
                     count += 1
@@ -84,6 +87,9 @@ class ItemsFile:
         if len(set(header)) < len(header):
             twice = next(name for name, times in Counter(header).items() if times > 1)
             raise UsageError(f"items file {path} has two columns {twice[:60]!r}", next_step="give them different names")
+        for column in template.columns if template and is_csv else ():
+            if column not in header:
+                raise UsageError(f"input template names {column!r}", allowed=", ".join(header)[:160])
         if count == 0:
             raise UsageError(f"items file {path} has no item")
         check_count(count)
@@ -177,12 +183,7 @@ class ItemsFile:
                 raise ValueError(f"it has {len(row)} columns, the first line has {len(self.header)}")
             columns: Any = dict(zip(self.header, row, strict=True))
         else:
-            try:
-                columns = json.loads(record, parse_constant=_no_number)
-            except RecursionError as error:
-                raise ValueError("it is nested too deeply") from error
-            if not isinstance(columns, dict):
-                raise ValueError("it is not a JSON object")
+            columns = _object(record)
         identity = columns.get("id")
         if isinstance(identity, int) and not isinstance(identity, bool):
             identity = str(identity)
@@ -206,6 +207,28 @@ def _check_regular(path: Path) -> None:
             f"cannot read items file {path}: it is no regular file, and it is read twice",
             next_step="write its lines to a file first",
         )
+
+
+def _check_object(path: Path, record: bytes) -> None:
+    """Refuse a file whose first record is no JSON object, such as one array over many lines: every record is bad."""
+    try:
+        _object(record)
+    except ValueError as error:
+        raise UsageError(
+            f"the first record of items file {path} is no JSON object: {str(error)[:80]}",
+            allowed="JSON lines, an object with an id a line",
+            next_step="for an array: jq -c '.[]' FILE > items.jsonl",
+        ) from error
+
+
+def _object(record: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(record, parse_constant=_no_number)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError("it is not a JSON object")
+    return found
 
 
 def _is_csv(path: Path, file: IO[bytes]) -> bool:

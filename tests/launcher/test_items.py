@@ -202,7 +202,7 @@ def test_items_that_are_done_are_not_made(tmp_path: Path) -> None:
 
 def test_some_items_are_read_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The failed ones of a large file are exported in the time of reading it once, bad ones with what is bad."""
-    lines = [json.dumps({"id": f"w{i}"}) if i % 50 else "[]" for i in range(3 * STRIDE)]
+    lines = [json.dumps({"id": f"w{i}"}) if i % 50 or not i else "[]" for i in range(3 * STRIDE)]
     batch = opened(tmp_path, "\n".join(lines), "items.jsonl")
     parsed: list[bytes] = []
     parse = ItemsFile._parse
@@ -257,6 +257,19 @@ def test_a_file_without_items_is_refused_in_one_line(
         opened(tmp_path, content, name)
     assert str(tmp_path / name) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_template_of_a_column_that_a_csv_lacks_is_refused(tmp_path: Path) -> None:
+    """A slip in a template's column would fail every item of a CSV: the file is refused, and says what it has."""
+    with pytest.raises(UsageError, match=r"input template names 'heigth'; allowed: id, height"):
+        opened(tmp_path, "id,height\na,1\n", template='{"h": "{heigth}"}')
+
+
+@pytest.mark.parametrize("content", ['[\n  {"id": "a"},\n  {"id": "b"}\n]\n', '[{"id": "a"}]\n', "id,x\na,1\n"])
+def test_a_file_that_is_no_json_lines_is_refused(tmp_path: Path, content: str) -> None:
+    """One array, pretty-printed or not, or a CSV under a name of JSON fails by its first record, not line by line."""
+    with pytest.raises(UsageError, match=r"first record of items file .* is no JSON object.* allowed: JSON lines"):
+        opened(tmp_path, content, "items.json")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
