@@ -55,8 +55,8 @@ class ItemsFile:
         Raises
         ------
         UsageError
-            When it cannot be read, has no record, or no record can be right: a CSV lacks a column ``id`` or one that the
-            template names, the first record of JSON lines is no object.
+            When it cannot be read, has no record, or no record can be right: a CSV lacks a column, ``id`` or one that
+            the template names; the first record of JSON lines is no object.
         """
         try:
             _check_regular(path)
