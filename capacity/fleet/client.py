@@ -191,13 +191,13 @@ class FleetBatch:
 
     async def _look(self, client: Client, handle: WorkflowHandle[Any, Any]) -> None:
         self._now = time.monotonic()
-        if not (self._seen and self._seen.launchers) and not await self._anyone(client):
+        if (seen := await look(client, handle)) is not None:
+            self._take(seen)
+        elif (self._seen and self._seen.launchers) or await self._anyone(client):
+            self._state = "waiting for the fleet's answer"
+        else:
             command = self._fleet.worker_command(self._target.address, self._target.namespace)
             self._state = f"no launcher asks for work; start one: {command}"
-        elif (seen := await look(client, handle)) is not None:
-            self._take(seen)
-        else:
-            self._state = "waiting for the fleet's answer"
         if self._on_progress:
             self._on_progress(self.progress())
 

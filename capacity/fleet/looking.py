@@ -25,7 +25,9 @@ from capacity.launcher import worker
 TIMEOUT: Final = 5.0
 """Deadline of a query [s]."""
 ASKED_WITHIN: Final = 90.0
-"""A poll lasts a minute: who asked within this time still asks [s]."""
+"""A poll lasts a minute: who asked within this time still asks [s], where this machine's clock is the server's."""
+ORDERED: Final = 2
+"""Events of a batch that no launcher has taken up: it was started, and its first task waits."""
 
 
 LastTold = dict[str, tuple[str, dict[str, Any]]]
@@ -63,10 +65,11 @@ class Seen:
 async def look(client: Client, handle: WorkflowHandle[Any, Any]) -> Seen | None:
     """Return how a batch stands, or None when no answer comes in time: without workers nobody answers a query.
 
+    A batch that nobody has taken up yet is not asked at all. No clock but the server's has a say in that.
     Heartbeats are read before the results: a range that ends in between is then counted once, with the results.
     """
     found = await describe(client, handle.id)
-    if found is None:
+    if found is None or found.workflow_execution_info.history_length <= ORDERED:
         return None
     try:
         standing = await handle.query(LaunchBatch.standing, rpc_timeout=timedelta(seconds=TIMEOUT))

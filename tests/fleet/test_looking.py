@@ -11,7 +11,9 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
+from google.protobuf.timestamp_pb2 import Timestamp
+from temporalio.api.taskqueue.v1 import PollerInfo
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueResponse, DescribeWorkflowExecutionResponse
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
@@ -21,8 +23,8 @@ from capacity.cluster.target import Target
 from capacity.errors import UsageError
 from capacity.fleet import Fleet
 from capacity.fleet.client import FleetBatch
-from capacity.fleet.conductor import RUNNING, conduct, forgotten
-from capacity.fleet.looking import Seen, find, members, pollers
+from capacity.fleet.conductor import RUNNING, Beat, conduct, forgotten
+from capacity.fleet.looking import Seen, find, look, members, pollers
 from capacity.fleet.notes import pack
 from capacity.fleet.order import Ordering
 from capacity.fleet.report import Report
@@ -131,6 +133,49 @@ def test_a_launcher_that_has_a_range_is_there(devserver: DevServer) -> None:
         return seen
 
     assert asyncio.run(asyncio.wait_for(there(), 60)) == [(0, 0), (1, 0)]
+
+
+def test_a_clock_ahead_of_the_servers_hides_no_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all polls look long past the batch is looked at all the same: its starts, speed and launchers are told."""
+    client = mock.MagicMock(namespace="default")
+    old = PollerInfo(identity="1@a", last_access_time=Timestamp(seconds=int(time.time() - 5 - 120)))
+    client.workflow_service.describe_task_queue = mock.AsyncMock(return_value=DescribeTaskQueueResponse(pollers=[old]))
+    answers: list[Seen | None] = [
+        None,
+        Seen(
+            Standing("running", {}, ["0-9.1"]),
+            Report(attempts=3),
+            [("0-9.1", Beat("a:1", 1, 3, 0, 2, 4, False, 4))],
+            [],
+        ),
+        None,
+    ]
+    monkeypatch.setattr("capacity.fleet.client.look", mock.AsyncMock(side_effect=answers))
+    with Journal.in_memory(Header("f", "r", 10)) as journal:
+        said: list[Progress] = []
+        launch = FleetBatch(HeightRange(10), Target("127.0.0.1:1"), journal, {}, fleet=Fleet(), on_progress=said.append)
+        for _ in answers:
+            asyncio.run(launch._look(client, mock.MagicMock()))
+    assert [one.state.partition(";")[0] for one in said] == [
+        "no launcher asks for work",
+        "running",
+        "waiting for the fleet's answer",
+    ]
+    assert launch.launchers_seen == {"a:1"}
+
+
+def test_a_batch_that_nobody_took_up_is_not_asked() -> None:
+    """Nobody would answer, and who waits for that cannot be told in time to start a worker."""
+    client, handle = mock.MagicMock(namespace="default"), mock.MagicMock(id="capacity-batch:r")
+    handle.query = mock.AsyncMock(side_effect=AWAY)
+    asked = []
+    for events in (2, 5):
+        found = DescribeWorkflowExecutionResponse()
+        found.workflow_execution_info.history_length = events
+        client.workflow_service.describe_workflow_execution = mock.AsyncMock(return_value=found)
+        assert asyncio.run(look(client, handle)) is None
+        asked.append(handle.query.await_count)
+    assert asked == [0, 1]
 
 
 def test_the_rest_of_a_batch_is_ordered_paused_if_it_was_and_not_after_an_interrupt() -> None:
