@@ -84,10 +84,12 @@ class Journal:
             fd, beside = tempfile.mkstemp(prefix=".journal-", dir=path.parent)
         try:
             lock(path, fd)  # before it has its name: nobody can have opened it yet
-            with in_one_line(f"cannot reserve {HEADER_BYTES + header.count:,} bytes for journal {path}"):
+            behind, size = header.behind, HEADER_BYTES + header.count
+            with in_one_line(f"cannot reserve {size + len(behind):,} bytes for journal {path}"):
                 os.fchmod(fd, 0o644)
+                os.posix_fallocate(fd, 0, size + len(behind))
                 os.pwrite(fd, header.pack(), 0)
-                os.posix_fallocate(fd, 0, HEADER_BYTES + header.count)
+                os.pwrite(fd, behind, size)
                 os.fsync(fd)
             with in_one_line(f"cannot create journal {path}"):
                 give_name(beside, path)
@@ -97,7 +99,7 @@ class Journal:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(beside)
-        return cls(path, header, fd, mmap.mmap(fd, HEADER_BYTES + header.count))
+        return cls(path, header, fd, mmap.mmap(fd, size))
 
     @classmethod
     def open(cls, path: Path, fingerprint: str | None = None) -> Journal:
@@ -105,9 +107,7 @@ class Journal:
         with in_one_line(f"cannot open journal {path}"):
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            with in_one_line(f"cannot read journal {path}"):
-                page = os.pread(fd, HEADER_BYTES, 0)
-            header = Header.unpack(path, page)
+            header = Header.of(path, fd)
             if fingerprint is not None and header.fingerprint != fingerprint:
                 raise JournalError(
                     f"journal {path} belongs to another batch: its fingerprint is {header.fingerprint}, "
@@ -134,7 +134,7 @@ class Journal:
     @classmethod
     def inherited(cls, descriptor: int) -> Journal:
         """Return the open journal behind a descriptor that this process got from its parent."""
-        header = Header.unpack(Path(f"descriptor {descriptor}"), os.pread(descriptor, HEADER_BYTES, 0))
+        header = Header.of(Path(f"descriptor {descriptor}"), descriptor)
         return cls(None, header, descriptor, mmap.mmap(descriptor, HEADER_BYTES + header.count))
 
     @staticmethod

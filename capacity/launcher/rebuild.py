@@ -30,6 +30,8 @@ def rebuild(description: dict[str, Any], *, read_items: bool = True) -> Batch:
 
     Without `read_items` the file may be gone: what is returned has its options, count and ids' prefix, and no items.
     """
+    if not description:
+        raise UsageError("what the batch was is lost", next_step="launch it anew: what exists is not started twice")
     kind = description.get("kind")
     if kind not in ("heights", "items"):
         raise UsageError(f"a batch of kind {files.shown(kind)} cannot be rebuilt", allowed="heights, items")

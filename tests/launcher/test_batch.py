@@ -171,6 +171,12 @@ def test_a_batch_is_rebuilt_from_its_description() -> None:
     assert list(again.bodies("r", lambda _: False)) == list(batch.bodies("r", lambda _: False))
 
 
+def test_a_description_that_is_lost_says_so() -> None:
+    """A journal whose description is damaged has none: that is said, and that the batch can be launched anew."""
+    with pytest.raises(UsageError, match="what the batch was is lost; launch it anew"):
+        rebuild({})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("template", [None, InputTemplate('{"block": "{height}"}')])
 def test_memory_does_not_grow_with_what_was_written(template: InputTemplate | None) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -318,12 +319,41 @@ def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
         Journal.create(tmp_path / "file" / "j", header())
 
 
-def test_a_long_description_gives_way(tmp_path: Path) -> None:
-    """A description that outgrows the header is left out; what resuming needs stays."""
-    long = Header("f" * 16, "run", 5, batch={"memo": "x" * 10_000}, address="a:1", namespace="n")
-    Journal.create(tmp_path / "j", long).close()
-    found = Header.read(tmp_path / "j")
-    assert (found.fingerprint, found.run_id, found.count, found.batch) == ("f" * 16, "run", 5, {})
+def test_a_description_of_any_length_is_kept(tmp_path: Path) -> None:
+    """One for which the first page has no room is there while the journal is in use, after it and in a child."""
+    path = tmp_path / "j"
+    long = replace(header(), batch={"kind": "heights", "template": "é" * 10_000})
+    with Journal.create(path, long) as journal:
+        journal.note(np.array([COUNT - 1]), outcome.STARTED)
+        assert Header.read(path) == long
+        child = Journal.inherited(os.dup(journal.descriptor))
+        assert child.header == long
+        child.close()
+    assert Journal.peek(path) == {outcome.TO_DO: COUNT - 1, outcome.STARTED: 1}
+    with Journal.open(path, "f" * 16) as journal:
+        assert (journal.header, journal.damaged, codes(journal)) == (long, 0, {COUNT - 1: outcome.STARTED})
+
+
+@settings(max_examples=60)
+@given(cut=st.integers(0, 6000), bit=st.none() | st.integers(0, 4000 * 8 - 1))
+def test_a_long_description_that_is_damaged_is_none(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, bit: int | None
+) -> None:
+    """Cut or flipped, it takes no note with it: the journal is gone on with, and claims no other batch."""
+    path = tmp_path_factory.mktemp("long") / "j"
+    long = replace(header(), batch={"kind": "heights", "template": "x" * 5000})
+    with Journal.create(path, long) as journal:
+        journal.note(np.array([0]), outcome.STARTED)
+    whole = path.read_bytes()
+    damaged = bytearray(whole[: len(whole) - cut])
+    if bit is not None and HEADER_BYTES + COUNT + bit // 8 < len(damaged):
+        damaged[HEADER_BYTES + COUNT + bit // 8] ^= 1 << bit % 8
+    path.write_bytes(damaged)
+    if len(damaged) < HEADER_BYTES:
+        return
+    with Journal.open(path, "f" * 16) as journal:
+        assert journal.header.batch == (long.batch if bytes(damaged) == whole else {})
+        assert codes(journal) == ({0: outcome.STARTED} if len(damaged) > HEADER_BYTES else {})
 
 
 def test_the_first_items_with_an_outcome_are_those_of_the_whole_file() -> None:
