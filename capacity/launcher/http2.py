@@ -179,6 +179,9 @@ class Connection(asyncio.Protocol):
 
     def _sweep(self) -> None:
         now = time.monotonic()
+        if not (self.usable or self._calls):  # here, not where a call ends: that is the hot path
+            self.close()
+            return
         if now >= self._lost_at:
             self.lost = TimeoutError(f"nothing was heard within {SILENCE:g} s of a ping")
             self.usable = False

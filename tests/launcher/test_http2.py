@@ -241,6 +241,33 @@ def test_going_away_finishes_what_was_taken() -> None:
     assert connections == 2
 
 
+@pytest.mark.parametrize("reason", ["the server goes away", "another timeout", "no stream is left"])
+def test_a_connection_that_takes_no_more_calls_is_closed_after_its_last(
+    reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever leaves the closing to the client, as HTTP/2 asks, is left with no connection that nobody uses."""
+    if reason == "no stream is left":
+        monkeypatch.setattr(http2, "MAXIMUM_STREAM", 0)
+
+    async def server(peer: Peer) -> None:
+        while True:
+            stream, _, _ = await peer.call()
+            if reason == "the server goes away":
+                peer.write(frame(http2.GOAWAY, 0, 0, struct.pack(">II", stream, 0)))
+            await asyncio.sleep(0.05)
+            peer.write(peer.answer(stream))
+
+    async def client(channel: StartChannel) -> int:
+        for number in range(5):
+            assert await channel.call(b"m", 5.0 + number) == b"run"
+        connections = len(channel._all)
+        while len(channel._all) > (reason == "another timeout"):  # the last one is in use
+            await asyncio.sleep(0.01)
+        return connections
+
+    assert against(server, client) >= 1  # type: ignore[operator]
+
+
 def test_the_servers_limit_of_streams_is_kept() -> None:
     """No more streams are open than SETTINGS_MAX_CONCURRENT_STREAMS allows; the others wait their turn."""
     most = 0
