@@ -133,9 +133,15 @@ def launch(binaries: Binaries, folder: Path, log: Path, port: int, options: Mapp
 
 
 def connection_string(folder: Path, port: int) -> str:
-    """How to reach it as its administrator; names the password's file, not the password."""
+    """How to reach it as its administrator; names the password's file, not the password.
+
+    It says all that the user's variables could: PGPASSWORD of another database goes before a file, and PGHOSTADDR
+    before a host.
+    """
     passfile = str(folder / "pgpass").replace("\\", "\\\\").replace("'", "\\'")
-    return f"host={ports.HOST} port={port} user={ADMIN} dbname=postgres sslmode=disable passfile='{passfile}'"
+    where = f"host={ports.HOST} hostaddr={ports.HOST} port={port} user={ADMIN} dbname=postgres"
+    how = "sslmode=disable gssencmode=disable channel_binding=disable options='' target_session_attrs=any"
+    return f"{where} {how} password='' passfile='{passfile}'"
 
 
 def password(folder: Path) -> str:

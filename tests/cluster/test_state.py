@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -159,6 +161,42 @@ def test_a_folder_of_any_name_can_hold_the_database() -> None:
 
     folder = Path("/home/me/My Projects/it's")
     assert conninfo_to_dict(postgres.connection_string(folder, 1))["passfile"] == f"{folder}/pgpass"
+
+
+def test_variables_for_another_database_do_not_reach_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell's PGPASSWORD is not sent to it nor PGHOSTADDR dialled, and what would refuse it says nothing."""
+    (tmp_path / "pgpass").write_text(f"{ports.HOST}:*:*:*:ours\n")
+    (tmp_path / "pgpass").chmod(0o600)
+    told: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            start = connection.recv(10_000)
+            connection.sendall(b"R" + struct.pack("!II", 8, 3))  # the password, in clear
+            told.extend((start, connection.recv(1000)[5:-1]))
+            connection.sendall(b"E" + struct.pack("!I", 15) + b"SFATAL\0Mno\0\0")
+
+    for name, value in (
+        ("PGPASSWORD", "of-another"),
+        ("PGHOSTADDR", "127.0.0.2"),
+        ("PGOPTIONS", "-c search_path=theirs"),
+        ("PGSSLMODE", "require"),
+        ("PGGSSENCMODE", "require"),
+        ("PGCHANNELBINDING", "require"),
+        ("PGTARGETSESSIONATTRS", "standby"),
+    ):
+        monkeypatch.setenv(name, value)
+    with socket.create_server((ports.HOST, 0)) as listener:
+        serving = threading.Thread(target=serve, args=(listener,))
+        serving.start()
+        said = postgres.health(postgres.connection_string(tmp_path, listener.getsockname()[1]))
+        if not told:
+            socket.create_connection(listener.getsockname()).close()  # nobody came: let it end
+        serving.join(20)
+    assert said.endswith("no"), said
+    assert told[1] == b"ours"
+    assert b"theirs" not in told[0]
 
 
 def test_a_file_is_written_where_a_link_or_a_device_leads(tmp_path: Path) -> None:
