@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from capacity.errors import CapacityError, ClusterError, RunFailedError
 from capacity.launcher import outcome
@@ -93,7 +94,9 @@ class Scheduler:
             lambda: bool(self._stopping) or self._turns.empty, lambda: self._turns.due(time.perf_counter())
         )
         self._waits = Waits()
-        self._workers: list[asyncio.Task[None]] = []
+        self._workers: set[asyncio.Task[None]] = set()
+        self._left = asyncio.Event()  # no worker is left, or one failed
+        self._failure: BaseException | None = None
         self._stopping = ""
         self._fatal: CapacityError | None = None
         self._began = 0.0
@@ -117,24 +120,18 @@ class Scheduler:
         self._tally.seconds.begin(self._began)
         self._apply(self._controller.step(None, self._began))
         writer = ThreadPoolExecutor(1, thread_name_prefix="capacity-journal")
-        tasks = [asyncio.create_task(self._tick_forever()), asyncio.create_task(self._sync_forever(writer))]
+        ticks, left = asyncio.create_task(self._tick_forever()), asyncio.create_task(self._left.wait())
+        tasks: list[asyncio.Task[Any]] = [ticks, left, asyncio.create_task(self._sync_forever(writer))]
         tasks += [asyncio.create_task(self._drain_when(drain))] if drain else []
         tasks += [asyncio.create_task(self._abort_when(abort))] if abort else []
         try:
-            while self._workers:
-                done, _ = await asyncio.wait([*self._workers, tasks[0]], return_when=asyncio.FIRST_COMPLETED)
-                if tasks[0] in done:
-                    tasks[0].result()  # raises: without ticks nothing would be noted or controlled any more
-                for task in done:
-                    self._workers.remove(task)
-                    error = None if task.cancelled() else task.exception()
-                    if isinstance(error, CapacityError):
-                        self._give_up(error, "the batch cannot be read")
-                    elif error is not None:
-                        raise error
+            await asyncio.wait([ticks, left], return_when=asyncio.FIRST_COMPLETED)
+            if ticks.done():
+                ticks.result()  # raises: without ticks nothing would be noted or controlled any more
+            if self._failure is not None:
+                raise self._failure
         finally:
             await end_tasks(*tasks, *self._workers)
-            self._workers.clear()
             self._tick(last=True)  # before the wait for a disk: the batch lasted until now
             writer.shutdown()
         return self.result()
@@ -271,6 +268,8 @@ class Scheduler:
             if pending is not None:
                 outage.sent(pending.item)
                 self._waits.took()
+                if len(self._workers) - self._in_flight <= 1:  # it was the last that waited
+                    self._begin(len(self._workers) + 1)
                 return pending
             self._pacing.give_back(place)
             if not must_wait:
@@ -323,11 +322,28 @@ class Scheduler:
         self._setting = setting
         self._turns.limit = setting.limit
         self._pacing.apply(setting)
-        if not self._stopping and not self._turns.exhausted:
-            for slot in range(len(self._workers), max(setting.limit, 1)):  # with a limit of 0 one waits for another
-                self._workers.append(asyncio.create_task(self._worker(slot)))
+        self._begin(self._in_flight + 1 if self._pacing.binds else setting.limit)  # paced, one begins the next
         if raised:
             self._waits.wake()
+
+    def _begin(self, workers: int) -> None:
+        """Have as many workers as that, or as the limit allows; with a limit of 0 one waits for another."""
+        if self._stopping or self._turns.exhausted:
+            return
+        for slot in range(len(self._workers), max(min(workers, self._setting.limit), 1)):
+            worker = asyncio.create_task(self._worker(slot))
+            self._workers.add(worker)
+            worker.add_done_callback(self._ended)
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        self._workers.discard(worker)
+        error = None if worker.cancelled() else worker.exception()
+        if isinstance(error, CapacityError):
+            self._give_up(error, "the batch cannot be read")
+        elif error is not None:
+            self._failure = error
+        if self._failure or not self._workers:
+            self._left.set()
 
     def _tick(self, last: bool = False) -> None:
         now = time.perf_counter()
