@@ -42,7 +42,7 @@ def exists(path: Path) -> JournalError:
 
 
 def give_name(beside: str, path: Path) -> None:
-    """Give a file its name, unless another has it."""
+    """Give a file its name, unless another has it; it keeps that through a power cut."""
     try:
         os.link(beside, path)
     except FileExistsError:
@@ -51,6 +51,12 @@ def give_name(beside: str, path: Path) -> None:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
         os.rename(beside, path)  # a file system without links
+    with contextlib.suppress(OSError):  # one that cannot, or a folder that may not be read
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def lock(path: Path, fd: int) -> None:

@@ -319,6 +319,22 @@ def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
         Journal.create(tmp_path / "file" / "j", header())
 
 
+def test_a_new_journal_is_on_the_disk_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first start its content is forced to the disk, then the folder in which it has its name."""
+    forced: list[tuple[str, bool]] = []
+    fsync = os.fsync
+
+    def watched(fd: int) -> None:
+        forced.append((os.readlink(f"/proc/self/fd/{fd}"), (tmp_path / "j").exists()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    Journal.create(tmp_path / "j", header()).close()
+    (file, named), folder = forced
+    assert (Path(file).parent, named) == (tmp_path, False)
+    assert folder == (str(tmp_path), True)
+
+
 def test_a_description_of_any_length_is_kept(tmp_path: Path) -> None:
     """One for which the first page has no room is there while the journal is in use, after it and in a child."""
     path = tmp_path / "j"
