@@ -26,7 +26,7 @@ async def _clean(run: PastRun, target: Target, delete: bool) -> None:
     batch = rebuild(run.batch, read_items=False)
     async with connect(target) as connection:
         await service.check(connection)
-        query = service.batch_query(batch, 0)  # the memo tells whose they are; a time would be by this machine's clock
+        query = service.wider_query(batch)  # the memo tells whose they are; a time would be by this machine's clock
         if not delete:
             query += " AND ExecutionStatus = 'Running'"
         among = await service.count(connection, query, patience=cleaning.PATIENCE)

@@ -150,18 +150,29 @@ async def clock_offset(connection: Connection, workflow_id: str, answered: float
 def batch_query(batch: Batch, since: float) -> str:
     """Return the visibility query for runs of a batch since a moment of the server's clock [Unix time, s]."""
     moment = datetime.datetime.fromtimestamp(since, datetime.UTC).isoformat(timespec="microseconds")
-    clauses = [
-        f"StartTime >= {_quoted(moment.replace('+00:00', 'Z'))}",
-        f"WorkflowType = {_quoted(batch.options.workflow_type)}",
-        f"TaskQueue = {_quoted(batch.options.task_queue)}",
-    ]
-    if batch.id_prefix:
-        clauses.append(f"WorkflowId STARTS_WITH {_quoted(batch.id_prefix)}")
-    return " AND ".join(clauses)
+    clauses = [f"{what} {_quoted(name)}" for what, name in _names(batch)]
+    return " AND ".join([f"StartTime >= {_quoted(moment.replace('+00:00', 'Z'))}", *clauses])
+
+
+def wider_query(batch: Batch) -> str:
+    """Return a query for the runs of a batch, and for others where a name of it is one no server can be asked about."""
+    clauses = [f"{what} {_quoted(name)}" for what, name in _names(batch) if _can_be_quoted(name)]
+    return " AND ".join(["StartTime >= '1970-01-01T00:00:00Z'", *clauses])
+
+
+def _names(batch: Batch) -> list[tuple[str, str]]:
+    """Return what a query compares with which names of a batch."""
+    options, prefix = batch.options, batch.id_prefix
+    names = [("WorkflowType =", options.workflow_type), ("TaskQueue =", options.task_queue)]
+    return [*names, ("WorkflowId STARTS_WITH", prefix)] if prefix else names
+
+
+def _can_be_quoted(text: str) -> bool:
+    return "'" not in text and "\\" not in text
 
 
 def _quoted(text: str) -> str:
-    if "'" in text or "\\" in text:
+    if not _can_be_quoted(text):
         raise UsageError(
             f"the server cannot be asked about names with quotes or backslashes like {text!r}",
             next_step="pass --no-verify",

@@ -345,6 +345,15 @@ def test_clean_finds_a_run_of_a_clock_that_was_ahead(capacity: Command, devserve
     assert "20 of 20 workflows ended" in capacity("runs", "clean", run["run_id"]).out
 
 
+def test_clean_finds_a_run_whose_names_no_query_can_hold(capacity: Command, devserver: DevServer, chain: str) -> None:
+    """A chain with an apostrophe is launched like any other, and its workflows, and no others, are ended."""
+    words = ("launch", "--address", devserver.address, "--task-queue", chain, "--json")
+    other = record(capacity(*words, "--chain-id", chain, "--count", 5).out)
+    run = record(capacity(*words, "--chain-id", f"{chain}'s", "--count", 20).out)
+    assert "20 of 20 workflows ended" in capacity("runs", "clean", run["run_id"]).out
+    assert "5 of 5 workflows ended" in capacity("runs", "clean", other["run_id"]).out
+
+
 def test_metrics_are_served_while_it_runs(capacity: Command, devserver: DevServer, chain: str) -> None:
     """--metrics-port serves Prometheus text whose counters agree with the batch, and is closed afterwards."""
     with socket.socket() as free:

@@ -10,9 +10,9 @@ import grpc.aio
 import pytest
 
 from capacity.cluster.target import Target
-from capacity.errors import ClusterError
+from capacity.errors import ClusterError, UsageError
 from capacity.launcher import service
-from capacity.launcher.batch import HeightRange
+from capacity.launcher.batch import HeightRange, StartOptions
 from capacity.launcher.transport import Connection
 
 HERE = Connection(Target("127.0.0.1:7233"), None, None, ())  # type: ignore[arg-type]
@@ -51,6 +51,16 @@ def test_what_does_not_pass_is_said_at_once(code: str, patience: float) -> None:
     with pytest.raises(ClusterError):
         asyncio.run(service.ask(HERE, answers, None, patience=patience))
     assert answers.calls == 1
+
+
+def test_runs_are_found_whatever_their_names() -> None:
+    """A name with a quote or a backslash is left out of the query whose finds the memo sorts, and refused elsewhere."""
+    batch = HeightRange(3, "o'neil", options=StartOptions(workflow_type="Index", task_queue="back\\slash"))
+    assert service.wider_query(batch) == "StartTime >= '1970-01-01T00:00:00Z' AND WorkflowType = 'Index'"
+    with pytest.raises(UsageError, match="names with quotes or backslashes"):
+        service.batch_query(batch, 0)
+    plain = HeightRange(3)
+    assert service.wider_query(plain) == service.batch_query(plain, 0).replace(".000000Z", "Z")
 
 
 def test_a_wait_for_completion_lasts_as_long_as_its_queue_moves_and_asks_ever_less_often(
