@@ -16,8 +16,8 @@ _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 class InputTemplate:
     """A JSON text with places for columns, such as ``{"chain": "{chain_id}", "block": "{height}"}``.
 
-    A string that is one place takes the column's value as it is, number or text; within a longer string the value is
-    written out. Any other text stays.
+    A string that is one place takes the column's value as it is, number or text; within a longer string a text stands
+    as it is, and any other value as JSON. Any other text stays.
 
     Examples
     --------
@@ -45,12 +45,16 @@ class InputTemplate:
             whole = _PLACE.fullmatch(value)
             if whole:
                 return columns[whole[1]]
-            return _PLACE.sub(lambda place: str(columns[place[1]]), value)
+            return _PLACE.sub(lambda place: _written(columns[place[1]]), value)
         if isinstance(value, list):
             return [self._fill(item, columns) for item in value]
         if isinstance(value, dict):
             return {key: self._fill(item, columns) for key, item in value.items()}
         return value
+
+
+def _written(value: Any) -> str:
+    return str(value) if type(value) in (str, int) else compact(value).decode()  # bool is an int, and no number
 
 
 def _columns(value: Any) -> list[str]:

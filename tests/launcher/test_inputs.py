@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capacity.errors import UsageError
-from capacity.launcher.inputs import InputTemplate
+from capacity.launcher.inputs import InputTemplate, compact
 
 values = st.one_of(st.integers(), st.text(), st.booleans(), st.none(), st.lists(st.integers(), max_size=3))
 
@@ -24,6 +24,13 @@ def test_a_whole_place_takes_the_value_as_it_is(value: object) -> None:
 def test_a_place_inside_a_text_never_breaks_the_json(value: str) -> None:
     """Quotes, newlines and braces in a column stay inside the string they are put into."""
     assert json.loads(InputTemplate('["<{column}>"]').render({"column": value})) == [f"<{value}>"]
+
+
+@given(st.one_of(values, st.floats(allow_nan=False, allow_infinity=False), st.dictionaries(st.text(), values)))
+def test_a_value_within_a_text_is_written_as_json(value: object) -> None:
+    """A text stands as it is, anything else as it would in a place of its own: true and null, not True and None."""
+    (text,) = json.loads(InputTemplate('["<{column}>"]').render({"column": value}))
+    assert text == (f"<{value}>" if isinstance(value, str) else f"<{compact(value).decode()}>")
 
 
 def test_a_value_with_a_place_in_it_is_not_filled_again() -> None:
