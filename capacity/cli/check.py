@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capacity.cli.options import FLAG, HOW, BaselineRun, CalibrationOfCluster, ClusterName, RunName
+from capacity.cli.plan import calibration_for
 from capacity.errors import JournalError, UsageError
 
 if TYPE_CHECKING:
@@ -82,9 +83,8 @@ def recorded(name: str) -> Run:
 
 
 def _predictor(cluster: str | None, calibration: str | None) -> tuple[Cluster | None, Calibration | None]:
-    from capacity.model.calibration import Calibration
     from capacity.model.cluster import Cluster
 
     described = Cluster.load(cluster) if cluster is not None else None
     name = calibration or (described.calibration if described else None)
-    return described, Calibration.named(name) if name is not None else None
+    return described, calibration_for(described, name) if name is not None else None

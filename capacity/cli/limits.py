@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capacity.cli.options import HOW, Changes, ClusterArgument, check_once
+from capacity.cli.plan import calibration_for
 from capacity.cli.printing import console, print_columns, warn, wrapped
 from capacity.errors import UsageError
 
@@ -67,12 +68,11 @@ def _demands(cluster: Cluster) -> Demands | None:
     """What a start costs by the calibration that a description names; None where it names none that can be read."""
     if cluster.calibration is None:
         return None
-    from capacity.model.calibration import Calibration
     from capacity.model.demands import fitted
     from capacity.model.words import many
 
     try:
-        measured = Calibration.named(cluster.calibration)
+        measured = calibration_for(cluster, cluster.calibration)
     except UsageError as error:  # most ceilings are of the configuration alone
         until = "until then a start costs what it did where this package was made"
         warn(f"{error}; {until}")

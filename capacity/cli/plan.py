@@ -148,7 +148,6 @@ def described_and_measured(
 ) -> tuple[Cluster, Calibration]:
     """Return a cluster's description, changed, and what a start costs there, by their names or files."""
     from capacity.cli.limits import settings_of
-    from capacity.model.calibration import Calibration
     from capacity.model.cluster import Cluster
 
     described = Cluster.load(cluster).changed(settings_of(settings))
@@ -163,7 +162,17 @@ def described_and_measured(
             f"cluster {described.name}: its CPUs are not known, and so not what it gives",
             next_step=f"see its limits with 'capacity limits {cluster}'",
         )
-    return described, Calibration.named(name)
+    return described, calibration_for(described, name)
+
+
+def calibration_for(cluster: Cluster | None, name: str) -> Calibration:
+    """Return a calibration by its name or file; one of another store than the cluster's is warned of."""
+    from capacity.model.calibration import Calibration
+
+    found = Calibration.named(name)
+    if cluster is not None and (words := found.of_another_store(cluster.store)) is not None:
+        warn(words)
+    return found
 
 
 def _print_text(result: PoolPlan) -> None:

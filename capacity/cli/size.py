@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capacity.cli.options import WIDTH, CalibrationOfCluster, ClusterName, Form, Format, quantity, whole
+from capacity.cli.plan import calibration_for
 from capacity.cli.printing import print_columns, print_notes, wrapped
 
 if TYPE_CHECKING:
@@ -63,14 +64,13 @@ def size(
 
     Example: capacity size --batch 750000 --within 600 --p99 0.05
     """
-    from capacity.model.calibration import Calibration
     from capacity.model.cluster import Cluster
     from capacity.model.sizing import STOCK_CLUSTER
     from capacity.model.sizing import size as sized
 
     described = STOCK_CLUSTER if cluster is None else Cluster.load(cluster)
     found = sized(
-        Calibration.named(calibration or described.calibration or DEFAULT),
+        calibration_for(described, calibration or described.calibration or DEFAULT),
         target,
         p99=p99,
         batch=batch,

@@ -95,6 +95,15 @@ class Calibration(_Record):
         """The highest parallelism that was fitted."""
         return max(point.parallelism for point in usable(self.measurements.points))
 
+    def of_another_store(self, store: str) -> str | None:
+        """Say that it was measured on another store than a cluster's; None where it was not, or nobody knows."""
+        swept = self.measurements.conditions.store
+        if swept in (store, "unknown") or store == "cloud":
+            return None
+        return (
+            f"calibration {self.name} was measured on {swept}, the cluster is on {store}, where a start costs otherwise"
+        )
+
     def peak(self) -> int | None:
         """Return the parallelism of the highest throughput where the points show that it falls beyond; else None."""
         curve = solve(structure_of(self.measurements.conditions), self.demands, self.measured_to).throughput

@@ -83,7 +83,7 @@ class Controls:
         named = shipped.names("calibrations")
         loaded = Cluster.load(cluster)
         own = {calibration.name: calibration} if isinstance(calibration, Calibration) else {}
-        source = next(iter(own), None) or calibration or loaded.calibration or _first(named)
+        source = next(iter(own), None) or calibration or loaded.calibration or _first(named, loaded.store)
         self.calibration = NamedChoice("Calibration", named, Calibration.named, str(source), own)
         many = "no cluster of so many is known"
         self.cores = NumberControl("Cores, shared", 1, _CORES, 1, 100_000, many)
@@ -144,6 +144,8 @@ class Controls:
     def choice(self) -> tuple[Choice, tuple[str, ...]]:
         """What the controls say, and what to warn of."""
         plan, warnings = self._planned()
+        if (other := self.calibration.value.of_another_store(self._base.store)) is not None:
+            warnings = (*warnings, other)
         cluster = self._base.changed(self._changes())
         memory = self.memory.value * MIB if self.memory.value else None
         p99 = self.p99.value / 1e3 if self.p99.value else None
@@ -193,7 +195,9 @@ class Controls:
     def _other_cluster(self) -> None:
         self._base = self.cluster.value
         self._show_base()
-        named = self._base.calibration
+        named, store = self._base.calibration, self._base.store
+        if named is None and self.calibration.value.of_another_store(store) is not None:
+            named = next(iter(_of_store(shipped.names("calibrations"), store)), None)
         if named is not None and named != self.calibration.source:
             try:
                 self.calibration.choose(named)  # tells of the change
@@ -239,12 +243,17 @@ class Controls:
         self.hosts.value = f'<span style="{style}">{words}</span>' if words else ""
 
 
-def _first(named: tuple[str, ...]) -> str:
+def _of_store(named: tuple[str, ...], store: str) -> tuple[str, ...]:
+    return tuple(name for name in named if Calibration.named(name).of_another_store(store) is None)
+
+
+def _first(named: tuple[str, ...], store: str) -> str:
     if not named:
         raise UsageError(
             "no calibration is shipped with this installation",
             next_step="pass calibration=FILE, made with 'capacity sweep --out FILE'",
         )
+    named = _of_store(named, store) or named
     return "postgres" if "postgres" in named else named[0]
 
 

@@ -138,6 +138,33 @@ def test_with_a_cluster_it_says_what_it_gives(calibration: str, capsys: Capture)
     assert any(line.startswith("Binds") and "2 CPUs" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plan", "--cpus", "4", "--cluster", "devserver", "--calibration", "postgres"],
+        ["what-if", "devserver", "--set", "cores=4", "--parallelism", "8", "--calibration", "postgres"],
+        ["size", "--target", "100", "--cluster", "devserver", "--calibration", "postgres"],
+        ["limits", "mine.toml"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_calibration_of_another_store_is_warned_of(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """What a start costs on PostgreSQL says little of SQLite: one line on standard error, the result as ever."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text('store = "sqlite"\ncores = 2\ncalibration = "postgres"\n')
+    assert run(words) in (0, 1)
+    said = capsys.readouterr()
+    assert said.out
+    assert said.err == (
+        "capacity: warning: calibration postgres was measured on postgres, the cluster is on sqlite, where a start "
+        "costs otherwise\n"
+    )
+    assert run(["plan", "--cpus", "4", "--cluster", "devserver"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_json_holds_the_prediction_and_the_claim(calibration: str, capsys: Capture) -> None:
     """What the screen says is there for programs, with intervals."""
     plan = plan_json(capsys, "--cpus", "32", "--cluster", "postgres-dev", "--calibration", calibration, "--claim")

@@ -286,6 +286,23 @@ def test_a_cluster_brings_its_calibration(explorer: Explorer) -> None:
     assert "SQLite's connection" in {ceiling.name for ceiling in explorer.scene.ceilings}
 
 
+def test_a_cluster_that_names_no_calibration_gets_one_of_its_store(explorer: Explorer, tmp_path: Path) -> None:
+    """After the dev server a PostgreSQL cluster is predicted as on a fresh panel; what was measured on its own store
+    stays, and where nothing was, the panel says so."""
+    explorer.controls.cluster.choose("devserver")
+    explorer.controls.cluster.choose("example-32-core")
+    assert explorer.controls.calibration.source == "postgres"
+    assert explorer.scene.at(32) == explore(8, cluster="example-32-core").scene.at(32)
+    assert "was measured on" not in explorer.warning.value
+    mine = tmp_path / "mine.toml"
+    for store, source, warned in (("sqlite", "devserver", False), ("mysql", "devserver", True)):
+        mine.write_text(f'store = "{store}"\ncores = 2\n')
+        explorer.controls.cluster.choose(str(mine))
+        assert explorer.controls.calibration.source == source
+        assert ("calibration devserver was measured on sqlite" in explorer.warning.value) == warned
+    assert explore(8, cluster=str(mine)).controls.calibration.source == "postgres"
+
+
 def test_what_cannot_be_told_of_temporal_cloud_is_said(explorer: Explorer) -> None:
     """Its stations are not known: the folds say so in place of another cluster's numbers, and Save report warns."""
     explorer.claim.button.value = explorer.notes.button.value = True
