@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from capacity.model.calibration import Calibration
 from capacity.model.cluster import DEFAULTS, Cluster
-from capacity.model.network import Structure
+from capacity.model.network import Structure, solve
 from capacity.model.prediction import predict, structure_for
 from capacity.model.words import number, span
 
@@ -69,8 +69,9 @@ def claim(cluster: Cluster, calibration: Calibration) -> Claim:
         ("memory, 128 workers", "10 to 20 MB", f"{found.rss_bytes[2] / 1e6:,.0f} MB, a whole process"),
     )
     structure, limits = structure_for(cluster), cluster.limits
+    alone = float(solve(structure, demands, 1).network.response[0])  # whatever rates are configured
     needed = [
-        ("mean time of a start", span(WORKERS / CLAIMED), f"{span(1 / float(rates[0]))} with nothing else under way"),
+        ("mean time of a start", span(WORKERS / CLAIMED), f"{span(alone)} with nothing else under way"),
         *_cpus(CLAIMED, calibration, structure),
         (
             "shards, half of the time locked",

@@ -57,6 +57,17 @@ def test_rows_are_the_prediction_and_name_the_plan(calibrations: Calibrations) -
     assert [row[0] for row in other.rows() if "this plan" in row[0]] == ["4x, this plan"]
 
 
+def test_a_lone_start_waits_for_no_rate(calibrations: Calibrations) -> None:
+    """What a start takes with nothing else under way is the cluster's, whatever frontend.rps caps starts at."""
+    free = Cluster.load("postgres-dev")
+    told, capped = (
+        {what: there for what, _, there in claim(cluster, calibrations["quiet"]).needed}["mean time of a start"]
+        for cluster in (free, free.changed({"frontend.rps": 50}))
+    )
+    assert capped == told
+    assert capped.endswith("with nothing else under way")
+
+
 def test_a_configured_rate_below_the_cluster_binds(calibrations: Calibrations) -> None:
     """With namespaceRPS at 100 the plan gets 100/s, and that key is what binds."""
     found = on(calibrations["quiet"], **{"frontend.namespaceRPS": 100})
