@@ -72,6 +72,8 @@ class PredictionView:
         Lowest first; the first `CEILINGS` are drawn.
     knee : tuple of (int, float)
         Starts in flight, and starts per second there.
+    knee_beyond : bool
+        Whether throughput still rises there, and the knee lies beyond.
     plan : tuple of (int, float, float)
         Starts in flight, starts per second, p99.
     measured : tuple of (int, float, float)
@@ -87,6 +89,7 @@ class PredictionView:
     curves: Curves
     ceilings: tuple[Across, ...]
     knee: tuple[int, float]
+    knee_beyond: bool
     plan: tuple[int, float, float]
     measured: tuple[tuple[int, float, float], ...]
     measured_name: str
@@ -122,6 +125,7 @@ def prediction_spec(view: PredictionView) -> dict[str, Any]:
     low, high = rounded(min(curves.throughput) * 0.8, max(*curves.throughput, *(c.rate for c in drawn)) * 1.25)
     fast, slowest = rounded(min(in_ms) * 0.7, max(*in_ms, 1e3 * (view.target or 0)) * 1.2)
     knee, most = view.knee
+    called = "the knee lies beyond" if view.knee_beyond else f"knee: {knee:,} in flight"
     target = view.target
     layout = card(headed(view.finding, view.inputs), 540)
     layout |= {
@@ -145,7 +149,7 @@ def prediction_spec(view: PredictionView) -> dict[str, Any]:
                 DARK_VERMILION,
                 shown=target is not None,
             ),
-            _callout(knee, most, f"<b>knee: {knee:,} in flight</b><br>{most:,.0f} starts/s", low, high),
+            _callout(knee, most, f"<b>{called}</b><br>{most:,.0f} starts/s", low, high),
         ],
     }
     return {"data": data, "layout": layout}

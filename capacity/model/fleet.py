@@ -309,10 +309,8 @@ def _knee(structure: Structure, calibration: Calibration, limit: float) -> tuple
     """Return the knee, as far as `auto` looks for it, and what it is."""
     most = MAXIMUM_PARALLELISM
     curve: Floats = np.minimum(solve(structure, calibration.demands, most).throughput, limit)
-    found = knee(curve)
-    if found > 0.9 * most:
-        return most, "the most that auto tries; the knee lies beyond"
-    return found, "the knee, as auto finds it"
+    found, within = knee(curve)
+    return found, "the knee, as auto finds it" if within else "the most that auto tries; the knee lies beyond"
 
 
 def _predicted(

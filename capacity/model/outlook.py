@@ -35,11 +35,14 @@ class Outlook:
     cluster : Cluster
     calibration : Calibration
     prediction : Prediction
-        At the knee and at the plan's parallelism with several multipliers, rising.
+        At the knee and at the plan's parallelism with several multipliers, rising; no more in flight than its batch.
     names : tuple of str
-        What each of its points is called: ``knee``, ``this plan``, ``2x`` (two in flight per CPU), or several.
+        What each of its points is called: ``knee``, ``this plan``, ``2x`` (two in flight per CPU), or several;
+        ``most`` in place of ``knee`` where that lies beyond.
     knee : int
-        The smallest parallelism with 0.95 of the highest throughput.
+        The smallest parallelism with 0.95 of the highest throughput; the most there may be where that still rises.
+    knee_beyond : bool
+        Whether it does.
     """
 
     plan: PoolPlan
@@ -48,11 +51,13 @@ class Outlook:
     prediction: Prediction
     names: tuple[str, ...]
     knee: int
+    knee_beyond: bool
 
     @property
     def here(self) -> int:
-        """Index of the plan's own parallelism in the prediction."""
-        return int(np.flatnonzero(self.prediction.parallelism == self.plan.parallelism.value)[0])
+        """Index of the plan's own parallelism in the prediction: no more than its batch can be in flight."""
+        flight = min(self.plan.parallelism.value, self.plan.batch)
+        return int(np.flatnonzero(self.prediction.parallelism == flight)[0])
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return the table, a row per parallelism, as the columns of `HEAD`."""
@@ -75,6 +80,7 @@ class Outlook:
     def sentences(self) -> list[tuple[str, str]]:
         """Return what to make of it, as (heading, sentence)."""
         return [
+            *self._whole(),
             ("Binds", self._binds()),
             *self._wider(),
             ("Knee", self._knee()),
@@ -82,6 +88,13 @@ class Outlook:
             ("Storage", storage_sentence(self.plan.batch, self.cluster, self.calibration)),
             ("How sure", self._certainty()),
         ]
+
+    def _whole(self) -> list[tuple[str, str]]:
+        at, batch = self.plan.parallelism.value, self.plan.batch
+        if at <= batch:
+            return []
+        starts = "1 start" if batch == 1 else f"{batch:,} starts"
+        return [("In flight", f"a batch of {starts} has no more in flight, whatever the pool's {at:,}")]
 
     def _binds(self) -> str:
         found, here = self.prediction, self.here
@@ -113,6 +126,11 @@ class Outlook:
         found, here = self.prediction, self.here
         at = int(np.flatnonzero(found.parallelism == self.knee)[0])
         share = float(found.throughput.value[at] / found.throughput.value[here])
+        if self.knee_beyond:
+            rest = (
+                "" if self.knee == found.parallelism[here] else f"; this plan gets {1 / share:.0%} of what that gives"
+            )
+            return f"throughput still rises at {self.knee} in flight, and the knee lies beyond{rest}"
         if self.knee == found.parallelism[here]:
             return f"{self.knee} in flight is the knee: more buys latency, not throughput"
         if self.knee > found.parallelism[here]:
@@ -140,7 +158,7 @@ class Outlook:
             words.append(
                 f"other CPUs ({number(cpus, 9)}) are extrapolated: intervals hold only if what a start costs stays"
             )
-        if self.plan.parallelism.value > calibration.measured_to:
+        if self.prediction.parallelism[self.here] > calibration.measured_to:
             words.append(f"beyond {calibration.measured_to} in flight it is extrapolated")
         return "; ".join(words)
 
@@ -153,6 +171,7 @@ class Outlook:
             "calibration": self.calibration.name,
             "predicted": found[here],
             "knee": self.knee,
+            "knee_beyond": self.knee_beyond,
             "others": [row for i, row in enumerate(found) if i != here],
             "sentences": dict(self.sentences()),
             "not_identified": self.calibration.not_identified(),
@@ -211,15 +230,16 @@ def outlook(
     """
     cap = configured_rate(cluster)
     curve = solve(structure_for(cluster), calibration.demands, rules.maximum).throughput
-    at_knee = knee(np.minimum(curve, cap.rate if cap else np.inf))
-    labels: dict[int, list[str]] = {at_knee: ["knee"]}
+    flights = np.minimum(np.arange(1, rules.maximum + 1), plan.batch)
+    at_knee, within = knee(np.minimum(curve[flights - 1], cap.rate if cap else np.inf))
+    labels: dict[int, list[str]] = {at_knee: ["knee" if within else "most"]}
     for multiplier in multipliers:
-        flight = parallelism(plan.cpus, rules=replace(rules, multiplier=multiplier)).value
+        flight = min(parallelism(plan.cpus, rules=replace(rules, multiplier=multiplier)).value, plan.batch)
         labels.setdefault(flight, []).append(f"{multiplier}x")
-    labels.setdefault(plan.parallelism.value, []).append("this plan")
+    labels.setdefault(min(plan.parallelism.value, plan.batch), []).append("this plan")
     at = sorted(labels)
     found = predict(calibration, at, cluster=cluster, batch=plan.batch, rules=rules)
-    return Outlook(plan, cluster, calibration, found, tuple(", ".join(labels[p]) for p in at), at_knee)
+    return Outlook(plan, cluster, calibration, found, tuple(", ".join(labels[p]) for p in at), at_knee, not within)
 
 
 def storage_sentence(batch: int, cluster: Cluster, calibration: Calibration) -> str:

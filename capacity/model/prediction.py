@@ -32,6 +32,8 @@ DRAWS: Final = 200
 
 BINDS: Final = 0.9
 """Utilization from which on a resource is said to bind."""
+_RISES: Final = 0.9
+"""Where a curve reaches 0.95 of its end only beyond this share of it, it goes on rising as good as straight."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Prediction:
     batch : int
         Starts of the batch that `duration` and `queue` are of.
     throughput : Interval
-        Starts per second.
+        Starts per second, with no more in flight than the batch has.
     mean, p50, p99 : Interval
         Latency [s].
     utilization : dict of array
@@ -65,7 +67,7 @@ class Prediction:
     queue : array of float
         Starts that wait inside the original's scheduler for one of its workers.
     duration : Interval
-        Seconds of the batch; no more than all of it can be in flight, and its first starts pass in a rate's burst.
+        Seconds of the batch; its first starts pass in the bursts of configured rates.
     measured_to : int
         Highest parallelism of the sweep; beyond it the figures extrapolate.
     cap : Ceiling, optional
@@ -148,7 +150,7 @@ def predict(
     *,
     cluster: Cluster | None = None,
     structure: Structure | None = None,
-    batch: int = 1000,
+    batch: int | None = None,
     rules: PoolRules = DEFAULT_RULES,
     draws: int = DRAWS,
     of_a_point: bool = False,
@@ -165,8 +167,8 @@ def predict(
         The cluster, with its configured rates; by default the calibrated one, without any.
     structure : Structure, optional
         Stations in place of the cluster's.
-    batch : int
-        Starts of the batch.
+    batch : int, optional
+        Starts of the batch, of which no more than all are in flight; by default 1,000, or as many as are asked to be.
     rules : PoolRules
         Bounds of the queue.
     draws : int
@@ -204,32 +206,35 @@ def predict(
         )
     if draws < 0 or draws == 1:
         raise UsageError(f"draws is {draws}", allowed="0 for no intervals, or 2 and more")
+    batch = max(1000, int(asked.max())) if batch is None else batch
     if batch < 1:
         raise UsageError(f"batch is {batch}", allowed="1 or more")
-    at_most = int(asked.max())
-    cap = configured_rate(cluster) if cluster is not None else None
+    flight = np.minimum(asked, batch)
+    at_most = int(flight.max())
+    caps = configured_rates(cluster) if cluster is not None else ()
+    cap = next(iter(caps), None)
     demands = calibration.demands
     solution = solve(structure, demands, at_most)
-    uncapped = solution.throughput[asked - 1]
-    limit = cap.rate if cap else math.inf
-    value = np.minimum(uncapped, limit)
-    low, high = _range(calibration, structure, asked, draws, of_a_point)
-    low, high = np.minimum(np.minimum(low, uncapped), limit), np.minimum(np.maximum(high, uncapped), limit)
-    throughput = Interval(value, low, high)
-    mean = Interval(asked / value, asked / high, asked / low)
+    uncapped = solution.throughput[flight - 1]
+    low, high = _range(calibration, structure, flight, draws, of_a_point)
+    low, high = np.minimum(low, uncapped), np.maximum(high, uncapped)
+    throughput = Interval(*(np.minimum(rate, cap.rate if cap else math.inf) for rate in (uncapped, low, high)))
+    value = throughput.value
+    mean = Interval(flight / value, flight / throughput.high, flight / throughput.low)
     network = solution.network
     coarse = _coarse(at_most)
     quantiles = []
     shape = shape_for(calibration, structure)
     for q, spread in ((0.5, calibration.shape.p50_spread), (0.99, calibration.shape.p99_spread)):
-        theory = np.interp(np.log(asked), np.log(coarse), network.quantile(q, 0, coarse) / network.response[coarse - 1])
-        middle = shaped(shape, q, mean.value * theory, mean.value, asked.astype(float), structure.network_delay)
+        theory = np.interp(
+            np.log(flight), np.log(coarse), network.quantile(q, 0, coarse) / network.response[coarse - 1]
+        )
+        middle = shaped(shape, q, mean.value * theory, mean.value, flight.astype(float), structure.network_delay)
         width = 1.645 * spread if draws else 0.0
         below = np.hypot(np.log(mean.value / mean.low), width)
         above = np.hypot(np.log(mean.high / mean.value), width)
         quantiles.append(Interval(middle, middle * np.exp(-below), middle * np.exp(above)))
-    takes = _takes(batch, solution.throughput[np.minimum(asked, batch) - 1], cap)
-    utilization = {name: used[asked - 1] * value / uncapped for name, used in solution.utilization().items()}
+    utilization = {name: used[flight - 1] * value / uncapped for name, used in solution.utilization().items()}
     return Prediction(
         parallelism=asked,
         batch=batch,
@@ -241,7 +246,7 @@ def predict(
         binding=_binding(utilization, uncapped, cap),
         rss_bytes=launcher_rss(asked, batch, calibration.measurements.memory, structure.launchers),
         queue=_waiting(asked, batch, rules),
-        duration=Interval(takes, takes * value / high, takes * value / low),
+        duration=Interval(*(_takes(batch, rate, caps) for rate in (uncapped, high, low))),
         measured_to=calibration.measured_to,
         cap=cap,
     )
@@ -271,15 +276,29 @@ _STATIONS: Final = frozenset(
 )
 
 
+def configured_rates(cluster: Cluster) -> tuple[Ceiling, ...]:
+    """Return the ceilings that are configured rates, not a resource the network has as a station, lowest first."""
+    found = (ceiling for ceiling in ceilings(cluster) if ceiling.known and ceiling.caps_starts)
+    return tuple(ceiling for ceiling in found if ceiling.key not in _STATIONS)
+
+
 def configured_rate(cluster: Cluster) -> Ceiling | None:
-    """Return the lowest ceiling that is a configured rate, not a resource the network has as a station."""
-    found = [ceiling for ceiling in ceilings(cluster) if ceiling.known and ceiling.caps_starts]
-    return next((ceiling for ceiling in found if ceiling.key not in _STATIONS), None)
+    """Return the lowest of `configured_rates`."""
+    return next(iter(configured_rates(cluster)), None)
 
 
-def knee(throughput: Floats) -> int:
-    """Return the smallest parallelism that reaches 0.95 of the highest throughput, for 1..N in flight."""
-    return int(np.argmax(throughput >= 0.95 * throughput.max())) + 1
+def knee(throughput: Floats) -> tuple[int, bool]:
+    """Return the smallest parallelism that reaches 0.95 of the highest throughput, for 1..N in flight, and True.
+
+    Where throughput still rises at N the knee lies beyond: N and False.
+
+    Examples
+    --------
+    >>> knee(np.minimum(np.arange(1.0, 513.0), 100.0)), knee(np.arange(1.0, 513.0))
+    ((95, True), (512, False))
+    """
+    found = int(np.argmax(throughput >= 0.95 * throughput.max())) + 1
+    return (found, True) if found <= _RISES * throughput.size else (throughput.size, False)
 
 
 def _coarse(at_most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -317,9 +336,9 @@ def _binding(utilization: dict[str, Floats], uncapped: Floats, cap: Ceiling | No
     return tuple(words)
 
 
-def _takes(batch: int, uncapped: Floats, cap: Ceiling | None) -> Floats:
+def _takes(batch: int, uncapped: Floats, caps: Sequence[Ceiling]) -> Floats:
     """Return how long a batch takes [s]: what the bucket of a configured rate holds passes before that rate bites."""
-    throttled = cap.passes(batch) if cap is not None else 0.0
+    throttled = max((cap.passes(batch) for cap in caps), default=0.0)
     return np.asarray(np.maximum(batch / uncapped, throttled), dtype=float)
 
 

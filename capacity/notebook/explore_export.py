@@ -39,7 +39,7 @@ def rows(found: Scene, band: Prediction) -> list[Row]:
     """Every number of the figure, as the columns of `COLUMNS`; what a row does not have is empty."""
     listed: list[Row] = []
     for i, flight in enumerate(band.parallelism.tolist()):
-        names = [word for word, on in (("knee", flight == found.knee), ("plan", flight == found.flight)) if on]
+        names = _names(found, flight, "plan")
         rate, p99 = band.throughput, band.p99
         figures = (figure[i] for figure in (rate.value, rate.low, rate.high, p99.value, p99.low, p99.high))
         listed.append(("predicted", " and ".join(names) or band.binding[i], flight, *(f"{x:.6g}" for x in figures)))
@@ -51,6 +51,11 @@ def rows(found: Scene, band: Prediction) -> list[Row]:
     if found.choice.p99 is not None:
         listed.append(("wanted", "p99", "", "", "", "", f"{found.choice.p99:.6g}", "", ""))
     return listed
+
+
+def _names(found: Scene, flight: int, plan: str) -> list[str]:
+    is_knee = flight == found.knee and not found.knee_beyond
+    return [word for word, on in (("knee", is_knee), (plan, flight == found.flight)) if on]
 
 
 def numbers_csv(found: Scene, band: Prediction) -> str:
@@ -66,7 +71,7 @@ def numbers_html(found: Scene, band: Prediction) -> str:
     """The numbers as tables: what is predicted, what was measured, the ceilings."""
     predicted = []
     for i, flight in enumerate(band.parallelism.tolist()):
-        names = [word for word, on in (("knee", flight == found.knee), ("this plan", flight == found.flight)) if on]
+        names = _names(found, flight, "this plan")
         rate, p99 = band.throughput, band.p99
         predicted.append(
             (

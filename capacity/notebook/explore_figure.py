@@ -40,11 +40,12 @@ def figure_view(found: Scene, band: Prediction | None) -> PredictionView:
     rate, p99 = found.at(found.flight)
     return PredictionView(
         finding=finding(found),
-        inputs=f"{html.escape(choice.cluster.name)}: p99 {span(p99)}, {many(choice.plan.batch, 'start')} in "
-        f"{span(found.duration)}",
+        inputs=f"{html.escape(choice.cluster.name)}: p99 {span(p99)}, {many(choice.plan.batch, 'start')}"
+        f"{', all in flight at once,' if choice.plan.batch < found.flight else ''} in {span(found.duration)}",
         curves=curves,
         ceilings=drawn(found),
         knee=(found.knee, found.at(found.knee)[0]),
+        knee_beyond=found.knee_beyond,
         plan=(found.flight, rate, p99),
         measured=tuple((p.parallelism, p.throughput, p.p99) for p in measured.points if p.flag is None),
         measured_name=f"measured on {many(cpus, 'CPU')}",

@@ -87,6 +87,9 @@ class Scene:
     prediction : Prediction
         At every parallelism of figure and table, without band.
     knee : int
+        The smallest parallelism with 0.95 of the highest throughput; the most there may be where that still rises.
+    knee_beyond : bool
+        Whether it does.
     table : TuningTable
     cells : tuple of tuple of Tuned
     recommended : tuple of (int, int), optional
@@ -100,6 +103,7 @@ class Scene:
     choice: Choice
     prediction: Prediction
     knee: int
+    knee_beyond: bool
     table: TuningTable
     cells: tuple[tuple[Tuned, ...], ...]
     recommended: tuple[int, int] | None
@@ -115,6 +119,12 @@ class Scene:
         """Starts per second and p99 [s] at a parallelism that is on the grid."""
         index = int(np.searchsorted(self.prediction.parallelism, flight))
         return float(self.prediction.throughput.value[index]), float(self.prediction.p99.value[index])
+
+    @property
+    def duration(self) -> float:
+        """Seconds of the plan's batch."""
+        index = int(np.searchsorted(self.prediction.parallelism, self.flight))
+        return float(self.prediction.duration.value[index])
 
     def memory(self, flight: int) -> float:
         """Bytes of all launcher processes."""
@@ -137,8 +147,9 @@ def scene(choice: Choice) -> Scene:
     """Work out everything for a choice, in about ten milliseconds."""
     plan, cluster, calibration = choice.plan, choice.cluster, choice.calibration
     cap = configured_rate(cluster)
-    curve = np.minimum(_curve(stations_of(cluster), calibration.demands), cap.rate if cap else np.inf)
-    at_knee = knee(curve)
+    curve = _curve(stations_of(cluster), calibration.demands)
+    flights = np.minimum(np.arange(1, curve.size + 1), plan.batch)
+    at_knee, within = knee(np.minimum(curve[flights - 1], cap.rate if cap else np.inf))
     table = tuning_table(sorted({*CPU_COUNTS, plan.cpus}), sorted({*MULTIPLIERS, plan.multiplier}))
     wanted = {cell.parallelism for row in table.rows for cell in row}
     grid = sorted({*GRID, *wanted, at_knee, plan.parallelism.value})
@@ -164,6 +175,7 @@ def scene(choice: Choice) -> Scene:
         choice=choice,
         prediction=found,
         knee=at_knee,
+        knee_beyond=not within,
         table=table,
         cells=cells,
         recommended=_recommended(row),

@@ -27,6 +27,8 @@ def finding(found: Scene) -> str:
     if flight < at_knee:
         return f"{who} gets {number(rate)}/s; {at_knee:,} in flight give {number(most)}/s"
     binds = _binds(found.binding, cluster, rate)
+    if found.knee_beyond:
+        return f"{who} gets {number(rate)}/s, the most there may be in flight, and the knee lies beyond"
     if flight == at_knee:
         return f"{who} stands at the knee: {binds}"
     gain = rate / most - 1

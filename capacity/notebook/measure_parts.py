@@ -47,8 +47,8 @@ def finding(calibration: Calibration, band: dict[str, list[float]]) -> str:
 
     highest = int(max(band["parallelism"]))
     curve = predict(calibration, range(1, highest + 1), draws=0).throughput.value
-    at = knee(curve)
-    beyond = "; more buys latency" if at < highest else ": no knee up to there"
+    at, within = knee(curve)
+    beyond = "; more buys latency" if within else ": no knee up to there"
     return f"{curve[at - 1]:,.0f} starts/s at {at} in flight{beyond}"
 
 

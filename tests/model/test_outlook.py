@@ -57,6 +57,27 @@ def test_rows_are_the_prediction_and_name_the_plan(calibrations: Calibrations) -
     assert [row[0] for row in other.rows() if "this plan" in row[0]] == ["4x, this plan"]
 
 
+def test_a_batch_smaller_than_the_pool_is_in_flight_at_once(calibrations: Calibrations) -> None:
+    """Ten starts and 128 workers: one row with ten in flight for every multiplier, and that is said."""
+    found = on(calibrations["quiet"], batch=10)
+    assert [row[0] for row in found.rows()][-1] == "2x, 4x, 8x, this plan"
+    assert found.rows()[-1][1] == "10"
+    sentences = dict(found.sentences())
+    assert sentences["In flight"] == "a batch of 10 starts has no more in flight, whatever the pool's 128"
+    assert "Twice as many" not in sentences
+    assert "In flight" not in dict(on(calibrations["quiet"]).sentences())
+
+
+def test_a_knee_beyond_the_cap_has_no_number(calibrations: Calibrations) -> None:
+    """Over a network of 200 ms throughput still rises at 512 in flight: 0.95 of that is no knee, and none is told."""
+    found = on(calibrations["quiet"], cores=64, shards=512, max_conns=400, network_delay=0.2)
+    assert (found.knee, found.knee_beyond) == (512, True)
+    said = dict(found.sentences())["Knee"]
+    assert said.startswith("throughput still rises at 512 in flight, and the knee lies beyond; this plan gets ")
+    assert [row[0] for row in found.rows()][-1] == "most"
+    assert not on(calibrations["quiet"]).knee_beyond
+
+
 def test_a_lone_start_waits_for_no_rate(calibrations: Calibrations) -> None:
     """What a start takes with nothing else under way is the cluster's, whatever frontend.rps caps starts at."""
     free = Cluster.load("postgres-dev")

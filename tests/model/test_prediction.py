@@ -244,6 +244,36 @@ def test_launcher_processes_share_the_batch_and_what_is_in_flight(calibrations: 
     assert two.rss_bytes == one.rss_bytes
 
 
+def test_no_more_than_the_batch_is_in_flight(calibrations: dict[str, Calibration]) -> None:
+    """Ten starts at 128 workers are ten in flight: rates, latencies, what is used and what binds are those of ten."""
+    cluster = Cluster.load("postgres-dev")
+    many, ten = (predict(calibrations["quiet"], (at,), cluster=cluster, batch=10) for at in (128, 10))
+    for name in ("throughput", "mean", "p50", "p99", "duration"):
+        figure, same = getattr(many, name), getattr(ten, name)
+        assert (figure.value, figure.low, figure.high) == (same.value, same.low, same.high)
+    assert (many.utilization, many.binding, many.parallelism[0]) == (ten.utilization, ten.binding, 128)
+
+
+def test_every_configured_rate_and_its_burst_hold_a_batch(calibrations: dict[str, Calibration]) -> None:
+    """50/s with a burst of 50,000 lets 40,000 starts through at once, but 100/s with a burst of 200 does not: the
+    batch takes 398 s."""
+    limits = {"frontend.namespaceRPS": 50, "frontend.namespaceBurstRatio": 1000, "frontend.rps": 100}
+    cluster = Cluster.load("postgres-dev").changed(limits)
+    found = predict(calibrations["quiet"], (16,), cluster=cluster, batch=40_000).duration
+    assert found.value[0] == pytest.approx((40_000 - 200) / 100)
+
+
+def test_a_batch_inside_a_burst_takes_as_unsure_as_without_the_rate(calibrations: dict[str, Calibration]) -> None:
+    """90 starts in the burst of 100 of frontend.rps = 50: duration and interval are those without any rate."""
+    free = Cluster.load("postgres-dev")
+    found, without = (
+        predict(calibrations["quiet"], (16,), cluster=cluster, batch=90).duration
+        for cluster in (free.changed({"frontend.rps": 50}), free)
+    )
+    assert found.low[0] < found.value[0] < found.high[0]
+    assert (found.value, found.low, found.high) == (without.value, without.low, without.high)
+
+
 def test_a_batch_within_a_rates_burst_never_feels_it(calibrations: dict[str, Calibration]) -> None:
     """A limit of 100/s whose bucket holds 200: 200 starts take as long as without it, 1,200 ten seconds."""
     free = Cluster.load("postgres-dev")
@@ -369,7 +399,8 @@ def test_the_knee_is_where_95_percent_of_the_peak_are_reached(calibrations: dict
     """On two CPUs a few in flight are enough: the knee lies below 8, and one less in flight is below the share."""
     conditions = calibrations["quiet"].measurements.conditions
     curve = solve(structure_of(conditions), calibrations["quiet"].demands).throughput
-    at = knee(curve)
+    at, within = knee(curve)
+    assert within
     assert 1 < at < 8
     assert curve[at - 2] < 0.95 * curve.max() <= curve[at - 1]
 

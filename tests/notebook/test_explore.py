@@ -15,6 +15,7 @@ import capacity
 from capacity.errors import CapacityError, UsageError
 from capacity.model.calibration import Calibration
 from capacity.model.outlook import Outlook
+from capacity.model.words import span
 from capacity.notebook import Explorer, explore
 from capacity.rules import tuning_table
 
@@ -172,6 +173,24 @@ def test_the_figures_duration_is_the_plans(
     if rps is not None:
         controls.rps.value = rps
     assert title(explorer).endswith(f"{batch:,} starts in {planned(explorer)}")
+
+
+def test_a_batch_smaller_than_the_pool_is_in_flight_at_once(explorer: Explorer) -> None:
+    """Ten starts and 32 workers get what ten in flight get, and the panel says so."""
+    explorer.controls.batch.value = 10
+    assert explorer.scene.at(32) == explorer.scene.at(10) == explorer.scene.at(512)
+    assert f"10 starts, all in flight at once, in {span(explorer.scene.duration)}" in title(explorer)
+
+
+def test_a_knee_beyond_the_cap_is_not_drawn_as_one(explorer: Explorer) -> None:
+    """Where throughput still rises at 512 in flight, figure, sentence and numbers tell no knee."""
+    explorer.controls.cluster.choose("example-32-core")
+    explorer.controls.delay.value = 200.0
+    assert explorer.scene.knee_beyond
+    assert "the knee lies beyond" in str(explorer.figure.plotly.layout.annotations)
+    assert "512 in flight give" in title(explorer)
+    explorer.settle()
+    assert "predicted,knee" not in explorer.csv()
 
 
 def test_an_override_replaces_the_rule(explorer: Explorer) -> None:
