@@ -204,6 +204,7 @@ class Explorer:
                 "Nothing keeps the limits" if found.enough is None else f"Use {found.enough:,} in flight as override"
             )
             self.warning.value = "".join(map(_alert, warnings))
+            self.target.follow(choice)
         self._timer.cancel()
         self._timer = threading.Timer(_STILL, self.settle)
         self._timer.daemon = True

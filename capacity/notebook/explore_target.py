@@ -13,6 +13,7 @@ from capacity.model.sizing import size
 from capacity.notebook.explore_controls import Controls
 from capacity.notebook.explore_export import styled
 from capacity.notebook.explore_fold import Fold
+from capacity.notebook.explore_view import Choice
 from capacity.notebook.number import NumberControl
 from capacity.rules.pool import DEFAULT_RULES
 
@@ -34,6 +35,8 @@ class TargetMode:
 
     def __init__(self, controls: Controls) -> None:
         self._controls = controls
+        self._stood: Choice | None = None
+        self._said = self._found = ""
         self.sizing: Sizing | None = None
         self.target = NumberControl("Target (starts/s)", 2000, _TARGETS, 0, 1_000_000, "0 leaves it to the deadline")
         self.deadline = NumberControl(
@@ -51,8 +54,16 @@ class TargetMode:
             "size for a target", [self.target.view, self.deadline.view, widgets.HTML(told), self.go, self.result]
         )
 
+    def follow(self, choice: Choice) -> None:
+        """Take what the controls say now: moved, they stand no more at the size that was found."""
+        if self._stood is not None:
+            self._show(self._said if choice == self._stood else "The controls stood at it, and were moved since.")
+
+    def _show(self, said: str) -> None:
+        self.result.value = f'<p role="status"><b>{said}</b></p>{self._found}'
+
     def _size(self, _: object) -> None:
-        self.sizing = None
+        self.sizing = self._stood = None
         choice, _warnings = self._controls.choice()
         target, deadline = self.target.value, self.deadline.value
         try:
@@ -77,5 +88,7 @@ class TargetMode:
             self._controls.take(sizing.cluster, flight)
             if flight > DEFAULT_RULES.maximum:
                 said += f" The scheduler's cap of {DEFAULT_RULES.maximum} holds here; {flight:,} need more schedulers."
+            self._stood, _warnings = self._controls.choice()
         reason = f"<p>{html.escape(sizing.reason)}.</p>" if sizing.reason else ""
-        self.result.value = f'<p role="status"><b>{said}</b></p>{reason}{styled(sizing)}'
+        self._said, self._found = said, f"{reason}{styled(sizing)}"
+        self._show(said)

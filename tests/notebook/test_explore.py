@@ -651,6 +651,21 @@ def test_a_target_moves_the_controls_to_what_reaches_it(explorer: Explorer) -> N
     assert explorer.controls.cores.value == 2
 
 
+def test_controls_that_were_moved_since_are_not_said_to_stand_at_the_target(explorer: Explorer) -> None:
+    """One control moved, of cluster or limit, and the sentence is of the past; moved back, it holds again."""
+    explorer.target.target.value, explorer.target.deadline.value = 2000, 0
+    explorer.target.go.click()
+    for control, moved in ((explorer.controls.server_cores, 1), (explorer.controls.p99, 20.0)):
+        stood = control.value
+        control.value = moved
+        assert "The controls stood at it, and were moved since." in explorer.target.result.value
+        assert "set by" in explorer.target.result.value
+        control.value = stood
+        assert "The controls stand at it." in explorer.target.result.value
+    explorer.controls.cluster.list.value = "postgres-dev"
+    assert "The controls stand at it" not in explorer.target.result.value
+
+
 def test_a_deadline_is_a_target_too(explorer: Explorer) -> None:
     """750,000 within 600 s are 1,250 a second."""
     explorer.controls.batch.value = 750_000
