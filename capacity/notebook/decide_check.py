@@ -80,7 +80,6 @@ class Checking:
         self.bar = parts.Bar("Starts of the launches", 1)
         self.status, self.numbers, self.said, self.error = (widgets.HTML() for _ in range(4))
         self.verdict, self.table, self.alerts = (widgets.HTML() for _ in range(3))
-        self.shown = (self.status, self.verdict, self.table, self.alerts, self.bar.view)
         self.start.on_click(self._on_start)
         self.cancel.on_click(self._on_cancel)
         self.save_checklist.on_click(self._on_save_checklist)
@@ -221,7 +220,7 @@ class Checking:
         self.bar.show(self.bar.maximum if failed is None else self.bar.value, style=_STYLES[self.state])
         self._switch()
         self.on_state()
-        for widget in self.shown:
+        for widget in (self.status, self.verdict, self.table, self.alerts, self.bar.view):
             widget.send_state("value")  # the last word even where a message before it was dropped
 
     def _defect(self, error: BaseException) -> None:

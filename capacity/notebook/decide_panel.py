@@ -108,7 +108,7 @@ class Decide:
         self._began = 0.0
         self.state = "idle"
         self.comparison: Comparison | None = None
-        self.page = Page(self._resend)
+        self.page = Page(lambda: self.view)
         self.controls = Controls(baseline, candidate, target, cpus, blocks, seconds, allowed)
         self.checking = Checking(self.page, starts, launch=launch, cluster=cluster)
         self.back = Back(candidate, baseline, cpus)
@@ -280,11 +280,6 @@ class Decide:
         self.numbers.value = parts.plain(f"{done} of {asked.blocks} blocks · about {duration(left)} left")
 
     # -- figure and layout -----------------------------------------------------------------------------------------
-
-    def _resend(self) -> None:
-        self.figure.resend()
-        for widget in (self.status, self.verdict, self.summary, self.table, self.bar.view, *self.checking.shown):
-            widget.send_state("value")
 
     def _draw(self, title: str) -> None:
         self.figure.follow(shown.spec(self._so_far, self._current, title))

@@ -87,7 +87,7 @@ class Explorer:
         self.summary, self.warning = widgets.HTML(), widgets.HTML()
         self.table, self.advice = widgets.HTML(), widgets.HTML()
         self.use = widgets.Button(layout={"width": "auto", "align_self": "flex-start"}, icon="check")
-        self.page = Page(lambda: self.figure.resend())
+        self.page = Page(lambda: self.view)
         self.target = TargetMode(self.controls)
         self._lock, self._timer = threading.RLock(), threading.Timer(0, lambda: None)
         self._bands: dict[str, Prediction] = {}

@@ -339,11 +339,12 @@ class Panel:
             self.show_vitals,
             self.every_vital,
         ]
-        if self.figure is None:
-            return widgets.VBox([*left, self.record], layout={"overflow": "visible"})
         from capacity.notebook.page import Page
 
-        rows = beside(left, [self.figure, Page(self.figure.resend)], least="26em", most="44em")
+        page = Page(lambda: self.view, figure=self.figure is not None)
+        if self.figure is None:
+            return widgets.VBox([*left, page, self.record], layout={"overflow": "visible"})
+        rows = beside(left, [self.figure, page], least="26em", most="44em")
         return widgets.VBox([rows, self.record], layout={"overflow": "visible"})
 
     def _fold_out(self, change: dict[str, bool]) -> None:

@@ -295,7 +295,7 @@ class Measure:
             widgets.HBox([self.controls.name.view, self.save], layout=ROW),
             self.saved,
         ]
-        rows = beside(left, [self.figure, Page(self.figure.resend)])
+        rows = beside(left, [self.figure, Page(lambda: self.view)])
         tables = widgets.HBox(
             [self.fitted, self.scored, self.taken], layout={"flex_flow": "row wrap", "grid_gap": "12px 32px"}
         )

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anywidget
+import ipywidgets as widgets
+import traitlets
+
+from capacity.notebook.figure import CapacityFigure
 
 
 class Page(anywidget.AnyWidget):
     """Nothing to see.
 
-    It gives the sliders of `NumberControl` the name of their box, since ipywidgets gives them none. It saves files:
-    text that is sent to it, and the figure as PNG or SVG by plotly's own code, which came with the figure. It tells
-    the kernel once the figure is drawn, since what was sent while a page loads is lost. A button of class ``cap-copy``
-    copies the text above it. Nothing of it needs a network.
+    It gives the sliders of `NumberControl` the name of their box, since ipywidgets gives them none, and as their
+    value the number instead of its place among the stops. It saves files: text that is sent to it, and the figure as
+    PNG or SVG by plotly's own code, which came with the figure. What is sent while a page loads is lost there: once it
+    has loaded and drawn the figure, everything in the view is sent once more. A button of class ``cap-copy`` copies
+    the text above it. Nothing of it needs a network.
 
     Parameters
     ----------
-    on_drawn : callable
-        Called when a page has loaded and drawn the figure: to send it once more what may have been lost.
+    view : callable
+        Returns the widget with everything that is shown, this one too.
+    figure : bool
+        Whether a figure is in it.
     """
+
+    _figure = traitlets.Bool().tag(sync=True)
 
     _esm = """
     function save(name, url) {
@@ -28,32 +37,57 @@ class Page(anywidget.AnyWidget):
       link.href = url; link.download = name;
       document.body.append(link); link.click(); link.remove();
     }
+    const said = new WeakMap(), read = new WeakMap();  // of a handle its text, of a box its number when last read
+    function say(handle, text) {
+      said.set(handle, text);
+      if (handle.getAttribute("aria-valuetext") !== text) handle.setAttribute("aria-valuetext", text);
+    }
+    function sayBox(control, handle) {
+      const box = control.querySelector("input");
+      if (!box) return;
+      read.set(box, box.value);
+      say(handle, box.value);
+    }
     function nameSliders(root) {
       for (const control of root.querySelectorAll(".cap-number")) {
         const label = control.querySelector(".widget-label");
         const handle = control.querySelector(".noUi-handle");
+        const box = control.querySelector("input");
         const name = label && `${label.textContent.trim()}, slider`;
         if (handle && name && handle.getAttribute("aria-label") !== name) handle.setAttribute("aria-label", name);
-        if (handle) {
-          const box = control.querySelector("input");
-          if (box) handle.setAttribute("aria-valuetext", box.value);
-        }
+        if (handle && box && read.get(box) !== box.value) sayBox(control, handle);
       }
+    }
+    // The slider says a stop's index at each move. Slid by hand its hidden readout has the number at once, the box
+    // only when the kernel has answered; moved by the kernel, the box has it before.
+    function sayNumbers(records) {
+      const moved = new Map();
+      for (const { target } of records) {
+        const control = target.closest && target.closest(".cap-number");
+        const handle = control && control.querySelector(".noUi-handle");
+        if (!handle) continue;
+        if (target.classList.contains("widget-readout")) moved.set(handle, target.textContent);
+        else if (target === handle && !moved.get(handle) && handle.getAttribute("aria-valuetext") !== said.get(handle))
+          moved.set(handle, "");
+      }
+      for (const [handle, text] of moved)
+        text ? say(handle, text) : sayBox(handle.closest(".cap-number"), handle);
     }
     export default { render({ model, el }) {
       let named, timer;
       const root = () => el.closest(".jp-OutputArea-output") || document.body;
       const onShown = () => {
         nameSliders(root());
-        named = new MutationObserver(() => {
+        named = new MutationObserver((records) => {
+          sayNumbers(records);
           clearTimeout(timer);
           timer = setTimeout(() => nameSliders(root()), 300);
         });
-        named.observe(root(), { childList: true, subtree: true });
+        named.observe(root(), { childList: true, subtree: true, attributeFilter: ["aria-valuetext"] });
       };
       requestAnimationFrame(() => requestAnimationFrame(onShown));
       const waiting = setInterval(() => {
-        if (!root().querySelector(".js-plotly-plot .gtitle")) return;
+        if (model.get("_figure") && !root().querySelector(".js-plotly-plot .gtitle")) return;
         clearInterval(waiting);
         model.send({ kind: "drawn" });
       }, 250);
@@ -91,9 +125,9 @@ class Page(anywidget.AnyWidget):
     } };
     """
 
-    def __init__(self, on_drawn: Callable[[], None] = lambda: None) -> None:
-        super().__init__()
-        self.on_msg(lambda _, message, __: on_drawn() if message.get("kind") == "drawn" else None)
+    def __init__(self, view: Callable[[], widgets.Widget], *, figure: bool = True) -> None:
+        super().__init__(_figure=figure)
+        self.on_msg(lambda _, message, __: _send_again(view()) if message.get("kind") == "drawn" else None)
 
     def save_text(self, name: str, text: str, kind: str) -> None:
         """Have the browser save a text as a file."""
@@ -103,3 +137,18 @@ class Page(anywidget.AnyWidget):
         """Have the browser save the figure, as ``png`` or ``svg``."""
         message: dict[str, Any] = {"kind": "image", "name": name, "format": format}
         self.send(message)
+
+
+def _send_again(view: widgets.Widget) -> None:
+    for widget in _within(view):
+        if isinstance(widget, CapacityFigure):
+            widget.resend()
+        elif not isinstance(widget, Page):
+            widget.send_state()
+            widget.layout.send_state("display")
+
+
+def _within(widget: Any) -> Iterator[Any]:
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from _within(child)

@@ -404,16 +404,6 @@ def test_the_state_is_the_current_one_after_a_reload() -> None:
     assert "throughput" in spec["layout"]["title"]["text"]
 
 
-def test_a_page_that_has_loaded_is_sent_everything_once_more() -> None:
-    """What came while the page loaded is lost there: figure and texts follow once it says it has drawn."""
-    panel = compared(noisy(5, 1.0, 4.0))
-    told: list[str] = []
-    panel.figure.send_state = told.append
-    panel.verdict.send_state = told.append  # type: ignore[method-assign]
-    panel.page._handle_custom_msg({"kind": "drawn"}, [])
-    assert told == ["spec", "value"]
-
-
 # -- its controls -----------------------------------------------------------------------------------------------------
 
 

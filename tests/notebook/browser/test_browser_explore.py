@@ -76,6 +76,31 @@ def test_a_key_moves_table_status_and_figure(page: Any, expect: Any) -> None:
     expect(page.locator(f"{ROOT} [role=status]").first).to_contain_text("48 in flight")
 
 
+def test_a_slider_says_its_number(page: Any, expect: Any) -> None:
+    """Moved by key, by its box or by the kernel, a screen reader hears the number, not its place among the stops."""
+    cpus = slider(page, "CPUs")
+    expect(cpus).to_have_attribute("aria-valuetext", "8")
+    cpus.focus()
+    page.keyboard.press("ArrowRight")
+    assert cpus.get_attribute("aria-valuetext") == "12"  # at once, before the kernel has answered
+    type_into(page, "CPUs", 20)  # between two stops
+    expect(cpus).to_have_attribute("aria-valuetext", "20")
+    page.locator(ROOT).get_by_label("Cluster", exact=True).select_option("example-32-core")
+    expect(slider(page, "History shards")).to_have_attribute("aria-valuetext", "512")
+    page.locator(ROOT).get_by_label("Cluster", exact=True).select_option("postgres-dev")
+    page.get_by_role("button", name="Show: size for a target").click()
+    target = slider(page, "Target (starts/s)")  # of which nothing else on the page tells
+    target.focus()
+    for heard in ("5,000", "10,000"):
+        page.keyboard.press("ArrowRight")
+        assert target.get_attribute("aria-valuetext") == heard
+    page.wait_for_timeout(1000)
+    assert target.get_attribute("aria-valuetext") in ("10,000", "10000")
+    type_into(page, "Target (starts/s)", 2000)
+    expect(target).to_have_attribute("aria-valuetext", "2000")
+    page.get_by_role("button", name="Hide: size for a target").click()
+
+
 def test_a_key_on_a_resource_moves_ceiling_and_curve(page: Any, expect: Any) -> None:
     """One more core moves the named ceiling and the predicted line."""
     line = page.locator(LINES).nth(1)
