@@ -60,6 +60,22 @@ def quantity(typed: str | float) -> float:
     return value
 
 
+def whole_numbers(option: str, text: str, *, lowest: int = 0, next_step: str | None = None) -> list[int]:
+    """Whole numbers of at most 9 digits that a list says, separated by commas.
+
+    >>> whole_numbers("--cpus", "8, 16")
+    [8, 16]
+    """
+    words = [word.strip() for word in text.split(",")]
+    allowed = f"whole numbers from {lowest} to 999999999, separated by commas"
+    if words == [""]:
+        raise UsageError(f"{option} is empty", allowed=allowed, next_step=next_step)
+    for word in words:
+        if not re.fullmatch(r"[0-9]{1,9}", word, re.ASCII) or int(word) < lowest:
+            raise UsageError(f"{option} holds {word[:40]!r}", allowed=allowed, next_step=next_step)
+    return [int(word) for word in words]
+
+
 def in_flight(text: str) -> int:
     """Starts in flight that ``128`` says, or ``4x`` on this machine's CPUs; a number above the rules' is refused.
 

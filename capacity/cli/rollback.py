@@ -109,15 +109,10 @@ def _print_text(found: Rollback) -> None:
     print(f"Back from {found.source} to {found.target}, on {many(found.cpus, 'CPU')} ({found.cpus_source})")
     print(f"  now    {found.before}")
     print(f"  then   {found.after}")
-    titles = {
-        "environment": "Environment",
-        "systemd": "systemd drop-in",
-        "kubernetes": "Kubernetes patch",
-        "go": "Go code",
-        "python": "Python code",
-    }
+    from capacity.verdict.rollback import TITLES
+
     for way in found.ways:
-        print(f"\n{titles[way.name]}: {way.where}")
+        print(f"\n{TITLES[way.name]}: {way.where}")
         for line in way.setting.splitlines():
             print(f"    {line.replace(chr(9), '    ')}")
         for command in way.commands:

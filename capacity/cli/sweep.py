@@ -13,7 +13,7 @@ import typer
 
 from capacity.cli.connection import grouped
 from capacity.cli.measuring import HERE, Where, interruptible, print_left_behind, say, write
-from capacity.cli.options import CLUSTER, FLAG, Form, Format, Seconds, Seed, check_out, refuse
+from capacity.cli.options import CLUSTER, FLAG, Form, Format, Seconds, Seed, check_out, refuse, whole_numbers
 
 if TYPE_CHECKING:
     from capacity.experiment.sweep import Swept
@@ -71,9 +71,9 @@ def sweep(
     """
     from capacity.experiment.plan import PARALLELISMS
 
-    held = _numbers("--holdout", holdout) if holdout is not None else []
+    held = whole_numbers("--holdout", holdout) if holdout is not None else []
     if parallelism is not None:
-        fitted = _numbers("--parallelism", parallelism)
+        fitted = whole_numbers("--parallelism", parallelism)
     else:
         fitted = [number for number in PARALLELISMS if number not in held]
     wanted = where.wanted(seconds, seed)
@@ -85,27 +85,13 @@ def sweep(
         holdout=held,
         repeats=repeats,
         fresh=(fresh or Fresh.ROUND).value,
-        cluster_cpus=frozenset(_numbers("--cluster-cpus", cluster_cpus)) if cluster_cpus is not None else None,
+        cluster_cpus=frozenset(whole_numbers("--cluster-cpus", cluster_cpus)) if cluster_cpus is not None else None,
         extras=not points_only,
         note=note,
     )
     path = _out(out, wanted)
     swept = _run(wanted)
     _finish(swept, wanted, path, form)
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    import re
-
-    from capacity.errors import UsageError
-
-    words = [word.strip() for word in text.split(",")]
-    if words == [""]:
-        raise UsageError(f"{option} is empty", allowed="whole numbers, separated by commas")
-    for word in words:
-        if not re.fullmatch(r"[0-9]{1,9}", word, re.ASCII):
-            raise UsageError(f"{option} holds {word[:40]!r}", allowed="whole numbers, separated by commas")
-    return [int(word) for word in words]
 
 
 def _out(path: Path | None, wanted: Wanted) -> Path:

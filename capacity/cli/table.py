@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from capacity.cli.options import HOW
+from capacity.cli.options import HOW, whole_numbers
 from capacity.cli.printing import console, print_columns
-from capacity.errors import UsageError
 from capacity.rules.table import CPU_COUNTS, MULTIPLIERS, TuningTable, tuning_table
 
 
@@ -62,15 +60,7 @@ def table(
 
 
 def _counts(option: str, text: str) -> list[int]:
-    words = [word.strip() for word in text.split(",")]
-    for word in words:
-        if not re.fullmatch(r"[0-9]{1,9}", word, re.ASCII) or int(word) < 1:
-            raise UsageError(
-                f"{option} holds {word[:40]!r}",
-                allowed="whole numbers from 1 to 999999999, separated by commas",
-                next_step=f"for example {option} 8,16,32",
-            )
-    return [int(word) for word in words]
+    return whole_numbers(option, text, lowest=1, next_step=f"for example {option} 8,16,32")
 
 
 def _print_text(result: TuningTable) -> None:

@@ -199,6 +199,16 @@ class Cluster(BaseModel):
             return None if self.calibration is None else Path(self.calibration)
         return shipped.path("calibrations", self.calibration)
 
+    def counts(self) -> dict[str, int | None]:
+        """How many it has of each resource, by the names that the network gives them; None is not known."""
+        return {
+            "CPUs": self.cores,
+            "server CPUs": self.server_cores,
+            "database CPUs": self.database_cores,
+            "shard locks": self.shards * self.shard_io_concurrency,
+            "connections": self.max_conns * self.history_hosts,
+        }
+
     def to_dict(self) -> dict[str, object]:
         """The description as JSON-ready values; the constructor takes them back."""
         return self.model_dump()

@@ -258,14 +258,9 @@ def storage_sentence(batch: int, cluster: Cluster, calibration: Calibration) -> 
 
 
 def _with_count(resource: str, cluster: Cluster) -> str:
-    counts = {
-        "CPUs": (cluster.cores, "CPU", "of server and database"),
-        "server CPUs": (cluster.server_cores, "server CPU", ""),
-        "database CPUs": (cluster.database_cores, "database CPU", ""),
-        "shard locks": (cluster.shards * cluster.shard_io_concurrency, "shard lock", ""),
-        "connections": (cluster.max_conns * cluster.history_hosts, "connection", "to the main store"),
-    }
+    counts = cluster.counts()
     if resource not in counts:
         return resource
-    count, one, of = counts[resource]
-    return f"the {many(count, one) if count else resource} {of}".rstrip()
+    count, of = counts[resource], {"CPUs": "of server and database", "connections": "to the main store"}.get(resource)
+    counted = many(count, resource.removesuffix("s")) if count else resource
+    return " ".join(part for part in ("the", counted, of) if part)

@@ -30,10 +30,13 @@ LEVEL: Final = 0.9
 
 DRAWS: Final = 200
 
+AS_GOOD: Final = 0.95
+"""Share of the highest throughput that is as good as it."""
+
 BINDS: Final = 0.9
 """Utilization from which on a resource is said to bind."""
 _RISES: Final = 0.9
-"""Where a curve reaches 0.95 of its end only beyond this share of it, it goes on rising as good as straight."""
+"""Where a curve reaches `AS_GOOD` of its end only beyond this share of it, it goes on rising as good as straight."""
 
 
 @dataclass(frozen=True)
@@ -288,7 +291,7 @@ def configured_rate(cluster: Cluster) -> Ceiling | None:
 
 
 def knee(throughput: Floats) -> tuple[int, bool]:
-    """Return the smallest parallelism that reaches 0.95 of the highest throughput, for 1..N in flight, and True.
+    """Return the smallest parallelism that reaches `AS_GOOD` of the highest throughput, for 1..N in flight, and True.
 
     Where throughput still rises at N the knee lies beyond: N and False.
 
@@ -297,7 +300,7 @@ def knee(throughput: Floats) -> tuple[int, bool]:
     >>> knee(np.minimum(np.arange(1.0, 513.0), 100.0)), knee(np.arange(1.0, 513.0))
     ((95, True), (512, False))
     """
-    found = int(np.argmax(throughput >= 0.95 * throughput.max())) + 1
+    found = int(np.argmax(throughput >= AS_GOOD * throughput.max())) + 1
     return (found, True) if found <= _RISES * throughput.size else (throughput.size, False)
 
 

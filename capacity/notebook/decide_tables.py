@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from capacity.model.words import many
 from capacity.notebook.launch_parts import STYLE, headed
+from capacity.verdict.rollback import TITLES
 
 if TYPE_CHECKING:
     from capacity.verdict.checklist import Check, Checklist
@@ -17,13 +18,6 @@ if TYPE_CHECKING:
 _STATES = {"pass": ("✓ pass", "#009E73"), "fail": ("✗ FAIL", "#D55E00"), "not measured": ("? not measured", "#767676")}
 _COMMANDS = ("systemd", "kubernetes")
 """Ways whose commands are for a shell, to the letter; those of the others are words."""
-_TITLES = {
-    "environment": "Environment",
-    "systemd": "systemd drop-in",
-    "kubernetes": "Kubernetes patch",
-    "go": "Go code",
-    "python": "Python code",
-}
 _BUTTON = (
     "margin:2px 8px 0 0;padding:2px 10px;border:1px solid var(--jp-border-color1,#bdbdbd);border-radius:2px;"
     "background:var(--jp-layout-color1,#fff);color:var(--jp-content-font-color1,#212121);cursor:pointer"
@@ -123,7 +117,7 @@ def rollback_html(found: Rollback) -> str:
 
 
 def _way(way: Way) -> str:
-    title = _TITLES[way.name]
+    title = TITLES[way.name]
     blocks = [_copied(f"the {title} setting", way.setting)]
     if way.name in _COMMANDS:
         blocks.append(_copied(f"the {title} commands", "\n".join(way.commands)))

@@ -41,22 +41,7 @@ _STILL: Final = 0.25
 class Explorer:
     """Controls, tuning table, figure and recommendation that follow one another.
 
-    Parameters
-    ----------
-    cpus : int, optional
-        CPUs at first; by default those this process may really use.
-    multiplier : int
-        Starts in flight per CPU at first.
-    batch : int
-        Starts in one batch at first.
-    cluster : str
-        Name of a shipped cluster, or path of a description.
-    calibration : str or Calibration, optional
-        Name of a shipped one, path, or the thing itself, such as that of 2-measure; by default what the cluster names.
-    p99 : float, optional
-        Highest p99 wanted [s]; None is any.
-    memory : int, optional
-        What all launcher processes may take together [MiB]; None is any.
+    Parameters are those of `explore`.
 
     Attributes
     ----------

@@ -53,14 +53,7 @@ def _rates(cluster: Cluster) -> list[tuple[float, str]]:
 
 def resource_name(resource: str, cluster: Cluster) -> str:
     """Name a resource with how many there are of it."""
-    counts = {
-        "CPUs": cluster.cores,
-        "server CPUs": cluster.server_cores,
-        "database CPUs": cluster.database_cores,
-        "shard locks": cluster.shards * cluster.shard_io_concurrency,
-        "connections": cluster.max_conns * cluster.history_hosts,
-        "launcher": cluster.launcher_processes,
-    }
+    counts = cluster.counts() | {"launcher": cluster.launcher_processes}
     name = {"shard locks": "shards", "launcher": "launcher process"}.get(resource, resource)
     many = counts.get(resource)
     if many is None:

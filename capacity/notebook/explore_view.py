@@ -17,7 +17,7 @@ from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
 from capacity.model.memory import launcher_rss
 from capacity.model.network import Parameters, Structure, solve
-from capacity.model.prediction import Prediction, configured_rate, knee, predict
+from capacity.model.prediction import AS_GOOD, Prediction, configured_rate, knee, predict
 from capacity.model.queueing import Floats
 from capacity.notebook.explore_ceilings import ceilings_of, stations_of
 from capacity.rules.plan import PoolPlan
@@ -26,9 +26,6 @@ from capacity.rules.table import CPU_COUNTS, MULTIPLIERS, Cell, TuningTable, tun
 
 GRID: Final = (*range(1, 17), *range(18, 33, 2), *range(36, 65, 4), *range(72, 129, 8), *range(144, 513, 16))
 """Starts in flight at which the figure's curves are worked out; the plan's, the knee and the table's come on top."""
-
-AS_GOOD: Final = 0.95
-"""Share of the best throughput that is as good as it: the knee's."""
 
 
 @dataclass(frozen=True)

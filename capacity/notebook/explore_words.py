@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from capacity.model.cluster import Cluster
+from capacity.model.prediction import AS_GOOD
 from capacity.model.words import many, number, span
 from capacity.notebook.explore_ceilings import resource_name
-from capacity.notebook.explore_view import AS_GOOD, Scene
+from capacity.notebook.explore_view import Scene
 from capacity.rules.plan import PoolPlan
 
 

@@ -19,6 +19,14 @@ from capacity.rules.plan import pool_plan
 from capacity.rules.pool import DEFAULT_RULES, Sized, positive, whole_number
 
 READ_BY_THE_ORIGINAL: Final = "SCHEDULER_BATCH_MAX_PARALLELISM"
+TITLES: Final = {
+    "environment": "Environment",
+    "systemd": "systemd drop-in",
+    "kubernetes": "Kubernetes patch",
+    "go": "Go code",
+    "python": "Python code",
+}
+"""What a way is called above its lines, by its name."""
 SERVICE: Final = "scheduler"
 """What the unit, deployment and container are called in the printed settings."""
 
