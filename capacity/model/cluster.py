@@ -187,18 +187,6 @@ class Cluster(BaseModel):
                 description.refuse_unknown({key: value}, (*_OWN_FIELDS, *DEFAULTS), "key")
         return type(self).model_validate({**fields, "limits": limits})
 
-    def calibration_path(self) -> Path | None:
-        """The file of its calibration; None when it names none.
-
-        Raises
-        ------
-        UsageError
-            The name is not that of a shipped one.
-        """
-        if self.calibration is None or _is_path(self.calibration):
-            return None if self.calibration is None else Path(self.calibration)
-        return shipped.path("calibrations", self.calibration)
-
     def counts(self) -> dict[str, int | None]:
         """How many it has of each resource, by the names that the network gives them; None is not known."""
         return {

@@ -117,12 +117,6 @@ class Scene:
         index = int(np.searchsorted(self.prediction.parallelism, flight))
         return float(self.prediction.throughput.value[index]), float(self.prediction.p99.value[index])
 
-    @property
-    def duration(self) -> float:
-        """Seconds of the plan's batch."""
-        index = int(np.searchsorted(self.prediction.parallelism, self.flight))
-        return float(self.prediction.duration.value[index])
-
     def memory(self, flight: int) -> float:
         """Bytes of all launcher processes."""
         return float(_memory(self.choice, flight))

@@ -246,9 +246,7 @@ class LaunchForm(Panel):
         return widgets.VBox([form, super()._arranged()], layout={"overflow": "visible", "grid_gap": "12px"})
 
 
-def launch_form(
-    target: Target | None = None, *, count: int = 500, allowed: Collection[str] = (), **more: Any
-) -> LaunchForm:
+def launch_form(target: Target | None = None, *, count: int = 500, allowed: Collection[str] = ()) -> LaunchForm:
     """Show a launch to fill in: where, what and how; then run it with live progress, cancel and resume.
 
     Parameters
@@ -271,7 +269,7 @@ def launch_form(
     >>> launch_form(Target("127.0.0.1:7233")).address.read()
     '127.0.0.1:7233'
     """
-    return LaunchForm(target, count=count, allowed=allowed, **more)
+    return LaunchForm(target, count=count, allowed=allowed)
 
 
 def _target(given: Target | None) -> tuple[Target | None, str]:

@@ -60,7 +60,6 @@ def test_any_description_of_a_cluster_has_ceilings_or_is_refused(file: Path, con
         cluster = Cluster.load(file)
         json.dumps(cluster.to_dict(), allow_nan=False)
         assert isinstance(ceilings(cluster), list | tuple)
-        cluster.calibration_path()
 
 
 TABLE: dict[str, Any] = {

@@ -138,10 +138,8 @@ def test_a_folder_or_bytes_are_no_description(tmp_path: Path) -> None:
 def test_a_calibrations_path_is_relative_to_the_file(tmp_path: Path) -> None:
     """A calibration given by path is found from the description, wherever the command runs; a name is kept."""
     by_path = Cluster.load(written(tmp_path, 'cores = 2\ncalibration = "sweeps/mine.json"\n'))
-    assert by_path.calibration_path() == tmp_path / "sweeps/mine.json"
-    by_name = Cluster.load(written(tmp_path, 'cores = 2\ncalibration = "nowhere"\n'))
-    with pytest.raises(UsageError, match="no calibration 'nowhere' is shipped"):
-        by_name.calibration_path()
+    assert by_path.calibration == str(tmp_path / "sweeps/mine.json")
+    assert Cluster.load(written(tmp_path, 'cores = 2\ncalibration = "nowhere"\n')).calibration == "nowhere"
 
 
 def test_a_description_cannot_be_changed_in_place() -> None:
