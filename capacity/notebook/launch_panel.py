@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from capacity.observe.vitals import VitalsSample
 
 _TICK = 0.1  # seconds between two paintings
-_SLOW = 5  # of them between two of what is slow to draw
+_SLOW = 5  # ticks between two redraws of figure and tables
 _SAMPLES = 3600  # vitals kept for the live findings
 _STYLES = {"done": "success", "failed": "danger", "cancelled": "warning", "incomplete": "warning"}
 _NOTHING = UsageError("nothing was launched from this panel", next_step="click Launch, or call panel.launch.click()")
