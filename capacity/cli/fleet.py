@@ -21,7 +21,7 @@ from capacity.cli.options import Form, Format
 from capacity.fleet import TASK_QUEUE, Fleet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
 
     from temporalio.client import Client, WorkflowHandle
 
@@ -115,6 +115,7 @@ def status(
     address: Address = None,
     namespace: Namespace = None,
     connection: Connection = NO_OPTIONS,
+    allow_target: AllowTarget = None,
     form: Form = Format.TEXT,
 ) -> None:
     """Show how a batch stands and which launchers are at work.
@@ -124,7 +125,7 @@ def status(
 
     target = connection.target(address, namespace)
     fleet = Fleet(fleet_queue, fleet_namespace)
-    found = _ask(target, fleet_namespace, lambda client: _status(client, batch, fleet_queue))
+    found = _ask(target, allow_target, fleet_namespace, lambda client: _status(client, batch, fleet_queue))
     if form is Format.JSON:
         print(json.dumps(found, indent=1))
         return
@@ -224,10 +225,12 @@ def _steering(name: str, signal: str, said: str, help: str) -> None:
         address: Address = None,
         namespace: Namespace = None,
         connection: Connection = NO_OPTIONS,
+        allow_target: AllowTarget = None,
     ) -> None:
 
         target = connection.target(address, namespace)
-        print(f"batch {_ask(target, fleet_namespace, lambda client: _sent(client, batch, signal))} {said}")
+        steered = _ask(target, allow_target, fleet_namespace, lambda client: _sent(client, batch, signal))
+        print(f"batch {steered} {said}")
 
     app.command(name, help=f"{help}\n\nExample: capacity fleet {name}")(steer)
 
@@ -262,14 +265,22 @@ _steering(
 )
 
 
-def _ask(target: Target, own: str | None, question: Callable[[Client], Coroutine[Any, Any, Any]]) -> Any:
-    """Ask something of the server; what goes wrong becomes one clear line."""
+def _ask(
+    target: Target,
+    allowed: Collection[str] | None,
+    own: str | None,
+    question: Callable[[Client], Coroutine[Any, Any, Any]],
+) -> Any:
+    """Ask something of a server that may be dialled; what goes wrong becomes one clear line."""
     import asyncio
 
     from temporalio.service import RPCError
 
+    from capacity.cluster.guard import check_target
     from capacity.errors import ClusterError
     from capacity.fleet.looking import connected
+
+    check_target(target, allowed or ())
 
     async def ask() -> Any:
         client = await connected(target, Fleet(namespace=own))

@@ -49,7 +49,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def check_target(target: Target, allowed: Collection[str] = ()) -> str:
-    """Say why launching at this target is fine, or refuse; dials and resolves nothing.
+    """Say why this target may be dialled, or refuse; dials and resolves nothing.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def check_target(target: Target, allowed: Collection[str] = ()) -> str:
                 return f"{address} is allowed by {source}"
     kind = "a Temporal Cloud address" if cloud else "not loopback"
     raise GuardRefusalError(
-        f"refused to launch at {address}: {kind}, and not allowed by name",
+        f"refused to connect to {address}: {kind}, and not allowed by name",
         allowed="loopback, or an address allowed " + ("exactly as it is spelled" if cloud else "as HOST:PORT"),
         next_step=f"if it is a dev cluster, pass --allow-target {address}, set {ALLOW_VARIABLE}, "
         "or set allow_target in the profile's [profile.NAME.capacity] table",

@@ -1,4 +1,4 @@
-"""`capacity fleet status` where nobody who knows can be asked; tests/fleet asks a real fleet."""
+"""`capacity fleet` where nobody who knows can be asked, or may be; tests/fleet asks a real fleet."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 
 from capacity.cli import fleet
 from capacity.cli import run as command
+from capacity.cluster.target import Target
 from capacity.fleet.looking import Seen
 from capacity.fleet.report import Report
 from capacity.fleet.workflow import BatchDone, Standing
 from capacity.launcher import outcome
+from tests.cli.conftest import Command
 
 COUNT = 100_000_000
 
@@ -101,3 +103,24 @@ def test_a_batch_that_was_terminated_left_no_result(status: Any) -> None:
     found, text = status(Batch(WorkflowExecutionStatus.TERMINATED))
     assert found["done"] is None
     assert "it was terminated, and left no result" in text
+
+
+@pytest.mark.parametrize("verb", ["status", "pause", "resume", "cancel", "worker"])
+def test_no_part_of_a_fleet_is_dialled_beyond_loopback_unless_allowed(
+    verb: str, in_process: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guard refuses the address before the SDK or gRPC hears of it; --allow-target lets it through."""
+    dialled = []
+
+    async def sdk_client(target: Target) -> None:
+        dialled.append(target.address)
+        raise RuntimeError("away")
+
+    monkeypatch.setattr("capacity.launcher.worker.sdk_client", sdk_client)
+    monkeypatch.setattr("capacity.launcher.transport.connect", lambda target: dialled.append(target.address))
+    there = ("--address", "temporal.prod.example:7233")
+    assert "refused to connect to temporal.prod.example:7233" in (refused := in_process("fleet", verb, *there)).error
+    assert (refused.code, dialled) == (2, [])
+    if verb != "worker":
+        in_process("fleet", verb, *there, "--allow-target", there[1])
+        assert dialled == [there[1]]

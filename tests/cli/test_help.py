@@ -105,9 +105,10 @@ def test_a_flag_means_the_same_in_every_command() -> None:
 
 
 def test_a_namespace_is_reached_in_the_same_ways() -> None:
-    """Whatever talks to a namespace takes profile, key and certificates, so that a fleet is steered over TLS too."""
+    """Whatever talks to a namespace takes profile, key, certificates and what the guard is to allow."""
     options = [{name for each in command.params for name in each.opts} for command in ALL.values()]
     ways = {"--address", "--profile", "--api-key", "--tls", "--tls-ca", "--tls-cert", "--tls-key", "--tls-server-name"}
+    ways |= {"--allow-target"}
     assert [ways - found for found in options if "--namespace" in found and ways - found] == []
 
 

@@ -534,7 +534,7 @@ def test_a_running_cluster_is_guarded(panel: Decide) -> None:
     assert place.address.view.layout.display == "none"
     place.where.value = "cluster"
     place.address.box.value = "temporal.example.com:7233"
-    assert "refused to launch at temporal.example.com:7233" in text(place.address.refusal)
+    assert "refused to connect to temporal.example.com:7233" in text(place.address.refusal)
     assert panel.controls.asked is None
     place.address.box.value = HERE.address
     assert panel.controls.asked.wanted.target.address == HERE.address

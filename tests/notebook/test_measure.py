@@ -419,7 +419,7 @@ def test_a_running_cluster_is_guarded(controls: Controls, monkeypatch: pytest.Mo
     controls.where.value = "cluster"
     assert controls.address.view.layout.display == ""
     controls.address.box.value = "temporal.example.com:7233"
-    assert "refused to launch at temporal.example.com:7233" in controls.address.refusal.value
+    assert "refused to connect to temporal.example.com:7233" in controls.address.refusal.value
     assert controls.wanted is None
     controls.address.box.value = HERE.address
     assert (controls.wanted.store, controls.wanted.target.address) == (None, HERE.address)
