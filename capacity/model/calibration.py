@@ -122,6 +122,11 @@ class Calibration(_Record):
                 "the CPU of a start: it was not measured, and nothing shows whether CPUs or a lock bind; sweep where "
                 "server and database run on this machine, or with other CPU counts"
             )
+        elif not one_connection and not self.fit.database:
+            advice.append(
+                "what of a start's CPU is the database's: the CPUs of both are taken as one pool; sweep where the "
+                "database runs on this machine"
+            )
         if not told["background"]:
             advice.append("how much of it follows after the answer; sweep parallelism 1, 2 and 4 with more repeats")
         if not told["lock"]:

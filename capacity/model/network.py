@@ -39,7 +39,8 @@ class Parameters:
     background : float
         Share of `cpu` spent after the answer (transfer and visibility tasks), 0 to 1.
     database : float
-        Share of `cpu` that is the database's, 0 to 1.
+        Share of `cpu` that is the database's, 0 to 1. 0 on a store other than SQLite is not told apart: CPUs of both
+        are then one pool.
     lock : float
         How long a start holds the one lock it needs (its shard's, or SQLite's connection), without contention. On a
         store with a pool of connections it has one of them meanwhile.
@@ -224,8 +225,9 @@ class _Pool:
 
 def _pools(demands: Parameters, structure: Structure) -> list[_Pool]:
     own = demands.launcher_idle if structure.shares_cpus else 0.0
-    if structure.database_cpus is None:
-        return [_Pool("CPUs", structure.cpus, demands.cpu, own)]
+    told_apart = demands.database > 0 or structure.lock_name == SQLITE_LOCK
+    if structure.database_cpus is None or not told_apart:
+        return [_Pool("CPUs", structure.all_cpus, demands.cpu, own)]
     pools = [
         _Pool("server CPUs", structure.cpus, demands.cpu * (1 - demands.database), own),
         _Pool("database CPUs", structure.database_cpus, demands.cpu * demands.database),

@@ -244,6 +244,23 @@ def test_launcher_processes_share_the_batch_and_what_is_in_flight(calibrations: 
     assert two.rss_bytes == one.rss_bytes
 
 
+def test_a_database_that_no_sweep_told_apart_is_not_free(calibrations: dict[str, Calibration]) -> None:
+    """Where a sweep has the CPU of server and database only together, 32 and 16 CPUs are 48 that both share, and it
+    says so: the server's are not taken to do all of it, nor the database's none."""
+    quiet = calibrations["quiet"]
+    together = quiet.model_copy(update={"fit": quiet.fit.model_copy(update={"database": 0.0})})
+    rest = {"name": "mine", "shards": 512, "max_conns": 400}
+    rest |= {"limits": dict.fromkeys(("frontend.rps", "frontend.namespaceRPS", "history.rps"), 1_000_000)}
+    parted, shared = (
+        predict(together, (4, 64, 512), cluster=Cluster.model_validate(rest | cores), draws=0)
+        for cores in ({"server_cores": 32, "database_cores": 16}, {"cores": 48})
+    )
+    assert (parted.throughput.value == shared.throughput.value).all()
+    assert set(parted.utilization) >= {"CPUs"}
+    assert any("CPUs of both are taken as one pool" in words for words in together.not_identified())
+    assert not any("one pool" in words for words in quiet.not_identified())
+
+
 def test_no_more_than_the_batch_is_in_flight(calibrations: dict[str, Calibration]) -> None:
     """Ten starts at 128 workers are ten in flight: rates, latencies, what is used and what binds are those of ten."""
     cluster = Cluster.load("postgres-dev")
