@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -63,7 +62,7 @@ def find_binary() -> str:
         If it is nowhere.
     """
     beside = str(Path(sys.executable).parent)
-    found = shutil.which("temporal") or shutil.which("temporal", path=beside)
+    found = processes.program("temporal") or processes.program("temporal", beside)
     if found is None:
         raise ClusterError(
             f"the program 'temporal' is neither on PATH nor in {beside}",

@@ -110,9 +110,15 @@ def run(
     return done.stdout.decode("utf-8", "replace")
 
 
+def program(name: str, path: str | None = None) -> str | None:
+    """Where a program is, on `path` or on PATH; an entry there may be relative, and what is started begins in /."""
+    found = shutil.which(name, path=path)
+    return str(Path(found).absolute()) if found else None
+
+
 def with_parent_death_signal() -> list[str]:
     """Prefix that ends a short-lived tool with its caller, even a killed one; empty where there is none."""
-    setpriv = shutil.which("setpriv")
+    setpriv = program("setpriv")
     return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 

@@ -33,7 +33,8 @@ class Binaries:
 
 def cache_folder() -> Path:
     """Where built programs are kept: ``capacity/temporal-VERSION`` in the XDG cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "capacity" / f"temporal-{VERSION}"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute()
+    return cache / "capacity" / f"temporal-{VERSION}"
 
 
 def find() -> Binaries | None:
@@ -46,8 +47,8 @@ def find() -> Binaries | None:
     ClusterError
         If a program does not run.
     """
-    server = _named("TEMPORAL_SERVER") or shutil.which("temporal-server") or _cached("temporal-server")
-    sql_tool = _named("TEMPORAL_SQL_TOOL") or shutil.which("temporal-sql-tool") or _cached("temporal-sql-tool")
+    server = _named("TEMPORAL_SERVER") or processes.program("temporal-server") or _cached("temporal-server")
+    sql_tool = _named("TEMPORAL_SQL_TOOL") or processes.program("temporal-sql-tool") or _cached("temporal-sql-tool")
     return Binaries(server, sql_tool, _version(server)) if server and sql_tool else None
 
 
@@ -93,7 +94,7 @@ def go_command() -> list[str]:
     ClusterError
         If neither is there.
     """
-    on_path = shutil.which("go")
+    on_path = processes.program("go")
     if on_path is not None:
         said = subprocess.run([on_path, "version"], capture_output=True, text=True, check=False, cwd="/").stdout
         version = re.search(r"go(\d+)\.(\d+)", said)
@@ -161,16 +162,16 @@ def _named(variable: str) -> str | None:
     text = os.environ.get(variable)
     if not text:
         return None
-    found = shutil.which(text)
+    found = processes.program(text)
     if found is None:
         raise UsageError(
             f"{variable} is {text[:100]!r}", allowed="an executable program", next_step="correct it or unset it"
         )
-    return str(Path(found).absolute())
+    return found
 
 
 def _cached(name: str) -> str | None:
-    return shutil.which(str(cache_folder() / name))
+    return processes.program(str(cache_folder() / name))
 
 
 def _version(server: str) -> str:

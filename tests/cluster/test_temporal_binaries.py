@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from capacity.cluster import temporal_binaries
+from capacity.cluster import devserver, temporal_binaries
 from capacity.errors import ClusterError, UsageError
 
 GO = """#!/bin/sh
@@ -87,6 +87,24 @@ def test_programs_on_path_are_taken_and_variables_win(
     named = _program(tmp_path / "mine", script.format("1.33.1"))
     monkeypatch.setenv("TEMPORAL_SERVER", str(named))
     assert temporal_binaries.find() == temporal_binaries.Binaries(str(named), str(tool), "1.33.1")
+
+
+def test_a_program_found_by_a_relative_path_is_where_it_is_started(
+    bin_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs are started in another folder than this one: PATH, cache and variables may be relative all the same."""
+    go = _program(bin_folder / "go", GO.format(then=BUILDS))
+    cli = _program(bin_folder / "temporal", "#!/bin/sh\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"bin{os.pathsep}/bin")
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    assert (temporal_binaries.go_command(), devserver.find_binary()) == ([str(go)], str(cli))
+    built = temporal_binaries.find_or_build(lambda _: None)
+    assert Path(built.server) == tmp_path / "cache" / "capacity" / f"temporal-{built.version}" / "temporal-server"
+    named = _program(bin_folder / "temporal-server", "#!/bin/sh\necho temporal version 1.31.0\n")
+    found = temporal_binaries.find()
+    assert found is not None
+    assert found.server == str(named)
 
 
 def test_a_variable_that_names_no_program_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
