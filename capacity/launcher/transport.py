@@ -41,6 +41,9 @@ OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
+LONGEST_METADATA: Final = 15_000
+"""With method and address they are one frame of HTTP/2 (16,384 bytes), which is all that ours makes of headers."""
+
 StartCall = Callable[[bytes, float], Awaitable[bytes]]
 """(request, timeout [s]) to response; raises `Refusal`."""
 
@@ -183,7 +186,8 @@ class Connection:
 async def connect(target: Target, *, plain_http2: bool = True) -> AsyncIterator[Connection]:
     """Open the way to `target` and close it at the end; nothing is dialled before the first call.
 
-    With `plain_http2` False even a plain-text target is reached over ``grpc.aio``.
+    With `plain_http2` False even a plain-text target is reached over ``grpc.aio``, as is one with so much metadata that
+    they take more than one frame.
     """
     metadata = tuple((key.lower(), value) for key, value in target.metadata.items())
     if target.api_key:
@@ -205,7 +209,8 @@ async def connect(target: Target, *, plain_http2: bool = True) -> AsyncIterator[
         channel = grpc.aio.secure_channel(target.address, credentials, options=options)
     async with channel:
         service = WorkflowServiceStub(channel)
-        if target.tls is not None or not plain_http2:
+        length = sum(len(key) + len(value) + 8 for key, value in metadata)  # 7 at most around a field (RFC 7541, 6.2.3)
+        if target.tls is not None or not plain_http2 or length > LONGEST_METADATA:
             yield Connection(target, grpc_call(channel, metadata), service, metadata)
             return
         starts = StartChannel(*split_address(target.address), METHOD, metadata)

@@ -148,7 +148,8 @@ class FakeFrontend(WorkflowServiceServicer):
     @contextlib.asynccontextmanager
     async def serving(self, credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[FakeFrontend]:
         """Serve on a free port of loopback while the block lasts; `address` is the proxy's."""
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        headers = [("grpc.max_metadata_size", 1 << 16), ("grpc.absolute_max_metadata_size", 1 << 16)]
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0), *headers])
         add_WorkflowServiceServicer_to_server(self, server)
         if credentials is None:
             port = server.add_insecure_port("127.0.0.1:0")

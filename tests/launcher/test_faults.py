@@ -600,16 +600,16 @@ def test_a_progress_display_that_fails_ends_the_launch() -> None:
         launched(script, 4, on_progress=broken, policy=RetryPolicy(deadline=3000), within=20)
 
 
-def test_both_calls_agree_on_what_is_sent() -> None:
-    """Our own HTTP/2 sends the headers that grpc sends."""
+@pytest.mark.parametrize("length", [1, 14_000, 30_000])
+def test_both_calls_agree_on_what_is_sent(length: int) -> None:
+    """Our own HTTP/2 sends the headers that grpc sends, and leaves to it those that take more than one frame."""
 
     async def sent(plain_http2: bool) -> dict[str, Any]:
         frontend = FakeFrontend()
         seen: dict[str, Any] = {}
         frontend._admit = lambda context: bool(seen.update(dict(context.invocation_metadata()))) or True  # type: ignore[method-assign]
-        target = Target("", api_key="key", metadata={"X-Extra": "1"})
         async with frontend.serving():
-            target = Target(frontend.address, api_key="key", metadata={"X-Extra": "1"})
+            target = Target(frontend.address, api_key="key", metadata={"X-Extra": "1" * length})
             async with connect(target, plain_http2=plain_http2) as connection:
                 template = StartOptions().request_template("n", "run")
                 ((_, body),) = HeightRange(1).bodies("run", lambda _: False)
@@ -618,8 +618,8 @@ def test_both_calls_agree_on_what_is_sent() -> None:
 
     public, direct = (asyncio.run(sent(plain_http2)) for plain_http2 in (False, True))
     assert public["authorization"] == "Bearer key"
-    assert public["x-extra"] == "1"
+    assert public["x-extra"] == "1" * length
     own, theirs = direct.pop("user-agent"), public.pop("user-agent")
-    assert own == "capacity"
+    assert own == ("capacity" if length < 15_000 else theirs)
     assert theirs.startswith("grpc-python")
     assert direct == public
