@@ -57,7 +57,7 @@ class StartChannel:
         try:
             return await future
         except asyncio.CancelledError:
-            connection.abandon(future)
+            connection.abandon()
             raise
 
     async def _connection(self, timeout: float, deadline: float) -> Connection:

@@ -85,6 +85,7 @@ class Connection(asyncio.Protocol):
         self._sweeper: asyncio.TimerHandle | None = None
         self._ask_at = self._lost_at = math.inf  # only what is heard puts them off: calls that end unanswered do not
         self._asked_at = -math.inf
+        self._abandoning = False
         self.concurrent = 2**31
         self.usable = True
         self.lost: BaseException | None = None
@@ -126,12 +127,16 @@ class Connection(asyncio.Protocol):
             self._unblock()
         return future
 
-    def abandon(self, future: asyncio.Future[bytes]) -> None:
-        """Tell the server that nobody waits for this answer any more."""
-        for stream, (waiting, _) in self._calls.items():
-            if waiting is future:
-                self._reset(stream)
-                return
+    def abandon(self) -> None:
+        """Tell the server of calls that were cancelled, in one pass: a launch that is stopped cancels all it has."""
+        if not self._abandoning:
+            self._abandoning = True
+            self._loop.call_soon(self._reset_cancelled)
+
+    def _reset_cancelled(self) -> None:
+        self._abandoning = False
+        for stream in [stream for stream, (future, _) in self._calls.items() if future.cancelled()]:
+            self._reset(stream)
 
     def close(self) -> None:
         """Close the connection; calls still open are answered UNAVAILABLE."""
@@ -148,8 +153,7 @@ class Connection(asyncio.Protocol):
     def _forget(self, stream: int) -> None:
         self._bodies.pop(stream, None)
         self._statuses.pop(stream, None)
-        if self._stream_windows.pop(stream, None) is not None:
-            self._blocked = deque(item for item in self._blocked if item[0] != stream)
+        self._stream_windows.pop(stream, None)  # `_unblock` passes over what waits without one
 
     def _send(self, data: bytes) -> None:
         if not self._out:
@@ -166,6 +170,8 @@ class Connection(asyncio.Protocol):
         waiting = deque[tuple[int, bytes]]()
         while self._blocked and self._window > 0:
             stream, rest = self._blocked.popleft()
+            if stream not in self._stream_windows:
+                continue
             while rest and (size := min(len(rest), self._frame_size, self._window, self._stream_windows[stream])) > 0:
                 chunk, rest = rest[:size], rest[size:]
                 self._window -= size

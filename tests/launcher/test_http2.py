@@ -498,3 +498,34 @@ def test_a_cancelled_call_tells_the_server() -> None:
 
     assert against(server, client) == b"run"
     assert resets == [0]
+
+
+def test_many_calls_cancelled_at_once_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stops a launch with thousands in flight does not wait for each to be found among all."""
+    passes = 0
+    reset = http2.Connection._reset_cancelled
+
+    def counted(connection: http2.Connection) -> None:
+        nonlocal passes
+        passes += 1
+        reset(connection)
+
+    monkeypatch.setattr(http2.Connection, "_reset_cancelled", counted)
+
+    async def server(peer: Peer) -> None:
+        while True:
+            await peer.next()
+
+    async def client(channel: StartChannel) -> tuple[int, int]:
+        calls = [asyncio.ensure_future(channel.call(b"m", 5.0)) for _ in range(500)]
+        await asyncio.sleep(0.1)
+        assert channel._current is not None
+        before = len(channel._current._calls)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.sleep(0)
+        return before, len(channel._current._calls)
+
+    assert against(server, client) == (500, 0)
+    assert passes == 1
