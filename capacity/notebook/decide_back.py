@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from capacity.notebook.decide_tables import rollback_html
-from capacity.notebook.launch_field import Field, Refusals, alert, whole
+from capacity.notebook.launch_field import Field, Refusals, alert, optional, whole
 from capacity.rules.flight import flight_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ class Back:
     def __init__(self, source: str, target: str, cpus: int | None) -> None:
         self.source = Field("Back from", source, lambda text: flight_of(text, "back from"))
         self.target = Field("Back to", target, lambda text: flight_of(text, "back to"))
-        self.cpus = Field("CPUs there", "" if cpus is None else str(cpus), _cpus, hint="of the scheduler's machine")
+        there = "" if cpus is None else str(cpus)
+        self.cpus = Field(
+            "CPUs there", there, optional(whole("CPUs there", 1, 4096)), hint="of the scheduler's machine"
+        )
         self.lines = widgets.HTML()
         self.rollback: Rollback | None = None
         self._taken, self._taken_cpus = (source, target), self.cpus.box.value
@@ -60,7 +63,3 @@ class Back:
             return
         self.rollback = rollback(target, source=source, cpus=cpus)
         self.lines.value = rollback_html(self.rollback)
-
-
-def _cpus(text: str) -> int | None:
-    return whole("CPUs there", 1, 4096)(text) if text else None

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from capacity.observe.run import Run
     from capacity.verdict.checklist import Checklist
 
-_STYLES = {"done": "success", "failed": "danger", "cancelled": "warning"}
 _NOTHING = UsageError("no run was checked in this panel", next_step="click Check, or panel.checking.start.click()")
 _CANCELLED = UsageError("the launches for the checklist were cancelled", next_step="press Check again")
 
@@ -217,7 +216,7 @@ class Checking:
             if not stopped:
                 self._defect(failed)
         self.numbers.value = ""
-        self.bar.show(self.bar.maximum if failed is None else self.bar.value, style=_STYLES[self.state])
+        self.bar.end(self.state, self.bar.maximum if failed is None else None)
         self._switch()
         self.on_state()
         for widget in (self.status, self.verdict, self.table, self.alerts, self.bar.view):

@@ -10,7 +10,7 @@ import ipywidgets as widgets
 
 from capacity.errors import UsageError
 from capacity.model.words import duration
-from capacity.notebook.launch_field import Field, Refusals, alert, seconds, whole
+from capacity.notebook.launch_field import Field, Refusals, alert, optional, seconds, whole
 from capacity.notebook.launch_parts import plain
 from capacity.notebook.place import Place
 
@@ -106,7 +106,8 @@ class Controls:
         self._cpus: int | None = None
         self.baseline = Field("Baseline", baseline, self._setting, hint="what there is", options=SETTINGS)
         self.candidate = Field("Candidate", candidate, self._setting, hint="what might be better", options=SETTINGS)
-        self.cpus = Field("CPUs", "" if cpus is None else str(cpus), _cpus, hint="that 2x multiplies: this machine's")
+        typed = "" if cpus is None else str(cpus)
+        self.cpus = Field("CPUs", typed, optional(whole("CPUs", 1, 4096)), hint="that 2x multiplies: this machine's")
         self.blocks = Field("Blocks", str(blocks), whole("blocks", 2, MOST_BLOCKS))
         self.seconds = Field("Seconds a run", f"{each:g}", seconds("seconds a run", 1, 600))
         self.place = Place(target, allowed)
@@ -154,7 +155,3 @@ class Controls:
         else:
             self.plan.value = plain(self.asked.sentence())
         self.on_change()
-
-
-def _cpus(text: str) -> int | None:
-    return whole("CPUs", 1, 4096)(text) if text else None

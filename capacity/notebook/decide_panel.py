@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 BLOCKS, SECONDS, STARTS = 12, 5.0, 2000
 """Blocks of a comparison, seconds of each run, and starts of each launch for the checklist, at first."""
-_STYLES = {"done": "success", "failed": "danger", "cancelled": "warning", "incomplete": "warning"}
 _RUNNING = ("running", "cancelling")
 _NOTHING = UsageError("nothing was compared in this panel", next_step="click Compare, or panel.start.click()")
 _CANCELLED = UsageError("the comparison was cancelled before its first block", next_step="press Compare again")
@@ -241,7 +240,7 @@ class Decide:
             if not stopped:
                 self._defect(failed)
         self.numbers.value = ""
-        self.bar.show(self.bar.value, style=_STYLES[self.state])
+        self.bar.end(self.state)
         self._switch()
         if failed is not None:
             self._draw("Nothing compared yet")

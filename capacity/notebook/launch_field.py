@@ -143,6 +143,16 @@ def whole(name: str, lowest: int, highest: int | None = None) -> Callable[[str],
     return read
 
 
+def optional(read: Callable[[str], Value]) -> Callable[[str], Value | None]:
+    """Return a reader of what may be left out: nothing typed is None.
+
+    Examples
+    --------
+    >>> optional(whole("CPUs", 1))("")
+    """
+    return lambda text: read(text) if text else None
+
+
 def seconds(name: str, lowest: float, highest: float) -> Callable[[str], float]:
     """Return a reader of seconds between bounds."""
 

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 _TICK = 0.1  # seconds between two paintings
 _SLOW = 5  # ticks between two redraws of figure and tables
 _SAMPLES = 3600  # vitals kept for the live findings
-_STYLES = {"done": "success", "failed": "danger", "cancelled": "warning", "incomplete": "warning"}
 _NOTHING = UsageError("nothing was launched from this panel", next_step="click Launch, or call panel.launch.click()")
 Interrupts = tuple[asyncio.Event, asyncio.Event]
 """What ends a launch once what is in flight is answered, and at once."""
@@ -215,7 +214,7 @@ class Panel:
             return run
         finally:
             self._painter.stop()
-            self.bar.show(self.bar.value, style=_STYLES[self.state])
+            self.bar.end(self.state)
             self._switch()
             for widget in (self.bar.view, self.status, self.numbers, self.outcomes):
                 widget.send_state("value")  # the last word even where a message before it was dropped

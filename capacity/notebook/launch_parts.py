@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from capacity.observe.vitals import VitalsSample
 
 _COLOURS = {"": "#0072B2", "success": "#009E73", "danger": "#D55E00", "warning": "#E69F00"}  # Okabe-Ito
+_ENDS = {"done": "success", "failed": "danger", "cancelled": "warning", "incomplete": "warning"}
 STYLE = """<style>
 .cap-run{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px;
 color:var(--jp-content-font-color1,#212121)}
@@ -61,6 +62,10 @@ class Bar:
         self._maximum = self._maximum if maximum is None else max(maximum, 1)
         self._style = self._style if style is None else style
         self._draw()
+
+    def end(self, state: str, value: int | None = None) -> None:
+        """Draw it in the look of the state in which what it shows has ended."""
+        self.show(self._value if value is None else value, style=_ENDS[state])
 
     def _draw(self) -> None:
         self.view.value = (

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from capacity.model.score import Score
 
 POINTS = "1, 2, 4, 8, 16, 32, 64"
-_STYLES = {"done": "success", "failed": "danger", "cancelled": "warning", "incomplete": "warning"}
 _RUNNING = ("running", "cancelling", "fitting")
 _NOTHING = UsageError("nothing was measured from this panel", next_step="click Measure, or panel.start.click()")
 _CANCELLED = UsageError("the sweep was cancelled before its first point", next_step="press Measure again")
@@ -161,7 +160,7 @@ class Measure:
         self.numbers.value = ""
         if failed is not None:
             self._failed(failed)
-        self.bar.show(self.bar.value, style=_STYLES[self.state])
+        self.bar.end(self.state)
         self._switch()
         if failed is not None:
             done = f"{self.bar.value} of {self.bar.maximum} points measured"
