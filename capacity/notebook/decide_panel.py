@@ -299,6 +299,7 @@ class Decide:
         ]
         rows = beside(left, [self.figure, self.page, self.summary, self.table])
         parts_ = [
+            parts.sheet(),
             _heading("Which is better?"),
             rows,
             _heading("Does the candidate pass the checklist?"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from capacity.model.words import many
-from capacity.notebook.launch_parts import STYLE, headed
+from capacity.notebook.launch_parts import headed
 from capacity.verdict.rollback import TITLES
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def checklist_table(checklist: Checklist) -> str:
     beside = f", beside {checklist.baseline_id}" if checklist.baseline_id else ""
     caption = f"Checklist of run {checklist.run_id} at {checklist.address}{beside}"
     return (
-        f'{STYLE}{_CHECKS}<div class="cap-checks"><table class="cap-run"><caption>{html.escape(caption)}</caption>'
+        f'{_CHECKS}<div class="cap-checks"><table class="cap-run"><caption>{html.escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 

@@ -291,7 +291,7 @@ class Panel:
             self.vitals.value = parts.vitals_line(joined(run.vitals), "Whole run, mean or highest")
         self.way.value = parts.in_the_way([], run)
         self.error.value += "".join(map(alert, [*([run.error] if run.error else []), *run.warnings]))
-        self.record.value = f"{parts.STYLE}{run._repr_html_().replace('<table', '<table class=cap-run', 1)}"
+        self.record.value = run._repr_html_().replace("<table", "<table class=cap-run", 1)
         p99 = run.latency_seconds.p99
         latency = f", p99 {milliseconds(p99)}" if p99 is not None else ""
         self._draw(f"{run.session_scheduled:,} started at {run.starts_per_second:,.0f} starts/s{latency}")
@@ -326,6 +326,7 @@ class Panel:
 
     def _arranged(self) -> widgets.Box:
         left = [
+            parts.sheet(),
             self.about,
             widgets.HBox([self.launch, self.cancel, self.resume], layout=ROW),
             self.bar.view,

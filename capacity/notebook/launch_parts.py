@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"": "#0072B2", "success": "#009E73", "danger": "#D55E00", "warning": "#E69F00"}  # Okabe-Ito
 _ENDS = {"done": "success", "failed": "danger", "cancelled": "warning", "incomplete": "warning"}
-STYLE = """<style>
+_STYLE = """<style>
 .cap-run{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px;
 color:var(--jp-content-font-color1,#212121)}
 .cap-run caption{caption-side:top;text-align:left;font-weight:600;padding:0 0 4px;color:inherit}
@@ -31,6 +31,14 @@ vertical-align:top;font-weight:400;border-bottom:1px solid var(--jp-border-color
 .cap-run td.n{text-align:right;font-weight:600}
 .cap-run tr.bad th::before{content:"! ";font-weight:700}
 </style>"""
+
+
+def sheet() -> widgets.HTML:
+    """Return the style of all tables of a panel, to be shown once.
+
+    One that came anew with each table would have the browser work out the style of the whole page.
+    """
+    return widgets.HTML(_STYLE, layout={"display": "none"})
 
 
 class Bar:
@@ -94,7 +102,7 @@ def table(caption: str, rows: Iterable[Sequence[str]], *, numbers: bool = False)
             f"<td{kind if place == 0 else ''}>{html.escape(other)}</td>" for place, other in enumerate(others)
         )
         body.append(f'<tr><th scope="row">{html.escape(first)}</th>{cells}</tr>')
-    return f'{STYLE}<table class="cap-run"><caption>{html.escape(caption)}</caption>{"".join(body)}</table>'
+    return f'<table class="cap-run"><caption>{html.escape(caption)}</caption>{"".join(body)}</table>'
 
 
 def headed(caption: str, rows: Sequence[Sequence[str]]) -> str:
@@ -106,7 +114,7 @@ def headed(caption: str, rows: Sequence[Sequence[str]]) -> str:
         for first, *rest in others
     )
     return (
-        f'{STYLE}<div style="overflow-x:auto"><table class="cap-run"><caption>{html.escape(caption)}</caption>'
+        f'<div style="overflow-x:auto"><table class="cap-run"><caption>{html.escape(caption)}</caption>'
         f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

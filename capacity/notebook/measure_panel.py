@@ -298,7 +298,7 @@ class Measure:
         tables = widgets.HBox(
             [self.fitted, self.scored, self.taken], layout={"flex_flow": "row wrap", "grid_gap": "12px 32px"}
         )
-        return widgets.VBox([rows, tables], layout={"overflow": "visible", "grid_gap": "12px"})
+        return widgets.VBox([parts.sheet(), rows, tables], layout={"overflow": "visible", "grid_gap": "12px"})
 
 
 def measure(parallelisms: str = POINTS, target: Target | None = None) -> Measure:

@@ -159,6 +159,12 @@ def test_terminal_and_notebook_tell_the_same_of_a_running_batch() -> None:
     assert "p99 0.4 ms, 8 of 8 in flight, 3 failed, 77 throttled" in words(now)
 
 
+def test_what_is_redrawn_brings_no_style_sheet() -> None:
+    """Tables that come twice a second are tables alone: a new style sheet has the browser style the whole page anew."""
+    assert "<style" not in parts.outcomes(progress(500, 100))
+    assert "<style" not in parts.vitals(VitalsSample(at=0.0))
+
+
 def test_a_second_click_starts_nothing() -> None:
     """Launch pressed twice launches once."""
     began, calls = threading.Event(), []

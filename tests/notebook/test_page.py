@@ -51,3 +51,10 @@ def test_a_page_that_has_loaded_is_sent_everything_once_more(
             assert sent[id(each.layout)] == "display"
     assert any(isinstance(each, widgets.Button) and id(each) in sent for each in within(panel.view))
     assert id(page) not in sent
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_a_panel_brings_the_style_of_its_tables_once(name: str, state_folder: str) -> None:
+    """One widget has the style sheet, none that is drawn anew does."""
+    kinds = (each.value for each in within(PANELS[name]().view) if isinstance(each, widgets.HTML))
+    assert len([text for text in kinds if "<style" in text]) == 1
