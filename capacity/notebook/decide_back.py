@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from capacity.notebook.decide_tables import rollback_html
-from capacity.notebook.launch_field import Field, Refusals, alert, optional, whole
+from capacity.notebook.field import Field, Refusals, alert, optional, whole
 from capacity.rules.flight import flight_of
 
 if TYPE_CHECKING:

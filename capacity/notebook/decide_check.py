@@ -12,7 +12,7 @@ from capacity.notebook import decide_tables as tables
 from capacity.notebook import launch_parts as parts
 from capacity.notebook.decide_check_form import Boxes, ToCheck
 from capacity.notebook.decide_runs import launched, recorded, stays
-from capacity.notebook.explore_fold import Fold
+from capacity.notebook.fold import Fold
 from capacity.notebook.layout import ROW, beside
 from capacity.notebook.work import Work
 

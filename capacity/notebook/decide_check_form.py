@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from capacity.notebook.launch_field import Field, Refusals, alert, choice, whole
+from capacity.notebook.field import Field, Refusals, alert, choice, whole
 from capacity.notebook.launch_parts import plain
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from capacity.notebook import launch_parts as parts
 from capacity.notebook.decide_back import Back
 from capacity.notebook.decide_check import Checking
 from capacity.notebook.decide_form import Asked, Controls
-from capacity.notebook.launch_field import alert
+from capacity.notebook.field import alert
 from capacity.notebook.layout import ROW, beside
 from capacity.notebook.measure_keep import left_behind
 from capacity.notebook.work import Work

@@ -24,11 +24,11 @@ from capacity.model.words import number, span
 from capacity.notebook.explore_controls import MIB, Controls
 from capacity.notebook.explore_export import numbers_csv, numbers_html, report_html, styled
 from capacity.notebook.explore_figure import banded, figure_view
-from capacity.notebook.explore_fold import Fold
 from capacity.notebook.explore_target import TargetMode
 from capacity.notebook.explore_view import Choice, Scene, scene
 from capacity.notebook.explore_words import explained, finding
 from capacity.notebook.figure import CapacityFigure
+from capacity.notebook.fold import Fold
 from capacity.notebook.page import Page
 from capacity.notebook.table import STYLE, table_html
 from capacity.rules.plan import BATCH, PoolPlan

@@ -12,8 +12,8 @@ from capacity.model.sized import Sizing
 from capacity.model.sizing import size
 from capacity.notebook.explore_controls import Controls
 from capacity.notebook.explore_export import styled
-from capacity.notebook.explore_fold import Fold
 from capacity.notebook.explore_view import Choice
+from capacity.notebook.fold import Fold
 from capacity.notebook.number import NumberControl
 from capacity.rules.pool import DEFAULT_RULES
 

@@ -13,7 +13,7 @@ import ipywidgets as widgets
 from capacity.errors import CapacityError, UsageError
 from capacity.fleet import MOST_PROCESSES
 from capacity.model.words import size
-from capacity.notebook.launch_field import ERROR, Field, Refusals, choice, ticked, whole
+from capacity.notebook.field import ERROR, Field, Refusals, choice, ticked, whole
 from capacity.notebook.launch_panel import Panel
 from capacity.notebook.launch_request import Request
 

@@ -21,8 +21,8 @@ from capacity.fleet import Fleet
 from capacity.model.words import milliseconds
 from capacity.notebook import launch_parts as parts
 from capacity.notebook.clicked import Clicked
+from capacity.notebook.field import alert
 from capacity.notebook.launch_curve import Curve
-from capacity.notebook.launch_field import alert
 from capacity.notebook.launch_request import Request
 from capacity.notebook.layout import ROW, beside
 from capacity.notebook.loop import Painter, loop, submit

@@ -13,7 +13,7 @@ import ipywidgets as widgets
 from capacity.errors import CapacityError
 from capacity.launcher.progress import AWAY, Progress
 from capacity.launcher.progress_text import facts
-from capacity.notebook.launch_field import ERROR, alert
+from capacity.notebook.field import ERROR, alert
 
 if TYPE_CHECKING:
     from capacity.notebook.launch_request import Request

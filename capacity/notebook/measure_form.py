@@ -11,7 +11,7 @@ import ipywidgets as widgets
 
 from capacity.errors import UsageError
 from capacity.model.words import duration, many
-from capacity.notebook.launch_field import Field, Refusals, alert, seconds, ticked, whole
+from capacity.notebook.field import Field, Refusals, alert, seconds, ticked, whole
 from capacity.notebook.launch_parts import plain
 from capacity.notebook.place import Place
 

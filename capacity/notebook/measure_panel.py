@@ -16,7 +16,7 @@ from capacity.errors import CapacityError, UsageError
 from capacity.model.words import duration, many
 from capacity.notebook import launch_parts as parts
 from capacity.notebook import measure_parts as shown
-from capacity.notebook.launch_field import alert
+from capacity.notebook.field import alert
 from capacity.notebook.layout import ROW, beside
 from capacity.notebook.measure_form import Controls
 from capacity.notebook.measure_keep import how_to_use, keep, left_behind

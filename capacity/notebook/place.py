@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from capacity.errors import CapacityError
-from capacity.notebook.launch_field import Field, choice, whole
+from capacity.notebook.field import Field, choice, whole
 from capacity.notebook.launch_parts import plain
 
 if TYPE_CHECKING:
