@@ -31,11 +31,12 @@ from capacity.cli import (
     streams,
     sweep,
     table,
+    typed,
     watch,
     what_if,
 )
 from capacity.cli.options import FLAG
-from capacity.errors import CapacityError, InterruptedRunError, UsageError
+from capacity.errors import CapacityError, InterruptedRunError
 
 app = typer.Typer(
     name="capacity",
@@ -96,9 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; every error becomes one line on standard error and the code that goes with it."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        _check_words(sys.argv[1:] if arguments is None else arguments)
-        code = command()(args=arguments, prog_name="capacity", standalone_mode=False)
+        typed.check_words(words)
+        code = command()(args=words, prog_name="capacity", standalone_mode=False)
         sys.stdout.flush()
     except CapacityError as error:
         return _fail(str(error), error.exit_code)
@@ -116,15 +118,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # of whatever file nobody foresaw: a full disk, another user's folder
         return _fail(files.said_by_the_machine(error), 1)
     return code if isinstance(code, int) else 0
-
-
-def _check_words(words: Sequence[str]) -> None:
-    """Refuse a word that no record and no request can hold, before hours are measured for it."""
-    for word in words:
-        try:
-            word.encode()
-        except UnicodeEncodeError:
-            raise UsageError(f"{word[:60]!a} is not UTF-8", next_step="type it, or name the file, in UTF-8") from None
 
 
 @cache

@@ -174,7 +174,7 @@ def test_a_bound_that_would_do_nothing_is_refused_and_no_other(in_process: Comma
         name = "--parallelism" if fixed else "SCHEDULER_MAX_PARALLELISM"
         assert done.code == 2
         assert f"--max-in-flight does not go with 48 in flight: {name} 48; pass --parallelism auto" in done.error
-    for bounded in ((), ("--parallelism", ""), ("--parallelism", " Auto "), ("--rate", "3")):
+    for bounded in ((), ("--parallelism", " Auto "), ("--rate", "3")):
         assert "at most 9 in flight" in in_process(*words, *bounded).out
     assert "at most 9 in flight" in in_process(*words, "--rate", "3", SCHEDULER_MAX_PARALLELISM="48").out
 
