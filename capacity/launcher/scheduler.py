@@ -322,13 +322,14 @@ class Scheduler:
         self._setting = setting
         self._turns.limit = setting.limit
         self._pacing.apply(setting)
-        self._begin(self._in_flight + 1 if self._pacing.binds else setting.limit)  # paced, one begins the next
+        as_needed = self._pacing.binds or self._turns.exhausted  # who takes an item begins the next
+        self._begin(self._in_flight + 1 if as_needed else setting.limit)
         if raised:
             self._waits.wake()
 
     def _begin(self, workers: int) -> None:
         """Have as many workers as that, or as the limit allows; with a limit of 0 one waits for another."""
-        if self._stopping or self._turns.exhausted:
+        if self._stopping or self._turns.empty:
             return
         for slot in range(len(self._workers), max(min(workers, self._setting.limit), 1)):
             worker = asyncio.create_task(self._worker(slot))

@@ -12,6 +12,7 @@ from capacity.cluster.target import Target
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.controller import Controller, Fixed, OpenLoop
 from capacity.launcher.header import Header
+from capacity.launcher.http2 import INTERNAL, Refusal
 from capacity.launcher.journal import Journal
 from capacity.launcher.progress import Result
 from capacity.launcher.scheduler import Scheduler
@@ -61,6 +62,25 @@ def test_all_places_are_taken_when_nothing_is_answered(controller: Controller) -
 
     assert launched(start, 100, controller).counts.started == 100
     assert most == 40
+
+
+def test_retries_have_all_places_when_no_other_item_is_left() -> None:
+    """Items refused at once need few workers; tried again at the batch's end they are in flight all the same."""
+    again, full = 0, asyncio.Event()
+
+    async def start(request: bytes, timeout: float) -> bytes:
+        nonlocal again
+        if request not in refused:
+            refused.add(request)
+            raise Refusal(INTERNAL, "in passing")
+        again += 1
+        if again == 30:
+            full.set()
+        await full.wait()
+        return b""
+
+    refused: set[bytes] = set()
+    assert launched(start, 30, OpenLoop(1000.0, 40)).counts.started == 30
 
 
 def test_a_start_that_raises_what_nobody_foresaw_ends_the_launch() -> None:
