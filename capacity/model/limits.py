@@ -63,7 +63,7 @@ def ceilings(cluster: Cluster, demands: Demands | None = None) -> tuple[Ceiling,
 
     Examples
     --------
-    >>> found = ceilings(Cluster(name="mine", server_cores=64, database_cores=64, shards=512))
+    >>> found = ceilings(Cluster(name="mine", server_cores=64, database_cores=64, shards=512, max_conns=80))
     >>> [(ceiling.key, ceiling.starts_per_second) for ceiling in found[:3]]
     [('frontend.rps', 2400), ('frontend.namespaceRPS', 2400), ('history.rps', 3000)]
     """
@@ -86,7 +86,7 @@ def binding(found: Sequence[Ceiling]) -> Ceiling | None:
 
     Examples
     --------
-    >>> first = binding(ceilings(Cluster(name="mine", server_cores=64, database_cores=64, shards=512)))
+    >>> first = binding(ceilings(Cluster(name="mine", server_cores=64, database_cores=64, shards=512, max_conns=80)))
     >>> first.key, first.starts_per_second
     ('frontend.rps', 2400)
     """
