@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from capacity.cluster.state import ClusterState
 
 app = typer.Typer(
-    help="Have a dev cluster: start it, look at it, end it.\n\nExample: capacity cluster status",
+    help="Start, inspect and stop a dev cluster.\n\nExample: capacity cluster status",
     no_args_is_help=True,
 )
 

@@ -25,9 +25,11 @@ NAME = 28
 def compare(
     baseline: Annotated[
         str,
-        typer.Argument(metavar="BASELINE", help="What there is: 2x, 64, auto, rate=300, processes=2, key=value."),
+        typer.Argument(
+            metavar="BASELINE", help="The setting there is: 2x, 64, auto, rate=300, processes=2, key=value."
+        ),
     ],
-    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="What might be better, likewise.")],
+    candidate: Annotated[str, typer.Argument(metavar="CANDIDATE", help="The setting to try, in the same form.")],
     cpus: Cpus = None,
     blocks: Annotated[int, typer.Option(metavar="N", help="Blocks, each with both settings.")] = 12,
     seconds: Seconds = 5.0,
@@ -45,10 +47,17 @@ def compare(
     """Compare two settings in turns: throughput, p99, and a verdict.
 
     Each block runs both, in random order, so that drift falls on both alike.
-    A server's keys start a new cluster for each run, with --parallelism in
-    flight. Ctrl-C keeps whole blocks.
+    Ctrl-C keeps whole blocks.
+
+    Join what belongs to one setting by commas: 4x,processes=2. A key is one of
+    the server's dynamic configuration (frontend.rps=1200) or, with --store
+    postgres, shards, max-conns or unused-indexes=dropped. A setting with a key
+    starts a new cluster for each run; one that names no number in flight has
+    --parallelism.
 
     Example: capacity compare 2x 4x --store postgres
+
+    Example: capacity compare shards=64 shards=512 --store postgres
     """
     from capacity.errors import InterruptedRunError, RunFailedError
     from capacity.experiment.blocks import Comparing, estimate, notes

@@ -44,7 +44,13 @@ Namespace = Annotated[
 ]
 Profile = Annotated[
     str | None,
-    typer.Option("--profile", metavar="NAME", help="Profile of Temporal's configuration file.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="Profile of Temporal's configuration file.",
+        rich_help_panel=_PANEL,
+        show_default="TEMPORAL_PROFILE, else default",
+    ),
 ]
 ApiKey = Annotated[
     str | None,
@@ -52,7 +58,13 @@ ApiKey = Annotated[
 ]
 Tls = Annotated[
     bool | None,
-    typer.Option("--tls/--no-tls", metavar=FLAG, help="Speak TLS, or plain text.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--tls/--no-tls",
+        metavar=FLAG,
+        help="Speak TLS, or plain text.",
+        rich_help_panel=_PANEL,
+        show_default="off, unless a key, certificate or profile asks for it",
+    ),
 ]
 TlsCa = Annotated[
     Path | None, typer.Option("--tls-ca", metavar="FILE", help="Authority to trust, PEM.", rich_help_panel=_PANEL)

@@ -39,12 +39,16 @@ app = typer.Typer(
     --rate and auto hold for the fleet as a whole; against a limit of the cluster
     each launcher paces itself by the refusals it gets. Whoever ordered a batch
     may leave: the same command with --resume watches it again, or fetches the
-    result. Mixed outcomes of millions of items are ordered in parts, for which
-    whoever ordered it has to be there.
+    result. A resumed batch of millions of mixed outcomes is ordered in parts; the
+    launch that ordered it has to stay.
 
     An items file must be readable at the same path on every worker. A namespace
     at its request limit refuses the fleet's own calls first: --fleet-namespace
     puts them into another.
+
+    Example: capacity fleet worker --processes 2
+
+    Example: capacity launch --count 100000 --fleet
 
     Example: capacity fleet status
     """,
@@ -71,8 +75,8 @@ def worker(
 ) -> None:
     """Take ranges of batches and launch them, until Ctrl-C.
 
-    Run it on any number of machines. At the end what is in flight is drained and
-    the rest of its range goes to others, as that of a lost worker does after 5 s.
+    Run it on any number of machines. On Ctrl-C it drains and hands the rest of
+    its range to others; a lost worker's range moves after 5 s.
     A batch for another --namespace than its own is refused.
 
     Example: capacity fleet worker --address 127.0.0.1:7233 --processes 2

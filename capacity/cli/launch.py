@@ -65,7 +65,7 @@ def launch(
         str,
         typer.Option(
             metavar="HOW",
-            help=f"An id exists: {', '.join(ON_EXISTING)}.",
+            help=f"If an id exists: {', '.join(ON_EXISTING)}.",
             rich_help_panel=BATCH,
             autocompletion=lambda incomplete: [how for how in ON_EXISTING if how.startswith(incomplete)],
         ),
@@ -104,7 +104,8 @@ def launch(
         float, typer.Option(metavar="SECONDS", help="How long an attempt may take.", rich_help_panel=CONTROL)
     ] = 10.0,
     attempts: Annotated[
-        int, typer.Option(metavar="N", help="Attempts at most per item.", rich_help_panel=CONTROL)
+        int,
+        typer.Option(metavar="N", help="Most attempts per item; throttled ones do not count.", rich_help_panel=CONTROL),
     ] = 10,
     patience: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to wait for a lost server.", rich_help_panel=CONTROL)
@@ -161,7 +162,12 @@ def launch(
     ] = None,
     metrics_port: Annotated[
         int | None,
-        typer.Option(metavar="PORT", help="Serve Prometheus metrics here.", rich_help_panel=RECORD, show_default=False),
+        typer.Option(
+            metavar="PORT",
+            help="Serve Prometheus metrics at http://127.0.0.1:PORT/metrics.",
+            rich_help_panel=RECORD,
+            show_default=False,
+        ),
     ] = None,
     verify: Annotated[
         bool,
@@ -180,9 +186,16 @@ def launch(
 ) -> None:
     """Start a batch of workflows on a dev cluster; verify the count.
 
-    Exit code 1 when not all of the batch is there in the end.
+    The batch is --count starts, or the items of a file (--items). Exit code 1
+    when not all of it is there in the end.
 
     Example: capacity launch --count 2000 --parallelism 4x
+
+    Example: capacity launch --count 2000 --parallelism 4x --resume
+
+    Example: capacity launch --items items.csv --workflow-type ImportOrder
+
+    Example: capacity launch --count 100000 --fleet
     """
     from capacity.cli import launching
     from capacity.errors import UsageError

@@ -40,10 +40,15 @@ def levers(
     seconds: Seconds = 8.0,
     parallelism: Annotated[
         str | None,
-        typer.Option(metavar="P", help="Starts in flight: 128 or 4x.", autocompletion=multipliers, show_default="8"),
+        typer.Option(
+            metavar="P",
+            help="Starts in flight: 128, or 4x the CPUs of this machine.",
+            autocompletion=multipliers,
+            show_default="8",
+        ),
     ] = None,
     load: Annotated[
-        bool, typer.Option("--load/--no-load", metavar=FLAG, help="Make a load, or read the one that runs.")
+        bool, typer.Option("--load/--no-load", metavar=FLAG, help="Run a load, or read the one running.")
     ] = True,
     comparison: Annotated[
         list[Path] | None,
@@ -63,7 +68,8 @@ def levers(
 ) -> None:
     """Say what takes a start's time and what each change would buy.
 
-    Makes a short load on a PostgreSQL stack of this machine, or reads one.
+    Runs a short load on a PostgreSQL stack of this machine, or reads the one
+    running (--no-load).
     Statements that drop unused indexes are printed, never run.
 
     Example: capacity levers --store postgres

@@ -209,7 +209,7 @@ OptionalParallelism = Annotated[
     typer.Option(
         "--parallelism",
         metavar="P",
-        help="Starts in flight: 128 or 4x.",
+        help="Starts in flight: 128, or 4x the CPUs of this machine.",
         autocompletion=multipliers,
         show_default="4x",
     ),
@@ -219,7 +219,7 @@ AnyParallelism = Annotated[
     typer.Option("--parallelism", metavar="P", help="Starts in flight: 128, 4x or auto.", autocompletion=parallelisms),
 ]
 Seconds = Annotated[float, typer.Option("--seconds", metavar="SECONDS", help="Measured span of each run.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of the random order.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the random order.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the JSON here too.", show_default=False)]
 _STORE_HELP = "An embedded server, or PostgreSQL and a server."
 UpStore = Annotated[Store, typer.Option("--store", help=_STORE_HELP, rich_help_panel=CLUSTER)]

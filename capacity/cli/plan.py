@@ -84,7 +84,12 @@ def plan(
     ] = None,
     lose_every: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Lose a process so often; another replaces it.", rich_help_panel=FLEET),
+        typer.Option(
+            metavar="SECONDS",
+            help="Lose a process so often; another replaces it.",
+            rich_help_panel=FLEET,
+            show_default="never",
+        ),
     ] = None,
     form: Form = Format.TEXT,
 ) -> None:

@@ -59,6 +59,8 @@ def rollback(
     says instead whether the scheduler is back; exit code 1 when it is not.
 
     Example: capacity rollback --to 2x --cpus 32
+
+    Example: capacity rollback --to 64 --log scheduler.log
     """
     from capacity.verdict.logged import read_log
     from capacity.verdict.rollback import rollback as planned

@@ -12,7 +12,8 @@ from capacity.cli.connection import NO_OPTIONS, AllowTarget, Connection, grouped
 from capacity.cli.options import FLAG, Form, Format, RunName
 
 app = typer.Typer(
-    help="List, show and end past runs; export what failed.\n\nExample: capacity runs list", no_args_is_help=True
+    help="List past runs; export failures; terminate what they started.\n\nExample: capacity runs list",
+    no_args_is_help=True,
 )
 
 
@@ -61,12 +62,12 @@ def failed(
 def clean(
     run: RunName,
     delete: Annotated[
-        bool, typer.Option("--delete", metavar=FLAG, help="Delete them, instead of ending them.")
+        bool, typer.Option("--delete", metavar=FLAG, help="Delete them instead of terminating them.")
     ] = False,
     connection: Connection = NO_OPTIONS,
     allow_target: AllowTarget = None,
 ) -> None:
-    """End (or delete) just the workflows that this run started.
+    """Terminate (or delete) only the workflows that this run started.
 
     Example: capacity runs clean last
     """

@@ -23,7 +23,10 @@ def size(
         float | None, typer.Option(metavar="RATE", parser=quantity, help="Starts per second to reach.")
     ] = None,
     p99: Annotated[
-        float | None, typer.Option(metavar="SECONDS", parser=quantity, help="Highest 99 % latency of a start.")
+        float | None,
+        typer.Option(
+            metavar="SECONDS", parser=quantity, help="Highest 99% latency of a start.", show_default="no limit"
+        ),
     ] = None,
     batch: Annotated[
         int | None,
@@ -56,10 +59,10 @@ def size(
     """Size a cluster for a rate, or for a batch to be done in time.
 
     Pass --target, or --batch and --within. Each figure comes with what forced it
-    and, where it rests on a measurement, its 90 % interval. Smallest is in CPUs;
-    locks and connections are enough for CPUs as busy as allowed. Of --cluster
-    count configured rates, network delay, shard_io_concurrency and the
-    calibration it names; by default the server's own, and postgres.
+    and, where it rests on a measurement, its 90% interval. The plan has the
+    fewest CPUs; shards and connections are sized not to hold them back. From
+    --cluster only rates, network delay, shard_io_concurrency and the calibration
+    count; without it they are the server's defaults and postgres.
     Exit code 1: no cluster does it, and why.
 
     Example: capacity size --batch 750000 --within 600 --p99 0.05

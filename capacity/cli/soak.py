@@ -25,7 +25,7 @@ def soak(
     parallelism: AnyParallelism = "4",
     memory_limit: Annotated[float, typer.Option(metavar="MIB", help="Growth of memory allowed, MiB per hour.")] = 64.0,
     count_limit: Annotated[
-        float, typer.Option(metavar="N", help="Of tasks, threads and descriptors, per hour.")
+        float, typer.Option(metavar="N", help="Growth allowed of tasks, threads or descriptors, per hour.")
     ] = 60.0,
     where: Where = HERE,
     out: Out = None,

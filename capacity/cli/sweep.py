@@ -38,34 +38,37 @@ def sweep(
     ] = None,
     holdout: Annotated[
         str | None,
-        typer.Option(metavar="N,N,...", help="More of them: kept from the fit, to be predicted.", show_default=False),
+        typer.Option(metavar="N,N,...", help="Further points, kept out of the fit and predicted.", show_default=False),
     ] = None,
     seconds: Seconds = 6.0,
     repeats: Annotated[int, typer.Option(metavar="N", help="Rounds, each in an order of its own.")] = 3,
     seed: Seed = 0,
     points_only: Annotated[
-        bool, typer.Option("--points-only", metavar=FLAG, help="No memory, store times, storage.")
+        bool, typer.Option("--points-only", metavar=FLAG, help="Skip memory, store times and storage.")
     ] = False,
     where: Where = HERE,
     fresh: Annotated[
         Fresh | None,
-        typer.Option(help="A new one for each round or point.", rich_help_panel=CLUSTER, show_default="round"),
+        typer.Option(help="A new cluster for each round or point.", rich_help_panel=CLUSTER, show_default="round"),
     ] = None,
     cluster_cpus: Annotated[
         str | None,
-        typer.Option(metavar="N,N,...", help="Hold it to these CPUs.", rich_help_panel=CLUSTER, show_default=False),
+        typer.Option(
+            metavar="N,N,...", help="Pin the cluster to these CPUs.", rich_help_panel=CLUSTER, show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the JSON here.", show_default="a new one in the state folder"),
     ] = None,
-    note: Annotated[str, typer.Option(metavar="TEXT", help="Kept with it.", show_default=False)] = "",
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Note to keep in the file.", show_default=False)] = "",
     form: Form = Format.TEXT,
 ) -> None:
     """Measure throughput, latency and CPU at each parallelism.
 
-    Points come in random order, in rounds, each on a fresh cluster. Ctrl-C
-    keeps the points so far.
+    Rounds have the points in random order, each round on a fresh cluster
+    (--fresh point: each point) unless an existing one is named. Ctrl-C keeps
+    the points so far.
 
     Example: capacity sweep --store postgres --repeats 2
     """

@@ -36,7 +36,7 @@ def table(
     """Print the parallelism the rules give, by CPUs and multiplier.
 
     An entry is marked * when it stands at the cap of 512 and the cap cuts its
-    row: a wider multiplier of the table would exceed it. 128 CPUs x 4 is
+    row: a higher multiplier in the table would exceed it. 128 CPUs x 4 is
     marked: it is exactly 512, and 6 and 8 per CPU give no more. 64 CPUs x 8 is
     exactly 512 too and not marked: nothing of that row is lost.
 

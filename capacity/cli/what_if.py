@@ -29,7 +29,7 @@ def what_if(
         str | None,
         typer.Option(
             metavar="P",
-            help="Starts in flight: 128 or 4x.",
+            help="Starts in flight: 128, or 4x the CPUs of this machine.",
             autocompletion=multipliers,
             show_default="as 'capacity plan'",
         ),
@@ -41,7 +41,7 @@ def what_if(
 
     Each --set is tried alone and all of them together; without any, each resource
     is doubled in turn. All rows are at the same number in flight. Gains carry
-    their 90 % interval.
+    their 90% interval.
 
     Example: capacity what-if postgres-dev --set cores=8 --set shards=512
     """
