@@ -227,7 +227,7 @@ def fleet_outlook(
         Launcher processes, 1 to 100,000, each with a CPU of its own.
     parallelism : int, optional
         Starts in flight of the whole fleet, up to `MOST_IN_FLIGHT`; by default the knee, or with a rate as many as it
-        takes, both up to 512.
+        takes, both up to 512 and to the batch itself.
     rate : float, optional
         Starts due per second of the whole fleet [1/s].
     lose_every : float, optional
@@ -248,9 +248,11 @@ def fleet_outlook(
     limit = cap.rate if cap else math.inf
     source = "as given"
     if parallelism is None and rate is not None:
-        parallelism, source = min(most, MAXIMUM_PARALLELISM), "at most; as many as the rate takes"
+        parallelism, source = min(most, MAXIMUM_PARALLELISM, count), "at most; as many as the rate takes"
     if parallelism is None:
         parallelism, source = _knee(structure, calibration, limit)
+        if count < parallelism:
+            parallelism, source = count, "the whole batch at once"
     able_to = solve(structure, calibration.demands, parallelism).throughput
     flight = parallelism if rate is None else _for_rate(able_to, rate)
     curve = np.minimum(able_to[:flight], limit)

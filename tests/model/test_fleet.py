@@ -380,6 +380,14 @@ def test_by_default_the_knee_is_in_flight(calibrations: Calibrations) -> None:
     assert "the others wait" in dict(found.sentences())["Enough"]
 
 
+@pytest.mark.parametrize("rate", [None, 10.0])
+def test_no_more_is_in_flight_than_the_batch_has(calibrations: Calibrations, rate: float | None) -> None:
+    """A batch of one start has one in flight, whatever the knee or the bound of a rate is."""
+    found = on(calibrations["quiet"], count=1, processes=1, rate=rate)
+    assert found.parallelism == 1
+    assert "1" in [value for name, value, _ in found.rows() if name == "in flight"]
+
+
 def test_a_knee_beyond_what_is_solved_is_not_called_one(calibrations: Calibrations) -> None:
     """With a second of network delay more in flight would always give more: 512 is what `auto` tries."""
     found = on(calibrations["quiet"], processes=2, network_delay=1.0, **LARGE)
