@@ -67,12 +67,15 @@ class WhatIf:
         return found
 
     def summary(self) -> str:
-        """Return in a sentence which change buys most."""
+        """Return in a sentence which change buys most, or costs most where none buys anything."""
         now, *others = self.rows
         best = max(others, key=lambda row: row.gain, default=now)
         at = f"With {self.parallelism:,} in flight"
         if best is now or best.gain < 0.02:
-            return f"{at}, none of these buys more than 2%: the limit is {now.binding}."
+            worst = min(others, key=lambda row: row.gain, default=now)
+            costs = f" {worst.change} costs {-worst.gain:.0%}: the limit is then {worst.binding}."
+            words = f"{at}, none of these buys more than 2%: the limit is {now.binding}."
+            return words + (costs if worst.gain < -0.02 else "")
         buy = "together buy" if ", " in best.change else "buys"
         return f"{at}, {best.change} {buy} most: {best.gain:+.0%}, then the limit is {best.binding}."
 

@@ -126,6 +126,14 @@ def test_a_million_cores_are_written_out(calibrations: Calibrations) -> None:
     assert not [words for words in said if re.search(r"[0-9]e[+][0-9]", words)], said
 
 
+def test_a_change_that_costs_is_not_said_to_buy_little_alone(calibrations: Calibrations) -> None:
+    """A limit of 10 requests a second where the cluster gives hundreds costs most of them, and the sentence says so."""
+    found = what_if(calibrations["quiet"], Cluster.load("postgres-dev"), [{"frontend.rps": 10}], 8)
+    assert found.rows[1].gain == pytest.approx(10 / found.rows[0].throughput - 1)
+    costs = f"frontend.rps 100,000 -> 10 costs {-found.rows[1].gain:.0%}: the limit is then frontend.rps."
+    assert found.summary() == f"With 8 in flight, none of these buys more than 2%: the limit is CPUs. {costs}"
+
+
 def test_beyond_the_measured_parallelism_is_said(calibrations: Calibrations) -> None:
     """512 in flight on a calibration measured to 256 say so."""
     assert "beyond 256" in dict(on(calibrations["quiet"], cpus=128).sentences())["How sure"]
