@@ -74,7 +74,7 @@ def _demands(cluster: Cluster) -> Demands | None:
     try:
         measured = calibration_for(cluster, cluster.calibration)
     except UsageError as error:  # most ceilings are of the configuration alone
-        until = "until then a start costs what it did where this package was made"
+        until = "without it, a start is taken to cost what it did where this package was made"
         warn(f"{error}; {until}")
         return None
     cpus, times = measured.measurements.conditions.cluster_cpus, measured.measurements.times

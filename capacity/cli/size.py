@@ -60,9 +60,9 @@ def size(
 
     Pass --target, or --batch and --within. Each figure comes with what forced it
     and, where it rests on a measurement, its 90% interval. The plan has the
-    fewest CPUs; shards and connections are sized not to hold them back. From
-    --cluster only rates, network delay, shard_io_concurrency and the calibration
-    count; without it they are the server's defaults and postgres.
+    fewest CPUs; shards and connections are sized not to hold them back. Of
+    --cluster only rates, network delay, shard_io_concurrency and calibration
+    are used; by default the server's own, and postgres.
     Exit code 1: no cluster does it, and why.
 
     Example: capacity size --batch 750000 --within 600 --p99 0.05
@@ -115,7 +115,7 @@ def _print_figures(found: Sizing) -> None:
     from capacity.model.advice import interval
 
     rows = [(f.name, f"{f.value:,}", interval(f), f.reason) for f in found.figures]
-    _print_folded([("", "needed", "90 %", "what forces it"), *rows], left=(0, 3))
+    _print_folded([("", "needed", "90%", "what forces it"), *rows], left=(0, 3))
 
 
 def _print_folded(lines: list[tuple[str, ...]], left: tuple[int, ...]) -> None:
@@ -137,7 +137,7 @@ def _predicted(found: Sizing) -> list[tuple[str, str]]:
     if rate is None or mean is None or p99 is None:
         return []
     low, high = number(rate.low), number(rate.high)
-    words = f"{number(rate.value)} starts/s (90 %: {low} to {high}), mean {milliseconds(mean.value)}, "
+    words = f"{number(rate.value)} starts/s (90%: {low} to {high}), mean {milliseconds(mean.value)}, "
     words += f"p99 {milliseconds(p99.value)} ({milliseconds(p99.low)} to {milliseconds(p99.high)})"
     return [("Gives", words)]
 

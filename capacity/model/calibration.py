@@ -128,7 +128,9 @@ class Calibration(_Record):
                 "database runs on this machine"
             )
         if not told["background"]:
-            advice.append("how much of it follows after the answer; sweep parallelism 1, 2 and 4 with more repeats")
+            advice.append(
+                "how much of a start's CPU is spent after the answer; sweep parallelism 1, 2 and 4 with more repeats"
+            )
         if not told["lock"]:
             times = self.measurements.times
             known = times is not None and times.shard_hold is not None and not one_connection

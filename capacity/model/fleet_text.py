@@ -104,7 +104,8 @@ def _fleets_own(found: FleetOutlook, at_most: float) -> tuple[str, str]:
     lost = f" or since {batch.losses:,} were lost" if batch.losses else ""
     return short, (
         f"the fleet itself: {batch.between / time:.0%} of its processes' time lies between two ranges, "
-        f"{idle / time:.0%} before they join, after the last range{lost}; without that it would be {number(at_most)}/s"
+        f"{idle / time:.0%} before they join and after the last range{lost}; "
+        f"without that it would be {number(at_most)}/s"
     )
 
 
@@ -121,10 +122,10 @@ def _enough(found: FleetOutlook) -> str:
     if found.processes == 1:
         words = "1 process, as asked"
     elif found.enough == found.processes:
-        words = f"all {found.processes:,}: one fewer would be more than 2 % slower"
+        words = f"all {found.processes:,}: one fewer would be more than 2% slower"
     else:
-        words = f"{many(found.enough, 'process', 'processes')}: at most 2 % slower"
-        words += "; a second one outlives a loss" if found.enough == 1 else ""
+        words = f"{many(found.enough, 'process', 'processes')}: at most 2% slower"
+        words += "; a second one keeps the batch going through a loss" if found.enough == 1 else ""
     if found.parallelism < found.holding:
         have = "has" if found.parallelism == 1 else "have"
         words += f"; of {found.processes:,} only {found.parallelism:,} {have} a start in flight, the others wait"
@@ -194,7 +195,7 @@ def _certainty(found: FleetOutlook) -> str:
 def _assumed(found: FleetOutlook) -> str:
     machinery = found.machinery
     return (
-        f"a hand-over between ranges takes {span(machinery.hand_over)} (assumed), {machinery.handed_out} ranges "
+        f"a hand-over between ranges takes {span(machinery.hand_over)}, {machinery.handed_out} ranges "
         f"are out at once, a lost process is replaced in {machinery.replaced_after:g} s, each has a CPU of its own"
     )
 
@@ -206,9 +207,9 @@ def _range_time(found: FleetOutlook) -> float:
 
 def _between(low: str, high: str) -> str:
     if low == high:
-        return "90 % within that"
+        return "90% interval rounds to the same"
     same = low.split()[1:] == high.split()[1:]
-    return f"{low.split()[0] if same else low} to {high}, 90 %"
+    return f"{low.split()[0] if same else low} to {high}, 90%"
 
 
 def _longer(seconds: float) -> str:

@@ -259,11 +259,16 @@ def _station(
         return Ceiling(name, None, key, value, "cluster", None, NOT_KNOWN)
     rate = value * each / demand if demand else math.inf
     reason = (
-        f"{value:,} {_plural(server, value)}{more}, a start takes {milliseconds(demand)} of {of}"
+        f"{value:,} {_plural(server, value)}{more}, a start {_taken(of, milliseconds(demand), value * each)}"
         if demand
         else f"a start takes no {of}"
     )
     return Ceiling(name, rate, key, value, "cluster", None, reason, source=needs.source if demand else "")
+
+
+def _taken(of: str, time: str, servers: int) -> str:
+    """Return what a start does with a station: it holds or uses one of them for a time, or takes so much CPU."""
+    return f"{of}s {'it' if servers == 1 else 'one'} for {time}" if of in ("hold", "use") else f"takes {time} of {of}"
 
 
 def _plural(word: str, count: int) -> str:

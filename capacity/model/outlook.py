@@ -19,7 +19,7 @@ from capacity.rules.plan import PoolPlan
 from capacity.rules.pool import DEFAULT_RULES, PoolRules, parallelism
 
 MULTIPLIERS: Final = (2, 4, 8)
-HEAD: Final = ("", "in flight", "starts/s (90 %)", "p50", "p99", "batch takes")
+HEAD: Final = ("", "in flight", "starts/s (90%)", "p50", "p99", "batch takes")
 
 STOCK: Final = Storage(main=3.3e3, visibility=21.8e3, starts=1, visibility_indexes=74)
 """Bytes per start of the stock PostgreSQL schema, before any workflow task, as `capacity sweep` measures them."""
@@ -136,8 +136,8 @@ class Outlook:
         if self.knee > found.parallelism[here]:
             return f"{self.knee} in flight would be the knee, {1 / share:.0%} of which this plan gets"
         return (
-            f"{self.knee} in flight give {share:.0%} of it at p99 {span(found.p99.value[at])} "
-            f"in place of {span(found.p99.value[here])}"
+            f"{self.knee} in flight give {share:.0%} of this plan's starts/s, "
+            f"at p99 {span(found.p99.value[at])} instead of {span(found.p99.value[here])}"
         )
 
     def _memory(self) -> str:

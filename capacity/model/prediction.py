@@ -110,7 +110,7 @@ class Prediction:
         return {"batch": self.batch, "measured_to": self.measured_to, "points": self.to_frame()}
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in ("in flight", "starts/s", "90 %", "p50", "p99", "binds"))
+        head = "".join(f"<th>{name}</th>" for name in ("in flight", "starts/s", "90%", "p50", "p99", "binds"))
         body = "".join(
             f"<tr><td>{at}</td><td>{self.throughput.value[i]:,.0f}</td>"
             f"<td>{self.throughput.low[i]:,.0f} to {self.throughput.high[i]:,.0f}</td>"

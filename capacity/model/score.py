@@ -75,7 +75,7 @@ class Score:
 
     def lines(self) -> list[tuple[str, ...]]:
         """Return the table for people: a heading and a line per parallelism."""
-        head = ("in flight", "measured", "predicted", "90 % of a point", "error", "p50", "p99", "held")
+        head = ("in flight", "measured", "predicted", "90% of a point", "error", "p50", "p99", "held")
         rows = [
             (
                 f"{row.parallelism}",

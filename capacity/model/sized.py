@@ -121,7 +121,7 @@ class Sizing:
         )
         missed = "".join(f"<li>{html.escape(m.change)}: {html.escape(m.reason)}</li>" for m in self.missed)
         notes = "".join(f"<li><b>{html.escape(a)}</b>: {html.escape(b)}</li>" for a, b in self.notes)
-        head = "<thead><tr><th></th><th>needed</th><th>90 %</th><th>set by</th></tr></thead>" if rows else ""
+        head = "<thead><tr><th></th><th>needed</th><th>90%</th><th>set by</th></tr></thead>" if rows else ""
         return (
             f"<table><caption>{html.escape(advice.headline(self))}</caption>{head}<tbody>{rows}</tbody></table>"
             + (f"<p>Cheaper plans that miss</p><ul>{missed}</ul>" if missed else "")

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from capacity.model.calibration import Calibration
 from capacity.model.outlook import STOCK
+from capacity.model.words import statement
 
 DAY: Final = 86_400.0
 
@@ -101,8 +102,8 @@ def _lever(calibration: Calibration) -> str:
     stored = swept or STOCK
     share = stored.visibility / (stored.main + stored.visibility)
     if swept is not None and swept.statements:
-        longest = max(swept.statements, key=lambda statement: statement.share)
-        time = f"{longest.share:.0%} of statement time is {_short(longest.query)} (measured)"
+        longest = max(swept.statements, key=lambda each: each.share)
+        time = f"{longest.share:.0%} of statement time is {statement(longest.query)} (measured)"
         is_visibility = "visibility" in longest.query.lower()
     else:
         time = f"its INSERT is about {_VISIBILITY_INSERT:.0%} of statement time (typical, not measured here)"
@@ -112,11 +113,6 @@ def _lever(calibration: Calibration) -> str:
     if is_visibility and indexes is not None and indexes > _USED_INDEXES:
         words += (
             f"; of its {indexes} indexes a stock server's queries use {_USED_INDEXES}: without the others a row took "
-            f"{_WITHOUT_UNUSED / 1e3:.1f} kB and a start 10 to 15 % less database CPU"
+            f"{_WITHOUT_UNUSED / 1e3:.1f} kB and a start 10 to 15% less database CPU"
         )
     return words
-
-
-def _short(query: str) -> str:
-    words = " ".join(query.split())
-    return words if len(words) <= 40 else f"{words[:37]}..."

@@ -19,7 +19,7 @@ from capacity.model.network import MAXIMUM_PARALLELISM, solve
 from capacity.model.prediction import LEVEL, configured_rate, predict, structure_for
 from capacity.model.words import number, span
 
-HEAD: Final = ("", "starts/s", "gain", "90 %", "p99", "limit")
+HEAD: Final = ("", "starts/s", "gain", "90%", "p99", "limit")
 _DRAWS: Final = 100
 _LEVERS: Final = ("cores", "server_cores", "database_cores", "shards", "max_conns", "launcher_processes")
 

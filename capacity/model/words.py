@@ -89,3 +89,15 @@ def each_of(host: str, hosts: int) -> str:
     ('the one frontend', 'each of 3 frontends')
     """
     return f"the one {host}" if hosts == 1 else f"each of {hosts:,} {host}s"
+
+
+def statement(query: str) -> str:
+    """Return a statement by its table where it is an INSERT, else as much of it as a line has room for.
+
+    >>> statement("INSERT INTO executions_visibility (namespace_id, run_id) VALUES ($1, $2)"), statement("COMMIT")
+    ('INSERT INTO executions_visibility', 'COMMIT')
+    """
+    words = " ".join(query.split())
+    if words.upper().startswith("INSERT INTO "):
+        return " ".join(words.partition("(")[0].split()[:3])
+    return words if len(words) <= 40 else f"{words[:37]}..."

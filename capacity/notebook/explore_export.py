@@ -90,7 +90,7 @@ def numbers_html(found: Scene, band: Prediction) -> str:
     name = html.escape(found.choice.calibration.name)
     return "".join(
         (
-            _table("Predicted", ("In flight", "Starts/s", "90 %", "p99", "90 %", "Binds", ""), predicted),
+            _table("Predicted", ("In flight", "Starts/s", "90%", "p99", "90%", "Binds", ""), predicted),
             _table(f"Measured: calibration {name}", ("In flight", "Starts/s", "p99"), measured),
             _table("Ceilings, lowest first", ("Set by", "Starts/s"), ceilings),
         )

@@ -267,12 +267,12 @@ def _side(name: str, runs: Sequence[Point]) -> Side:
 
 
 def _percent(found: Ratio) -> str:
-    """As "-1 % [-4, +2]"; a decimal where whole per cent would say nothing."""
+    """As "-1% [-4, +2]"; a decimal where whole per cent would say nothing."""
     edges = found.interval or (found.value, found.value)
     digits = 1 if max(abs(edge - 1) for edge in edges) < 0.02 else 0
     low, high = (_signed(edge, digits) for edge in edges)
     interval = f"[{low}, {high}]" if found.interval else "[too few blocks]"
-    return f"{_signed(found.value, digits)} % {interval}"
+    return f"{_signed(found.value, digits)}% {interval}"
 
 
 def _signed(value: float, digits: int) -> str:

@@ -29,7 +29,7 @@ from capacity.model.measurement import StatementShare
 from capacity.model.network import solve
 from capacity.model.prediction import configured_rate, structure_for
 from capacity.model.what_if import doubled, what_if
-from capacity.model.words import number, size
+from capacity.model.words import number, size, statement
 from capacity.observe.server import GAUGES_RENEWED
 from capacity.verdict.confirmation import confirmation
 
@@ -123,7 +123,7 @@ class Levers:
         if p.storage.statements:
             first = p.storage.statements[:3]
             total = sum(each.seconds_per_start / each.share for each in first[:1] if each.share)
-            told = "; ".join(f"{each.share:.0%} {_short(each.query)}" for each in first)
+            told = "; ".join(f"{each.share:.0%} {statement(each.query)}" for each in first)
             rows.append(("statements", f"{total * 1e3:.2f} ms a start, CPU waits included: {told}"))
         else:
             rows.append(("statements", "not measured: pg_stat_statements is not there"))
@@ -285,11 +285,6 @@ def _with_cpu(calibration: Calibration, cpu: float, background: float) -> Calibr
     values = list(calibration.fit.values)
     values[0], values[1] = math.log(cpu), float(np.asarray(logit(background)))
     return calibration.model_copy(update={"fit": calibration.fit.model_copy(update={"values": tuple(values)})})
-
-
-def _short(query: str) -> str:
-    words = " ".join(query.split())
-    return words if len(words) <= 34 else f"{words[:31]}..."
 
 
 def _wait(seconds: float | None) -> str:

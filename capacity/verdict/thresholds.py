@@ -125,7 +125,7 @@ class Threshold(BaseModel):
         Examples
         --------
         >>> {t.key: t for t in thresholds()}["postgres_cpu"].history
-        'before the change 32 %, expected after it 50 % to 60 %'
+        'before the change 32%, expected after it 50% to 60%'
         """
         said = [f"before the change {_between(self.baseline, self.unit)}"] if self.baseline else []
         said += [f"expected after it {_between(self.expected, self.unit)}"] if self.expected else []
@@ -217,7 +217,7 @@ def _made(key: str, table: Mapping[str, Any], file: Path | None) -> Threshold:
         ) from None
     if found.unit == "share" and not found.limit <= 1:
         raise UsageError(
-            f"{file}: limit of [{key}] is {found.limit:g}", allowed="a share from 0 to 1", next_step="85 % is 0.85"
+            f"{file}: limit of [{key}] is {found.limit:g}", allowed="a share from 0 to 1", next_step="85% is 0.85"
         )
     return found
 
@@ -231,7 +231,7 @@ def quantity(value: float | None, unit: str) -> str:
     """Return a figure for people.
 
     >>> quantity(0.0123, "s"), quantity(0.856, "share"), quantity(20e6, "bytes"), quantity(312.4, "starts/s")
-    ('12 ms', '85.6 %', '20 MB', '312/s')
+    ('12 ms', '85.6%', '20 MB', '312/s')
     >>> quantity(0.0213, "s"), quantity(None, "s"), quantity(1000, "count"), quantity(0.45, "CPUs")
     ('21 ms', '-', '1,000', '0.45')
     """
@@ -240,7 +240,7 @@ def quantity(value: float | None, unit: str) -> str:
     if unit == "s":
         return span(value) if value < 1 else f"{value:.1f} s" if value < 100 else f"{value:,.0f} s"
     if unit == "share":
-        return f"{number(value * 100)} %"
+        return f"{number(value * 100)}%"
     if unit == "bytes":
         return ("-" if value < 0 else "") + size(abs(value))
     if unit == "starts/s":

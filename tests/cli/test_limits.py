@@ -96,14 +96,14 @@ def test_a_calibration_that_cannot_be_read_leaves_the_ceilings(tmp_path: Path, c
     assert json.loads(said.out)["ceilings"] == limits_json(capsys, str(tmp_path / "plain.toml"))["ceilings"]
     [line] = said.err.splitlines()
     assert line.startswith(f"capacity: warning: cannot read calibration {tmp_path}/gone.json: No such file")
-    assert line.endswith("; until then a start costs what it did where this package was made")
+    assert line.endswith("; without it, a start is taken to cost what it did where this package was made")
 
 
 def test_what_cannot_be_raised_is_not_to_be_raised(capsys: Capture) -> None:
     """The number of shards is that of a new cluster, a power of two; of SQLite there is but one connection."""
     said = limits_json(capsys, "helm-default", "--set", "shards=1")["verdict"]
     assert "It takes a new cluster with 8 shards (5.57 times) to reach 1,236 starts/s" in said
-    assert ": 1 shard, a start takes" in said
+    assert ": 1 shard, a start holds it for 4.5 ms." in said
     assert "It takes a store other than SQLite" in limits_json(capsys, "devserver")["verdict"]
 
 

@@ -225,10 +225,10 @@ def test_a_fleet_is_one_screen(more: list[str], calibration: str, capsys: Captur
 
 
 def test_a_fleet_says_what_it_assumes(calibration: str, capsys: Capture) -> None:
-    """The hand-over that nobody has measured is said to be assumed."""
+    """The hand-over that nobody has measured is among what is assumed."""
     assert run(["plan", *FLEET, "--calibration", calibration]) == 0
     words = " ".join(capsys.readouterr().out.split())
-    assert "a hand-over between ranges takes 50 ms (assumed)" in words
+    assert "Assumed a hand-over between ranges takes 50 ms, " in words
     assert "2 CPUs, to 256 in flight" in words
 
 

@@ -272,7 +272,7 @@ def test_what_a_person_reads_has_value_and_limit(promtool: str, tmp_path: Path) 
                 {
                     "exp_labels": {"severity": "warning", "threshold": "connections", "instance": "db"},
                     "exp_annotations": {
-                        "summary": "PostgreSQL connections: 80.33%, above 80 %",
+                        "summary": "PostgreSQL connections: 80.33%, above 80%",
                         "description": rule.description,
                     },
                 }

@@ -550,7 +550,7 @@ def test_html_escapes_what_a_server_said() -> None:
 def test_a_check_says_what_the_figure_was_and_was_expected_to_be() -> None:
     """The original's baseline and expectation stand beside the value, in its unit; so does a limit for so many."""
     found = checked(recorded())
-    assert one(found, "postgres_cpu").why == "before the change 32 %, expected after it 50 % to 60 %"
+    assert one(found, "postgres_cpu").why == "before the change 32%, expected after it 50% to 60%"
     assert one(found, "batch_duration").why == (
         "9,000 starts; the limit is 4.0 s for 750,000; expected after it 3.0 s to 4.0 s for 750,000"
     )

@@ -192,7 +192,7 @@ def test_the_sentence_of_the_issue() -> None:
     """Signed per cent with its interval, then the factor with its own, then which to take, and no more."""
     second = [(297 * (1 + 3 * each), 0.215) for each in NOISE]
     found = compare(blocks_of([(300.0, 0.05)] * 6, second), "2x", "4x")
-    assert found.verdict == "4x: throughput -1 % [-4, +2], p99 4.3 x [4.3, 4.3]: keep 2x"
+    assert found.verdict == "4x: throughput -1% [-4, +2], p99 4.3 x [4.3, 4.3]: keep 2x"
 
 
 def test_more_blocks_narrow_the_interval_as_promised() -> None:

@@ -94,7 +94,7 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
         ("[start_p99]\nlimit = true\n", r"limit of \[start_p99\] is 'True'"),
         ("[start_p99]\nlimit = -1\n", r"limit of \[start_p99\] is '-1'"),
         ("[start_p99]\nlimit = nan\n", r"limit of \[start_p99\] is 'nan'"),
-        ("[postgres_cpu]\nlimit = 85\n", r"limit of \[postgres_cpu\] is 85; allowed: a share .*; 85 % is 0.85"),
+        ("[postgres_cpu]\nlimit = 85\n", r"limit of \[postgres_cpu\] is 85; allowed: a share .*; 85% is 0.85"),
         ("[tasks]\nseverity = 'fatal'\n", r"severity of \[tasks\] is 'fatal'; allowed: critical, warning, info"),
         ("[tasks]\nwindow = -1\n", r"window of \[tasks\] is '-1'; allowed: seconds from 0"),
         ("[start_p99]\nwindow = 60\n", r"window of \[start_p99\] is 60; allowed: no window: .* of the whole run"),
@@ -150,6 +150,6 @@ def test_every_limit_can_be_shown() -> None:
     """No limit reads as nothing or in another unit than its own."""
     shown = {key: quantity(t.limit, t.unit) for key, t in by_key().items()}
     assert shown["throughput"] == "150,000/s"
-    assert shown["postgres_cpu"] == "85 %"
+    assert shown["postgres_cpu"] == "85%"
     assert shown["memory_overhead"] == "20 MB"
     assert "-" not in shown.values()
