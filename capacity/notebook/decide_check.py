@@ -10,6 +10,7 @@ import ipywidgets as widgets
 from capacity.errors import UsageError
 from capacity.notebook import decide_tables as tables
 from capacity.notebook import launch_parts as parts
+from capacity.notebook import markup
 from capacity.notebook.decide_check_form import Boxes, ToCheck
 from capacity.notebook.decide_runs import launched, recorded, stays
 from capacity.notebook.fold import Fold
@@ -76,7 +77,7 @@ class Checking:
             description="Save checklist", icon="save", disabled=True, layout={"width": "auto"}
         )
         self.save_alerts = widgets.Button(description="Save alert rules", icon="save", layout={"width": "auto"})
-        self.bar = parts.Bar("Starts of the launches", 1)
+        self.bar = markup.Bar("Starts of the launches", 1)
         self.status, self.numbers, self.said, self.error = (widgets.HTML() for _ in range(4))
         self.verdict, self.table, self.alerts = (widgets.HTML() for _ in range(3))
         self.start.on_click(self._on_start)
@@ -188,7 +189,7 @@ class Checking:
         self.runs, self.checklist = runs, found
         self._predicted = None if name is None or rate is None else (name, rate)
         self.verdict.value, self.table.value = tables.sentence(found), tables.checklist_table(found)
-        self.said.value = "" if wanted.asked is None else parts.plain(stays(runs, wanted.asked.wanted.target))
+        self.said.value = "" if wanted.asked is None else markup.plain(stays(runs, wanted.asked.wanted.target))
         self._show_alerts()
         self.state = "done"
         self._announce(f"Checked: {found.verdict}")
@@ -204,7 +205,7 @@ class Checking:
             if stop() or len(made) < 2:
                 raise KeyboardInterrupt
         except BaseException:
-            self.said.value = parts.plain(stays(made, asked.wanted.target))
+            self.said.value = markup.plain(stays(made, asked.wanted.target))
             raise
         return tuple(made)
 
@@ -223,7 +224,7 @@ class Checking:
             widget.send_state("value")  # the last word even where a message before it was dropped
 
     def _defect(self, error: BaseException) -> None:
-        self.error.value += parts.failure(error)
+        self.error.value += markup.failure(error)
 
     def _note(self, progress: Progress) -> None:
         before = self._progress
@@ -232,25 +233,25 @@ class Checking:
         self._progress = progress
 
     def _say(self, sentence: str) -> None:
-        self.said.value = parts.plain(sentence)
+        self.said.value = markup.plain(sentence)
 
     def _tick(self) -> None:
         progress = self._progress
         if progress is not None and self.busy:
             self.bar.show(min(self._begun + progress.done, self.bar.maximum))
-            self.numbers.value = parts.plain(parts.numbers(progress))
+            self.numbers.value = markup.plain(parts.numbers(progress))
 
     # -- words and layout ------------------------------------------------------------------------------------------
 
     def _show_alerts(self) -> None:
         limits = self.boxes.thresholds
         if limits is None:
-            self.alerts.value = parts.plain("None: your own limits are refused.")
+            self.alerts.value = markup.plain("None: your own limits are refused.")
         else:
             self.alerts.value = tables.alerts_table(limits, self.checklist, self.predicted)
 
     def _announce(self, text: str) -> None:
-        self.status.value = parts.status(text)
+        self.status.value = markup.status(text)
 
     def _arranged(self) -> widgets.Box:
         left = [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 
 from capacity.notebook.field import Field, Refusals, alert, choice, whole
-from capacity.notebook.launch_parts import plain
+from capacity.notebook.markup import plain
 
 if TYPE_CHECKING:
     from capacity.notebook.decide_form import Asked

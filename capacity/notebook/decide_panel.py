@@ -14,7 +14,7 @@ import ipywidgets as widgets
 from capacity.errors import UsageError
 from capacity.model.words import duration
 from capacity.notebook import decide_parts as shown
-from capacity.notebook import launch_parts as parts
+from capacity.notebook import markup
 from capacity.notebook.decide_back import Back
 from capacity.notebook.decide_check import Checking
 from capacity.notebook.decide_form import Asked, Controls
@@ -114,7 +114,7 @@ class Decide:
         self.start = widgets.Button(description="Compare", button_style="primary", icon="play")
         self.cancel = widgets.Button(description="Cancel", icon="stop", disabled=True)
         self.save = widgets.Button(description="Save comparison", icon="save", disabled=True, layout={"width": "auto"})
-        self.bar = parts.Bar("Blocks of the comparison", 1)
+        self.bar = markup.Bar("Blocks of the comparison", 1)
         self.status, self.numbers, self.said, self.error = (widgets.HTML() for _ in range(4))
         self.verdict, self.summary, self.table = (widgets.HTML() for _ in range(3))
         self.figure = CapacityFigure(shown.spec((), None, "Nothing compared yet"))
@@ -223,7 +223,7 @@ class Decide:
             raise
         found = self.comparison = shown.judged(compared.blocks, asked, compared)
         self._so_far[-1:] = [found]
-        self.said.value = parts.plain(left_behind(compared, asked.wanted.target))
+        self.said.value = markup.plain(left_behind(compared, asked.wanted.target))
         if compared.error is not None:
             self.error.value += alert(f"The comparison ended early, whole blocks are kept: {compared.error}")
         early = "cancelled" if compared.stopped else "done"
@@ -248,7 +248,7 @@ class Decide:
             widget.send_state("value")  # the last word even where a message before it was dropped
 
     def _defect(self, error: BaseException) -> None:
-        self.error.value += parts.failure(error)
+        self.error.value += markup.failure(error)
 
     def _came(self, block: Block) -> None:
         asked = self._current
@@ -268,7 +268,7 @@ class Decide:
         self._draw(shown.headline(found))
 
     def _say(self, sentence: str) -> None:
-        self.said.value = parts.plain(sentence)
+        self.said.value = markup.plain(sentence)
 
     def _tick(self) -> None:
         asked = self._current
@@ -276,7 +276,7 @@ class Decide:
             return
         done, elapsed = len(self._so_far), time.monotonic() - self._began
         left = elapsed * (asked.blocks - done) / done if done else max(asked.estimate - elapsed, 0.0)
-        self.numbers.value = parts.plain(f"{done} of {asked.blocks} blocks · about {duration(left)} left")
+        self.numbers.value = markup.plain(f"{done} of {asked.blocks} blocks · about {duration(left)} left")
 
     # -- figure and layout -----------------------------------------------------------------------------------------
 
@@ -284,7 +284,7 @@ class Decide:
         self.figure.follow(shown.spec(self._so_far, self._current, title))
 
     def _announce(self, text: str) -> None:
-        self.status.value = parts.status(text)
+        self.status.value = markup.status(text)
 
     def _arranged(self) -> widgets.Box:
         left = [
@@ -299,7 +299,7 @@ class Decide:
         ]
         rows = beside(left, [self.figure, self.page, self.summary, self.table])
         parts_ = [
-            parts.sheet(),
+            markup.sheet(),
             _heading("Which is better?"),
             rows,
             _heading("Does the candidate pass the checklist?"),

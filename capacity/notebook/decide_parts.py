@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from capacity.figures.comparison import BASELINE_FIRST, CANDIDATE_FIRST, LEFT_OUT, Blocks, comparison_spec
-from capacity.notebook.launch_parts import headed
+from capacity.notebook.markup import headed
 
 if TYPE_CHECKING:
     from capacity.experiment.blocks import Block, Compared

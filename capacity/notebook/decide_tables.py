@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from capacity.model.words import many
-from capacity.notebook.launch_parts import headed
+from capacity.notebook.markup import headed
 from capacity.verdict.rollback import TITLES
 
 if TYPE_CHECKING:

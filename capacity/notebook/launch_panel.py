@@ -20,6 +20,7 @@ from capacity.figures.run import run_spec
 from capacity.fleet import Fleet
 from capacity.model.words import milliseconds
 from capacity.notebook import launch_parts as parts
+from capacity.notebook import markup
 from capacity.notebook.clicked import Clicked
 from capacity.notebook.field import alert
 from capacity.notebook.launch_curve import Curve
@@ -80,7 +81,7 @@ class Panel:
         self.launch = widgets.Button(description="Launch", button_style="primary", icon="play", disabled=True)
         self.cancel = widgets.Button(description="Cancel", icon="stop", disabled=True)
         self.resume = widgets.Button(description="Resume", icon="step-forward", disabled=True)
-        self.bar = parts.Bar("Items of the batch", 1)
+        self.bar = markup.Bar("Items of the batch", 1)
         self.status, self.numbers, self.outcomes = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.vitals, self.way, self.error, self.record = (widgets.HTML() for _ in range(4))
         self.every_vital = widgets.HTML(layout={"display": "none"})
@@ -263,7 +264,7 @@ class Panel:
                 self._announce(parts.words(progress.state, before.state if before else "running"))
             self._painted = progress
             self.bar.show(progress.done)
-            self.numbers.value = parts.plain(parts.numbers(progress))
+            self.numbers.value = markup.plain(parts.numbers(progress))
         if self._ticks % _SLOW == 0:
             self._paint_slowly()
 
@@ -281,7 +282,7 @@ class Panel:
     def _ended(self, run: Run, cancelled: bool) -> None:
         done = run.count - run.not_attempted
         self.bar.show(done)
-        self.numbers.value = parts.plain(parts.ended(run))
+        self.numbers.value = markup.plain(parts.ended(run))
         self.state = "done" if run.complete else "cancelled" if cancelled else "incomplete"
         self._announce(f"{self.state.capitalize()}: {done:,} of {run.count:,}")
         self.outcomes.value = parts.outcomes_of(run)
@@ -304,10 +305,10 @@ class Panel:
         self._draw(f"Failed: {self.bar.value:,} of {self.bar.maximum:,} done")
 
     def _defect(self, error: BaseException) -> None:
-        self.error.value += parts.failure(error)
+        self.error.value += markup.failure(error)
 
     def _announce(self, text: str) -> None:
-        self.status.value = parts.status(text)
+        self.status.value = markup.status(text)
 
     # -- figure and layout -----------------------------------------------------------------------------------------
 
@@ -326,7 +327,7 @@ class Panel:
 
     def _arranged(self) -> widgets.Box:
         left = [
-            parts.sheet(),
+            markup.sheet(),
             self.about,
             widgets.HBox([self.launch, self.cancel, self.resume], layout=ROW),
             self.bar.view,

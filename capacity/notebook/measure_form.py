@@ -12,7 +12,7 @@ import ipywidgets as widgets
 from capacity.errors import UsageError
 from capacity.model.words import duration, many
 from capacity.notebook.field import Field, Refusals, alert, seconds, ticked, whole
-from capacity.notebook.launch_parts import plain
+from capacity.notebook.markup import plain
 from capacity.notebook.place import Place
 
 if TYPE_CHECKING:

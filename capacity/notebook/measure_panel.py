@@ -14,7 +14,7 @@ import ipywidgets as widgets
 
 from capacity.errors import CapacityError, UsageError
 from capacity.model.words import duration, many
-from capacity.notebook import launch_parts as parts
+from capacity.notebook import markup
 from capacity.notebook import measure_parts as shown
 from capacity.notebook.field import alert
 from capacity.notebook.layout import ROW, beside
@@ -89,7 +89,7 @@ class Measure:
         self.start = widgets.Button(description="Measure", button_style="primary", icon="play")
         self.cancel = widgets.Button(description="Cancel", icon="stop", disabled=True)
         self.save = widgets.Button(description="Save", icon="save", disabled=True)
-        self.bar = parts.Bar("Points of the sweep", 1)
+        self.bar = markup.Bar("Points of the sweep", 1)
         self.status, self.numbers, self.said, self.error = (widgets.HTML() for _ in range(4))
         self.fitted, self.scored, self.saved, self.taken = (widgets.HTML() for _ in range(4))
         from capacity.notebook.figure import CapacityFigure
@@ -181,7 +181,7 @@ class Measure:
             raise
         ended = "incomplete" if swept.error is not None else "cancelled" if swept.stopped else "done"
         done = f"{len(self.points)} of {len(wanted.points)} points"
-        self.said.value = parts.plain(left_behind(swept, wanted.target))
+        self.said.value = markup.plain(left_behind(swept, wanted.target))
         if swept.error is not None:
             self.error.value += alert(f"The sweep ended early, the points so far are kept: {swept.error}")
         self.state = "fitting"
@@ -208,7 +208,7 @@ class Measure:
         try:
             self.score = score(calibration)
         except CapacityError as error:
-            self.scored.value = parts.plain(f"No score: {error}")
+            self.scored.value = markup.plain(f"No score: {error}")
         else:
             self.scored.value = shown.score_table(self.score)
 
@@ -219,7 +219,7 @@ class Measure:
         self._draw(f"Measured: {point.throughput:,.0f} starts/s at {point.parallelism} in flight")
 
     def _say(self, sentence: str) -> None:
-        self.said.value = parts.plain(sentence)
+        self.said.value = markup.plain(sentence)
 
     def _tick(self) -> None:
         wanted = self._current
@@ -228,7 +228,7 @@ class Measure:
         share, elapsed = len(self.points) / len(wanted.points), time.monotonic() - self._began
         expected = elapsed * (1 - share) / share if share else max(wanted.estimate()[0] - elapsed, 0.0)
         words = f"{len(self.points)} of {len(wanted.points)} points · {duration(expected)} left"
-        self.numbers.value = parts.plain(words)
+        self.numbers.value = markup.plain(words)
 
     def _failed(self, error: BaseException) -> None:
         if self.state in ("incomplete", "cancelled"):
@@ -240,7 +240,7 @@ class Measure:
             self._defect(error)
 
     def _defect(self, error: BaseException) -> None:
-        self.error.value += parts.failure(error)
+        self.error.value += markup.failure(error)
 
     # -- keeping it ------------------------------------------------------------------------------------------------
 
@@ -278,7 +278,7 @@ class Measure:
         self.figure.follow(self._spec(title))
 
     def _announce(self, text: str) -> None:
-        self.status.value = parts.status(text)
+        self.status.value = markup.status(text)
 
     def _arranged(self) -> widgets.Box:
         from capacity.notebook.page import Page
@@ -298,7 +298,7 @@ class Measure:
         tables = widgets.HBox(
             [self.fitted, self.scored, self.taken], layout={"flex_flow": "row wrap", "grid_gap": "12px 32px"}
         )
-        return widgets.VBox([parts.sheet(), rows, tables], layout={"overflow": "visible", "grid_gap": "12px"})
+        return widgets.VBox([markup.sheet(), rows, tables], layout={"overflow": "visible", "grid_gap": "12px"})
 
 
 def measure(parallelisms: str = POINTS, target: Target | None = None) -> Measure:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from capacity.figures.run import sweep_spec
-from capacity.notebook.launch_parts import headed, table
+from capacity.notebook.markup import headed, table
 
 if TYPE_CHECKING:
     from capacity.model.calibration import Calibration

@@ -10,7 +10,7 @@ import ipywidgets as widgets
 
 from capacity.errors import CapacityError
 from capacity.notebook.field import Field, choice, whole
-from capacity.notebook.launch_parts import plain
+from capacity.notebook.markup import plain
 
 if TYPE_CHECKING:
     from capacity.cluster.target import Target

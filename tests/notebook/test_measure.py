@@ -21,7 +21,7 @@ from capacity.errors import CapacityError, ClusterError, UsageError
 from capacity.model.calibration import Calibration
 from capacity.model.measurement import Flag, Measurements, Point
 from capacity.model.prediction import predict
-from capacity.notebook import launch_parts, measure_panel
+from capacity.notebook import markup, measure_panel
 from capacity.notebook.measure_form import Controls
 from capacity.notebook.measure_panel import Measure, measure
 from tests.notebook.helpers import wait_until
@@ -444,7 +444,7 @@ def test_the_postgres_stack_is_offered_where_it_is(monkeypatch: pytest.MonkeyPat
 
 def test_a_bar_is_found_by_name() -> None:
     """A screen reader finds the bar's name, value and end."""
-    bar = launch_parts.Bar("Points <1>", 8)
+    bar = markup.Bar("Points <1>", 8)
     bar.show(3)
     assert '<progress aria-label="Points &lt;1&gt;" value="3" max="8"' in bar.view.value
 
