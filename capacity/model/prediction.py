@@ -20,7 +20,7 @@ from capacity.model.cluster import Cluster
 from capacity.model.fit import structure_of
 from capacity.model.limits import ONE_WRITER, SHARDS, Ceiling, ceilings
 from capacity.model.memory import launcher_rss
-from capacity.model.network import MAXIMUM_PARALLELISM, Structure, solve
+from capacity.model.network import MAXIMUM_PARALLELISM, Structure, bounds, solve
 from capacity.model.queueing import Floats
 from capacity.model.shape import shape_for, shaped
 from capacity.rules.pool import DEFAULT_RULES, PoolRules, queue_size
@@ -246,7 +246,7 @@ def predict(
         p50=quantiles[0],
         p99=quantiles[1],
         utilization=utilization,
-        binding=_binding(utilization, uncapped, cap),
+        binding=_binding(utilization, bounds(structure, solution.demands), uncapped, cap),
         rss_bytes=launcher_rss(asked, batch, calibration.measurements.memory, structure.launchers),
         queue=_waiting(asked, batch, rules),
         duration=Interval(*(_takes(batch, rate, caps) for rate in (uncapped, high, low))),
@@ -325,17 +325,21 @@ def _range(
     return low, high
 
 
-def _binding(utilization: dict[str, Floats], uncapped: Floats, cap: Ceiling | None) -> tuple[str, ...]:
-    names = list(utilization)
-    used = np.array([utilization[name] for name in names])
+def _binding(
+    utilization: dict[str, Floats], most: dict[str, float], uncapped: Floats, cap: Ceiling | None
+) -> tuple[str, ...]:
+    """Return what binds at each point: of the resources in full use the one that allows the fewest starts.
+
+    Locks and connections are held while a start waits for a CPU: where both are full, the lower of their bounds says
+    which is why.
+    """
     words = []
     for i, free in enumerate(uncapped):
         if cap is not None and free > cap.rate:
             words.append(cap.key)
             continue
-        # Locks and connections are held while a start waits for a CPU: where both are full, the CPUs are why.
-        highest = int(np.argmax(used[:, i] >= used[:, i].max() - 0.02))
-        words.append(names[highest] if used[highest, i] >= BINDS else "too few in flight")
+        full = [name for name, used in utilization.items() if used[i] >= BINDS]
+        words.append(min(full, key=most.__getitem__) if full else "too few in flight")
     return tuple(words)
 
 

@@ -17,7 +17,7 @@ from capacity.model.calibration import Calibration
 from capacity.model.cluster import Cluster
 from capacity.model.fit import structure_of
 from capacity.model.measurement import Measurements
-from capacity.model.network import solve
+from capacity.model.network import bounds, solve
 from capacity.model.prediction import (
     Prediction,
     configured_rate,
@@ -391,6 +391,16 @@ def test_a_described_cluster_has_the_stations_it_says() -> None:
     """Cores, shards and connections of the description are those of the network."""
     structure = structure_for(CLUSTER)
     assert (structure.cpus, structure.locks, structure.connections) == (32, 512, 100)
+
+
+@pytest.mark.parametrize("name", ["helm-default", "example-32-core", "postgres-dev"])
+def test_what_binds_is_what_allows_the_fewest_starts(calibrations: dict[str, Calibration], name: str) -> None:
+    """Starts wait for a CPU with their connection in hand, so all are in use; the CPUs bind, as their bound is lower."""
+    cluster, calibration = Cluster.load(name), calibrations["quiet"]
+    most = bounds(structure_for(cluster), calibration.demands)
+    found = predict(calibration, [512], cluster=cluster, draws=0)
+    assert found.utilization["connections"][0] > 0.99
+    assert found.binding == (min(most, key=most.__getitem__),)
 
 
 # --- the grid, the knee, the rules
