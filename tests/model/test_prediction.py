@@ -395,7 +395,7 @@ def test_a_described_cluster_has_the_stations_it_says() -> None:
 
 @pytest.mark.parametrize("name", ["helm-default", "example-32-core", "postgres-dev"])
 def test_what_binds_is_what_allows_the_fewest_starts(calibrations: dict[str, Calibration], name: str) -> None:
-    """Starts wait for a CPU with their connection in hand, so all are in use; the CPUs bind, as their bound is lower."""
+    """Starts wait for a CPU with a connection in hand: all are in use, and the CPUs bind, as their bound is lower."""
     cluster, calibration = Cluster.load(name), calibrations["quiet"]
     most = bounds(structure_for(cluster), calibration.demands)
     found = predict(calibration, [512], cluster=cluster, draws=0)
