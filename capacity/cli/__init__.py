@@ -103,7 +103,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = command()(args=words, prog_name="capacity", standalone_mode=False)
         sys.stdout.flush()
     except CapacityError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(typed.with_options(str(error), words, command()), error.exit_code)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         if not error.format_message():  # the help was asked for and is printed

@@ -51,7 +51,7 @@ def up(
     store: UpStore = Store.SQLITE,
     port: Port = None,
     dynamic_config: DynamicConfig = None,
-    db: Database = None,
+    database: Database = None,
     shards: Shards = None,
     max_conns: MaxConns = None,
     pg_option: Annotated[
@@ -79,7 +79,7 @@ def up(
         store=store.value,
         port=port,
         dynamic_config=_pairs("--dynamic-config", dynamic_config),
-        database=db,
+        database=database,
         shards=64 if shards is None else shards,
         max_conns=40 if max_conns is None else max_conns,
         pg_options=_pairs("--pg-option", pg_option),
@@ -90,7 +90,7 @@ def up(
 
 
 @app.command()
-def run(port: Port = None, dynamic_config: DynamicConfig = None, db: Database = None) -> None:
+def run(port: Port = None, dynamic_config: DynamicConfig = None, database: Database = None) -> None:
     """Run a dev cluster here until Ctrl-C.
 
     Example: capacity cluster run --port 0
@@ -108,7 +108,7 @@ def run(port: Port = None, dynamic_config: DynamicConfig = None, db: Database = 
     with _terminable():
         try:
             cluster = lifecycle.up(
-                Settings(port=port, dynamic_config=_pairs("--dynamic-config", dynamic_config), database=db), _say
+                Settings(port=port, dynamic_config=_pairs("--dynamic-config", dynamic_config), database=database), _say
             )
             print(f"{_summary(cluster)}\nCtrl-C ends it.", flush=True)
             while cluster.alive:

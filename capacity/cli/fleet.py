@@ -87,9 +87,11 @@ def worker(
     from capacity import interrupts
     from capacity.cluster.guard import check_target
     from capacity.fleet import workers
+    from capacity.fleet.processes import check_processes
     from capacity.launcher import service
     from capacity.launcher.transport import connect
 
+    check_processes(processes)
     target = connection.target(address, namespace)
     check_target(target, allow_target or ())
 

@@ -1,10 +1,18 @@
-"""The words of a command line: which it may not have."""
+"""The words of a command line: which it may not have, and how an error calls the options among them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 from capacity.errors import UsageError
+
+_SUBJECT = re.compile(
+    r"(?:the )?(?P<first>[a-z][a-z0-9 _-]*?)(?:(?P<between> and | without )(?P<second>[a-z][a-z0-9 _-]*?))?"
+    r"(?= (?:is|are|holds|share|names)\b| '| -?[0-9]+:|;|$)"
+)
+"""What an error says something of, at its begin: a parameter, or two."""
 
 
 def check_words(words: Sequence[str]) -> None:
@@ -21,3 +29,28 @@ def check_words(words: Sequence[str]) -> None:
         named = option if option.startswith("--") and equals else before if before.startswith("--") else "an argument"
         if not (value if named == option else word):
             raise UsageError(f"{named} is empty", next_step="pass a value, or leave it out; is a variable not set?")
+
+
+def with_options(message: str, words: Sequence[str], command: Any) -> str:
+    """Return an error of the rooms above with the options for the parameters that it begins with, as they were typed.
+
+    Those rooms serve notebooks too, which have parameters and no options.
+    """
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    typed = {word.partition("=")[0] for word in words if word.startswith("--")}
+    options: dict[str, str] = {}
+    for parameter in command.params:
+        for option in typed.intersection(parameter.opts):
+            options |= {_plain(name): option for name in (*parameter.opts, parameter.name)}
+    subject = _SUBJECT.match(message)
+    if subject is None:
+        return message
+    first, second = (options.get(_plain(subject[part] or ""), subject[part]) for part in ("first", "second"))
+    if (first, second) == (subject["first"], subject["second"]):
+        return message
+    return f"{first}{subject['between'] or ''}{second or ''}{message[subject.end() :]}"
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("--").replace("_", "-").replace(" ", "-")

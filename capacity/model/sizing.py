@@ -77,9 +77,9 @@ def size(
     wanted = _target(target, batch, within)
     for name, value, low, high in (
         ("p99", p99, 1e-6, 3600.0),
-        ("retention days", retention_days, 0.0, 36_500.0),
+        ("retention days", retention_days, 0.04, 36_500.0),  # a server keeps an hour at least
         ("headroom", headroom, 0.01, 0.9),
-        ("launcher processes", launchers, 1, 10_000),
+        ("processes", launchers, 1, 10_000),
     ):
         if value is not None and not low <= value <= high:
             raise UsageError(f"{name} is {value:g}", allowed=f"{low:g} to {high:g}")
@@ -102,8 +102,9 @@ def size(
 
 
 def _target(target: float | None, batch: int | None, within: float | None) -> float:
-    if (target is None) == (batch is None):
-        given = "no target is given" if target is None else "target and batch are both given"
+    beside = [name for name, value in (("batch", batch), ("within", within)) if value is not None]
+    if (target is None) != bool(beside):
+        given = "no target is given" if target is None else f"target and {beside[0]} are both given"
         raise UsageError(given, allowed="a target in starts/s, or a batch with within")
     if (batch is None) != (within is None):
         raise UsageError(
@@ -112,8 +113,10 @@ def _target(target: float | None, batch: int | None, within: float | None) -> fl
             next_step="for example --batch 750000 --within 600",
         )
     if batch is not None and within is not None:
-        if batch < 1 or not (0 < within < math.inf):
-            raise UsageError(f"a batch of {batch} within {within:g} s", allowed="1 start or more, more than 0 seconds")
+        if batch < 1:
+            raise UsageError(f"batch is {batch}", allowed="1 start or more")
+        if not 0 < within < math.inf:
+            raise UsageError(f"within is {within:g}", allowed="more than 0 seconds")
         target = batch / within
     assert target is not None
     if not 0.001 <= target <= MOST:

@@ -149,7 +149,7 @@ def test_a_missing_namespace(capacity: Command, devserver: DevServer) -> None:
         (("--count", "5", "--fleet-namespace", "n"), "--fleet-namespace needs --fleet"),
         (("--count", "5", "--dry-run", "--fleet", "--processes", "4"), "exclude each other"),
         (("--count", "5", "--dry-run", "--processes", "0"), "processes is 0"),
-        (("--count", "5", "--dry-run", "--metrics-port", "99999"), "metrics port 99999"),
+        (("--count", "5", "--dry-run", "--metrics-port", "99999"), "--metrics-port 99999"),
     ],
 )
 def test_misuse_is_one_line(in_process: Command, words: tuple[str, ...], expected: str) -> None:
@@ -403,7 +403,7 @@ def test_a_taken_metrics_port_is_refused(capacity: Command, devserver: DevServer
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = capacity("launch", "--count", 5, "--address", devserver.address, "--metrics-port", port)
-    assert (done.code, f"metrics port {port}" in done.error) == (2, True)
+    assert (done.code, f"--metrics-port {port}" in done.error) == (2, True)
 
 
 def test_the_open_loop_keeps_its_rate(capacity: Command, devserver: DevServer, chain: str) -> None:

@@ -123,11 +123,11 @@ def test_configured_rates_come_from_the_cluster_named(files: dict[str, str], cap
     ("arguments", "said"),
     [
         ([], "no target is given"),
-        (["--target", "5", "--batch", "7", "--within", "1"], "target and batch are both given"),
+        (["--target", "5", "--batch", "7", "--within", "1"], "--target and --batch are both given"),
         (["--batch", "7"], "batch without within"),
         (["--target", "many"], "'many' is not a number"),
         (["--target", "nan"], "'nan' is not a number"),
-        (["--target", "-5"], "the target is -5 starts/s; allowed: 0.001 to 1,000,000"),
+        (["--target", "-5"], "--target is -5 starts/s; allowed: 0.001 to 1,000,000"),
         (["--target", "5", "--p99", "0"], "p99 is 0; allowed"),
         (["--target", "5", "--headroom", "1"], "headroom is 1; allowed: 0.01 to 0.9"),
         (["--target", "5", "--cluster", "postgres-dve"], "did you mean postgres-dev?"),

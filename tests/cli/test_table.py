@@ -73,7 +73,7 @@ def test_json_has_the_mark_in_a_field_of_its_own(capsys: pytest.CaptureFixture[s
     assert [(cell["parallelism"], cell["capped"]) for cell in cells] == [(256, False), (512, True)]
 
 
-@pytest.mark.parametrize("text", ["0", "-8", "8,,16", "8;16", "2.5", "", "eight", "8,9999999999", "٨"])
+@pytest.mark.parametrize("text", ["0", "-8", "8,,16", "8;16", "2.5", "eight", "8,9999999999", "٨"])
 @pytest.mark.parametrize("option", ["--cpus", "--multipliers"])
 def test_bad_lists_get_one_line_and_exit_code_2(option: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A list that is not one of whole numbers from 1 is refused in one line that names the option."""

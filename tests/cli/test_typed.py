@@ -1,9 +1,13 @@
-"""Which words a command line may not have."""
+"""The words of a command line: an empty one, and what an error calls an option."""
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import pytest
+import typer
+
+from capacity.cli import app
 from tests.cli.conftest import Command
 
 
@@ -33,3 +37,52 @@ def test_an_empty_word_is_no_option_left_out(words: tuple[str, ...], named: str,
 def test_a_field_without_text_is_taken(pair: str, in_process: Command) -> None:
     """What a key is given may be nothing; the word around it is not empty."""
     assert in_process("launch", "--dry-run", "--count", "1", pair).code == 0
+
+
+def commands(command: Any, *words: str) -> dict[tuple[str, ...], Any]:
+    """Every command that is no group, by its words."""
+    found: dict[tuple[str, ...], Any] = {} if hasattr(command, "commands") else {words: command}
+    for word, inner in getattr(command, "commands", {}).items():
+        found |= commands(inner, *words, word)
+    return found
+
+
+BESIDE: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("launch",): ("--dry-run", "--count", "5", "--address", "127.0.0.1:1"),
+    ("plan",): ("--cluster", "postgres-dev"),
+    ("size",): ("--target", "5"),
+    ("compare",): ("2x", "4x"),
+    ("rollback",): ("--to", "2x"),
+    ("alerts",): ("--cluster", "postgres-dev"),
+    ("cluster", "up"): ("--store", "postgres"),
+    ("levers",): ("--store", "postgres"),
+}
+"""What a command needs beside an option that is wrong."""
+OF_THE_OTHER = {"plan": {"--parallelism", "--rate", "--lose-every"}, "size": {"--batch", "--count", "--within"}}
+"""Options that need another one than those."""
+NUMBERS = {"N", "M", "K", "P", "RATE", "SECONDS", "MINUTES", "SHARE", "DAYS", "PORT", "PID"}
+ANY_NUMBER = {("sweep", "--seed"), ("compare", "--seed")}
+ASKED = [
+    (words, option)
+    for words, command in commands(typer.main.get_command(app)).items()
+    for parameter in command.params
+    if parameter.metavar in NUMBERS
+    for option in parameter.opts
+    if option.startswith("--") and (words[0], option) not in ANY_NUMBER
+]
+
+
+@pytest.mark.parametrize(("words", "option"), ASKED)
+def test_an_error_calls_an_option_as_it_was_typed(words: tuple[str, ...], option: str, in_process: Command) -> None:
+    """A number that no option takes is refused by the option's own name, whichever room refuses it."""
+    beside = [*BESIDE.get(words, ())]
+    if option in OF_THE_OTHER.get(words[0], ()):
+        beside = ["--cluster", "postgres-dev", "--fleet", "2"] if words == ("plan",) else ["--within", "5"]
+    if option == "--within":
+        beside = ["--batch", "5"]
+    if option in ("--count", "--batch") and "--count" in beside:
+        beside = beside[:1] + beside[3:]
+    done = in_process(*words, *beside, option, "-7")
+    assert done.code == 2
+    assert done.error.startswith((f"capacity: {option} ", "capacity: Invalid value for")), done.error
+    assert f"{option} " in done.error or f"'{option}'" in done.error
