@@ -17,7 +17,7 @@ from capacity.cli.connection import (
     Namespace,
     grouped,
 )
-from capacity.cli.options import FLAG, HOW, Format, check_out, parallelisms, refuse
+from capacity.cli.options import FLAG, HOW, Format, check_out, parallelisms, refuse, whole
 from capacity.cli.watch import PostgresDsn, PrometheusUrl, ServerMetrics
 from capacity.fleet import TASK_QUEUE, Fleet
 
@@ -31,7 +31,13 @@ def launch(
     count: Annotated[
         int | None,
         typer.Option(
-            "--count", "--batch", metavar="N", help="Starts in one batch.", rich_help_panel=BATCH, show_default=False
+            "--count",
+            "--batch",
+            metavar="N",
+            parser=whole,
+            help="Starts in one batch.",
+            rich_help_panel=BATCH,
+            show_default=False,
         ),
     ] = None,
     chain_id: Annotated[

@@ -23,6 +23,8 @@ CLUSTER, TARGET = "Cluster", "Target"
 FLAG = ""
 """Metavar of an option that takes no value."""
 HOW = "How to print it."
+MOST = 10**10
+"""Largest whole number: as many items as a journal holds."""
 WIDTH = 80
 """Columns that every command's text fits."""
 
@@ -43,9 +45,9 @@ class Store(StrEnum):
 
 def whole(typed: str | int) -> int:
     """A whole number as typed; typer's own message does not show the value it refuses."""
-    text = str(typed).strip()  # typer passes the default through here too
-    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text, re.ASCII):
-        raise typer.BadParameter(f"{text[:40]!r} is not a whole number of at most 9 digits")
+    text = str(typed).strip().replace("_", "")  # typer passes the default through here too
+    if not re.fullmatch(r"[+-]?[0-9]{1,11}", text, re.ASCII) or abs(int(text)) > MOST:
+        raise typer.BadParameter(f"{str(typed)[:40]!r} is not a whole number up to {MOST:,}")
     return int(text)
 
 

@@ -39,8 +39,11 @@ FLEET = "Fleet"
 def plan(
     cpus: Cpus = None,
     multiplier: Annotated[
-        int, typer.Option(metavar="M", parser=whole, help="Starts in flight per CPU.")
-    ] = DEFAULT_RULES.multiplier,
+        int | None,
+        typer.Option(
+            metavar="M", parser=whole, help="Starts in flight per CPU.", show_default=f"{DEFAULT_RULES.multiplier}"
+        ),
+    ] = None,
     override: Annotated[
         int | None,
         typer.Option(
@@ -107,8 +110,7 @@ def plan(
     if cluster is None:
         refuse(given, "needs a cluster", "pass --cluster postgres-dev, or a file of your own")
     if fleet is not None:
-        of_a_pool = {"--cpus": cpus, "--override": override, "--claim": claim or None}
-        of_a_pool["--multiplier"] = None if multiplier == DEFAULT_RULES.multiplier else multiplier
+        of_a_pool = {"--cpus": cpus, "--override": override, "--claim": claim or None, "--multiplier": multiplier}
         refuse(of_a_pool, "does not go with --fleet", "a fleet's starts in flight are its --parallelism")
         from capacity.cli.plan_fleet import fleet_of, print_fleet
 
@@ -124,8 +126,8 @@ def plan(
     result = pool_plan(
         None if cpus is None else positive("--cpus", cpus),
         override=override,
-        batch=positive("--batch (--count)", batch),
-        multiplier=positive("--multiplier", multiplier),
+        batch=positive("batch", batch),
+        multiplier=positive("--multiplier", DEFAULT_RULES.multiplier if multiplier is None else multiplier),
     )
     if cluster is None:
         if form is Format.JSON:

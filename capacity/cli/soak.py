@@ -9,7 +9,7 @@ import typer
 
 from capacity.cli.connection import grouped
 from capacity.cli.measuring import HERE, Where, interruptible, print_left_behind, say, write
-from capacity.cli.options import AnyParallelism, Form, Format, Out, check_out
+from capacity.cli.options import AnyParallelism, Form, Format, Out, check_out, whole
 from capacity.cli.printing import columns, wrapped
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def soak(
     minutes: Annotated[float, typer.Option(metavar="MINUTES", help="How long.")] = 5.0,
     concurrent: Annotated[int, typer.Option(metavar="N", help="Batches at once, after one alone.")] = 8,
-    batch: Annotated[int, typer.Option("--batch", "--count", metavar="N", help="Starts in one batch.")] = 500,
+    batch: Annotated[
+        int, typer.Option("--batch", "--count", metavar="N", parser=whole, help="Starts in one batch.")
+    ] = 500,
     parallelism: AnyParallelism = "4",
     memory_limit: Annotated[float, typer.Option(metavar="MIB", help="Growth of memory allowed, MiB per hour.")] = 64.0,
     count_limit: Annotated[

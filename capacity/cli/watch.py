@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from capacity.cli.connection import Address
-from capacity.cli.options import FLAG, Format, refuse
+from capacity.cli.options import FLAG, Format, quantity, refuse
 from capacity.cli.printing import console
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def watch(
         bool, typer.Option("--once", metavar=FLAG, help="One sample with rates over a second, then end.")
     ] = False,
     seconds: Annotated[
-        float | None, typer.Option(min=0, metavar="SECONDS", help="How long.", show_default="until Ctrl-C")
+        float | None,
+        typer.Option(metavar="SECONDS", parser=quantity, help="How long.", show_default="until Ctrl-C"),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="Text, or a JSON object a sample.")] = Format.TEXT,
 ) -> None:
@@ -75,6 +76,8 @@ def watch(
 
     if once:
         refuse({"--seconds": seconds}, "does not go with --once", "it takes one sample")
+    if seconds is not None and seconds < 0:
+        raise UsageError(f"--seconds is {seconds:g}", allowed="0 or more")
     places = Places(server_metrics, postgres, prometheus)
     target = load_target(address).address
     sources = find(target, places)

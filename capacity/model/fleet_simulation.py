@@ -20,6 +20,8 @@ from capacity.model.words import LONGEST
 __all__ = ["STANDARD", "Machinery", "Simulated", "check", "loop_utilization", "range_size", "simulate"]
 
 MOST_PROCESSES: Final = 100_000
+MOST_STARTS: Final = 2_000_000_000
+"""Beyond some three billion a fleet's history is full of what it carries from run to run."""
 
 
 def range_size(count: int) -> int:
@@ -112,7 +114,7 @@ def _curve(throughput: Callable[[int], float] | Sequence[float]) -> Callable[[in
 def check(count: int, processes: int, parallelism: int, rate: float | None, lose_every: float | None) -> None:
     """Refuse numbers that are out of range, each in one line."""
     for name, number, most in (
-        ("count", count, 999_999_999),
+        ("count", count, MOST_STARTS),
         ("fleet", processes, MOST_PROCESSES),
         ("parallelism", parallelism, math.inf),
     ):

@@ -247,7 +247,7 @@ def test_a_fleet_is_json_too(calibration: str, capsys: Capture) -> None:
         (["--fleet", "0"], "fleet is 0; allowed: 1 to 100,000"),
         (["--fleet", "100001"], "fleet is 100001; allowed: 1 to 100,000"),
         (["--fleet", "2.5"], "'2.5' is not a whole number"),
-        (["--fleet", "2", "--count", "0"], "count is 0; allowed: 1 to 999,999,999"),
+        (["--fleet", "2", "--count", "0"], "--count is 0; allowed: 1 to 2,000,000,000"),
         (["--fleet", "2", "--rate", "nan"], "rate is nan; allowed: more than 0 starts per second"),
         (["--fleet", "2", "--rate", "inf"], "rate is inf"),
         (["--fleet", "2", "--rate", "-1"], "rate is -1"),

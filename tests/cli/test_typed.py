@@ -86,3 +86,21 @@ def test_an_error_calls_an_option_as_it_was_typed(words: tuple[str, ...], option
     assert done.code == 2
     assert done.error.startswith((f"capacity: {option} ", "capacity: Invalid value for")), done.error
     assert f"{option} " in done.error or f"'{option}'" in done.error
+
+
+@pytest.mark.parametrize(
+    "words", [("launch", "--dry-run"), ("plan",), ("size", "--within", "10_000_000"), ("soak", "--address", "x")]
+)
+def test_a_number_of_starts_is_read_in_one_way(words: tuple[str, ...], in_process: Command) -> None:
+    """Underscores between digits are taken, and as many items as a journal holds; more or other words are refused."""
+    for typed in ("1_000", "10000000000"):
+        assert "--batch" not in in_process(*words, "--count", typed).err
+    for typed in ("10000000001", "1e6", "many"):
+        done = in_process(*words, "--count", typed)
+        assert f"{typed!r} is not a whole number up to 10,000,000,000" in done.error
+
+
+def test_a_fleets_plan_refuses_any_multiplier(in_process: Command) -> None:
+    """Also that which a pool has by default: it would do nothing."""
+    done = in_process("plan", "--cluster", "postgres-dev", "--fleet", "2", "--multiplier", "4")
+    assert (done.code, "--multiplier does not go with --fleet" in done.error) == (2, True)

@@ -306,7 +306,7 @@ def test_a_faster_cluster_is_never_slower(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"count": 0}, "count is 0; allowed: 1 to 999,999,999"),
+        ({"count": 0}, "count is 0; allowed: 1 to 2,000,000,000"),
         ({"processes": 0}, "fleet is 0; allowed: 1 to 100,000"),
         ({"processes": 100_001}, "fleet is 100001"),
         ({"parallelism": 0}, "parallelism is 0"),
