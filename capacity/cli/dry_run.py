@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -14,16 +15,18 @@ from capacity.cli.printing import console
 from capacity.cluster.guard import check_count, check_target
 from capacity.cluster.target import Target
 from capacity.errors import UsageError
-from capacity.launcher.batch import ON_EXISTING, Batch
+from capacity.launcher.batch import ON_EXISTING, Batch, fingerprint
 from capacity.launcher.controller import OpenLoop
+from capacity.launcher.journal_file import check_new
+from capacity.launcher.left import Left, left_in
 from capacity.launcher.retries import RetryPolicy
 from capacity.launcher.settings import controller_for
 from capacity.model.ceiling import passes
 from capacity.model.description import DEFAULTS
 from capacity.model.words import duration
-from capacity.observe.history import past_runs
+from capacity.observe.history import past_runs, runs_folder
 from capacity.observe.metrics import LaunchMetrics, serving
-from capacity.observe.session import check_launchers, new_run_id
+from capacity.observe.session import Journaling, check_launchers, new_run_id
 
 
 def dry_run(
@@ -36,6 +39,7 @@ def dry_run(
         control["parallelism"], rate=control["rate"], max_in_flight=control["max_in_flight"]
     )
     check_launchers(control["processes"], fleet := control["fleet"])
+    noted, left = _noted(control["journaling"], batch, target)
     if (port := control["metrics_port"]) is not None:
         with serving(LaunchMetrics(), port):
             pass
@@ -48,17 +52,16 @@ def dry_run(
         ("existing ids", f"{batch.options.on_existing} ({_policy_name(batch)})"),
         ("control", asked),
         ("launchers", f"fleet {fleet.task_queue!r}" if fleet else f"{control['processes']} on this machine"),
+        *([("worker", "one, here; waits until what was started has completed")] if control["with_worker"] else []),
         (
             "attempts",
             f"{policy.attempts} per item, {policy.deadline:g} s each; waits {policy.patience:g} s for a lost server",
         ),
-        ("duration", "; ".join(_durations(batch.count, rate, target.address))),
+        ("journal", noted),
+        ("duration", "; ".join(_durations(left.count, rate, target.address)) if left.count else "none: all is done"),
     ]
-    run_id = new_run_id()
-    requests = {
-        name: _request(batch, target, run_id, index)
-        for name, index in (("first request", 0), ("last request", batch.count - 1))
-    }
+    ends = (("first request", left.first), ("last request", left.last)) if left.count else ()
+    requests = {name: _request(batch, target, left.run_id, index) for name, index in ends}
     if as_json:
         told: dict[str, Any] = dict(rows) | requests
         print(json.dumps({name.replace(" ", "_"): value for name, value in told.items()}, indent=1))
@@ -76,6 +79,20 @@ def dry_run(
     shown.print("nothing was started")
 
 
+def _noted(journaling: Journaling, batch: Batch, target: Target) -> tuple[str, Left]:
+    """Return where outcomes would be noted, and what there is to do; refuse a journal that the launch would refuse."""
+    if journaling.resume:
+        mark = fingerprint(batch, target.address, target.namespace)
+        left = left_in(journaling.existing(mark), mark)
+        return f"{left.path}: {batch.count - left.count:,} done, {left.count:,} left", left
+    path = journaling.path
+    if path is not None:
+        check_new(path.absolute())
+    run_id = new_run_id()
+    whole = Left(path or runs_folder() / f"{run_id}.journal", run_id, batch.count, 0, batch.count - 1)
+    return f"new: {path}" if path is not None else f"a new one in {runs_folder()}", whole
+
+
 def _policy_name(batch: Batch) -> str:
     from temporalio.api.enums.v1 import WorkflowIdReusePolicy
 
@@ -83,16 +100,17 @@ def _policy_name(batch: Batch) -> str:
 
 
 def _durations(count: int, rate: float | None, address: str) -> list[str]:
-    """Return how long it takes by what is known without a model."""
+    """Return how long it takes by what is known without a model; a rate is the shortest where it is the slowest."""
     known = []
     if rate is not None:
         known.append(f"{duration(count / rate)} at the {rate:g}/s asked for")
     records = (past.record for past in past_runs() if past.record)
     past = next((run for run in records if run.address == address and run.starts_per_second > 0), None)
-    if past is not None:
-        speed = past.sustained_starts_per_second or past.starts_per_second
+    if past is not None and (speed := past.sustained_starts_per_second or past.starts_per_second) < (rate or math.inf):
         known.append(f"{duration(count / speed)} at the {speed:,.0f}/s of run {past.run_id} here")
     limit = DEFAULTS["frontend.namespaceRPS"]
+    if rate is not None and rate <= limit:  # what is due passes that limit, which then sets no time
+        return known
     burst = limit * DEFAULTS["frontend.namespaceBurstRatio"]
     known.append(
         f"{duration(passes(count, limit, burst))} at best where frontend.namespaceRPS is the default {limit:,}/s, "

@@ -244,8 +244,9 @@ def launch(
     if dry_run:
         from capacity.cli.dry_run import dry_run as show
 
-        ways = {"processes": processes, "fleet": own_fleet, "metrics_port": metrics_port}
-        show(batch, target, allow_target or (), policy, as_json, **control, **ways)
+        control |= {"processes": processes, "fleet": own_fleet, "metrics_port": metrics_port}
+        control |= {"with_worker": with_worker, "journaling": Journaling(journal, resume)}
+        show(batch, target, allow_target or (), policy, as_json, **control)
         return
     run = launching.run(
         batch,

@@ -104,6 +104,15 @@ class Header:
                 ) from error
         return cls(**found)
 
+    def check(self, path: Path, fingerprint: str) -> None:
+        """Refuse the journal of another batch."""
+        if self.fingerprint != fingerprint:
+            raise JournalError(
+                f"journal {path} belongs to another batch: its fingerprint is {self.fingerprint}, "
+                f"this batch on this target has {fingerprint}",
+                next_step="pass the same batch, options, address and namespace, or another --journal",
+            )
+
 
 def check_size(count: int) -> None:
     """Refuse a number of items that no journal can hold; each takes a byte of it."""

@@ -108,12 +108,8 @@ class Journal:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             header = Header.of(path, fd)
-            if fingerprint is not None and header.fingerprint != fingerprint:
-                raise JournalError(
-                    f"journal {path} belongs to another batch: its fingerprint is {header.fingerprint}, "
-                    f"this batch on this target has {fingerprint}",
-                    next_step="pass the same batch, options, address and namespace, or another --journal",
-                )
+            if fingerprint is not None:
+                header.check(path, fingerprint)
             lock(path, fd)
             size = HEADER_BYTES + header.count
             missing = max(0, size - os.fstat(fd).st_size)

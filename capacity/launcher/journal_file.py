@@ -37,8 +37,21 @@ def in_one_line(what: str) -> Iterator[None]:
         raise JournalError(f"{what}: {error.strerror}", next_step=advice.get(error.errno or 0, _SEE)) from error
 
 
+def taken(path: Path) -> JournalError:
+    return JournalError(f"journal {path} is in use by another launch", next_step="wait for it to end, or stop it first")
+
+
 def exists(path: Path) -> JournalError:
     return JournalError(f"journal {path} exists", next_step="pass --resume to go on with it, or another --journal")
+
+
+def check_new(path: Path) -> None:
+    """Refuse a path that no journal can be created at; create none."""
+    if os.path.lexists(path):
+        raise exists(path)
+    there = next(folder for folder in path.parents if os.path.lexists(folder))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise JournalError(f"cannot create journal {path}", next_step="put it where you may write with --journal")
 
 
 def give_name(beside: str, path: Path) -> None:
@@ -67,10 +80,14 @@ def lock(path: Path, fd: int) -> None:
             return
         except OSError as error:
             if not tries_left:
-                raise JournalError(
-                    f"journal {path} is in use by another launch", next_step="wait for it to end, or stop it first"
-                ) from error
+                raise taken(path) from error
         time.sleep(_LOCK_PAUSE)
+
+
+def check_free(path: Path) -> None:
+    """Refuse a journal that a launch has open."""
+    if in_use(path):
+        raise taken(path)
 
 
 def in_use(path: Path) -> bool:

@@ -74,7 +74,11 @@ class Journaling:
                 mark, run_id, batch.count, batch=batch.describe(), address=target.address, namespace=target.namespace
             )
             return Journal.create(path, header)
-        return Journal.open((self.path or self._newest(mark)).absolute(), mark)
+        return Journal.open(self.existing(mark), mark)
+
+    def existing(self, mark: str) -> Path:
+        """Return the path of the journal to go on with, given the fingerprint of the batch."""
+        return (self.path or self._newest(mark)).absolute()
 
     @staticmethod
     def _newest(mark: str) -> Path:
