@@ -37,15 +37,16 @@ class Page(anywidget.AnyWidget):
       link.href = url; link.download = name;
       document.body.append(link); link.click(); link.remove();
     }
-    const said = new WeakMap(), read = new WeakMap();  // of a handle its text, of a box its number when last read
+    const said = new WeakMap();  // what a handle says
+    const slid = new WeakMap();  // the number to which a handle was slid by hand, until the box has it
     function say(handle, text) {
       said.set(handle, text);
       if (handle.getAttribute("aria-valuetext") !== text) handle.setAttribute("aria-valuetext", text);
     }
-    function sayBox(control, handle) {
-      const box = control.querySelector("input");
-      if (!box) return;
-      read.set(box, box.value);
+    function sayBox(control) {
+      const handle = control.querySelector(".noUi-handle"), box = control.querySelector("input");
+      if (!handle || !box) return;
+      slid.delete(handle);
       say(handle, box.value);
     }
     function nameSliders(root) {
@@ -55,31 +56,29 @@ class Page(anywidget.AnyWidget):
         const box = control.querySelector("input");
         const name = label && `${label.textContent.trim()}, slider`;
         if (handle && name && handle.getAttribute("aria-label") !== name) handle.setAttribute("aria-label", name);
-        if (handle && box && read.get(box) !== box.value) sayBox(control, handle);
+        if (handle && box && (slid.get(handle) ?? box.value) === box.value) sayBox(control);
       }
     }
-    // The slider says a stop's index at each move. Slid by hand its hidden readout has the number at once, the box
-    // only when the kernel has answered; moved by the kernel, the box has it before.
-    function sayNumbers(records) {
-      const moved = new Map();
+    // The slider says a stop's index at each move. Slid by hand, its hidden readout has the number at once, the box
+    // only when the kernel has answered; moved by the kernel, the box has it before, also one between two stops.
+    function sayNumbers(records, held) {
       for (const { target } of records) {
-        const control = target.closest && target.closest(".cap-number");
-        const handle = control && control.querySelector(".noUi-handle");
-        if (!handle) continue;
-        if (target.classList.contains("widget-readout")) moved.set(handle, target.textContent);
-        else if (target === handle && !moved.get(handle) && handle.getAttribute("aria-valuetext") !== said.get(handle))
-          moved.set(handle, "");
+        if (!held || !held.contains(target) || !target.classList.contains("widget-readout")) continue;
+        const handle = held.querySelector(".noUi-handle");
+        slid.set(handle, String(Number(target.textContent.replaceAll(",", ""))));
+        say(handle, slid.get(handle));
       }
-      for (const [handle, text] of moved)
-        text ? say(handle, text) : sayBox(handle.closest(".cap-number"), handle);
+      for (const { target } of records)
+        if (said.has(target) && target.getAttribute("aria-valuetext") !== said.get(target))
+          sayBox(target.closest(".cap-number"));
     }
     export default { render({ model, el }) {
-      let named, timer;
+      let named, timer, held;
       const root = () => el.closest(".jp-OutputArea-output") || document.body;
       const onShown = () => {
         nameSliders(root());
         named = new MutationObserver((records) => {
-          sayNumbers(records);
+          sayNumbers(records, held);
           clearTimeout(timer);
           timer = setTimeout(() => nameSliders(root()), 300);
         });
@@ -116,11 +115,22 @@ class Page(anywidget.AnyWidget):
         setTimeout(() => { said.textContent = ""; }, 4000);
       };
       document.addEventListener("click", onClick);
+      const within = (event, part) => {
+        const found = event.target.closest && event.target.closest(`.cap-number ${part}`);
+        return found && root().contains(found) ? found.closest(".cap-number") : null;
+      };
+      const onHeld = (event) => { held = within(event, ".noUi-target"); };
+      const onFreed = () => setTimeout(() => { held = null; }, 0);
+      const onTyped = (event) => { if (within(event, "input")) sayBox(within(event, "input")); };
+      const listening = [["keydown", onHeld], ["pointerdown", onHeld], ["change", onTyped]];
+      for (const freed of ["keyup", "pointerup", "pointercancel"]) listening.push([freed, onFreed]);
+      for (const [kind, act] of listening) document.addEventListener(kind, act, true);
       return () => {
         clearInterval(waiting);
         if (named) named.disconnect();
         model.off("msg:custom", onMessage);
         document.removeEventListener("click", onClick);
+        for (const [kind, act] of listening) document.removeEventListener(kind, act, true);
       };
     } };
     """
