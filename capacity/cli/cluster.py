@@ -93,6 +93,8 @@ def up(
 def run(port: Port = None, dynamic_config: DynamicConfig = None, database: Database = None) -> None:
     """Run a dev cluster here until Ctrl-C.
 
+    It is an embedded server on SQLite; 'capacity cluster up' has PostgreSQL too.
+
     Example: capacity cluster run --port 0
     """
     import time

@@ -158,16 +158,16 @@ def described_and_measured(
     from capacity.model.cluster import Cluster
 
     described = Cluster.load(cluster).changed(settings_of(settings))
+    if described.store == "cloud":  # first: a calibration would not help
+        raise UsageError(
+            f"cluster {described.name}: its CPUs are not known, and so not what it gives",
+            next_step=f"see its limits with 'capacity limits {cluster}'",
+        )
     name = calibration or described.calibration
     if name is None:
         raise UsageError(
             f"cluster {described.name} names no calibration, and what a start costs there is not known",
             next_step="pass --calibration, or see its limits with 'capacity limits'",
-        )
-    if described.store == "cloud":
-        raise UsageError(
-            f"cluster {described.name}: its CPUs are not known, and so not what it gives",
-            next_step=f"see its limits with 'capacity limits {cluster}'",
         )
     return described, calibration_for(described, name)
 

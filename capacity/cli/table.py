@@ -45,7 +45,7 @@ def table(
 
     Example: capacity table --cpus 8,32,128 --format markdown
     """
-    result = tuning_table(_counts("--cpus", cpus), _counts("--multipliers", multipliers))
+    result = tuning_table(_counts("--cpus", cpus, "8,32,128"), _counts("--multipliers", multipliers, "2,4,8"))
     if format is Format.MARKDOWN:
         print(result.to_markdown())
     elif format is Format.JSON:
@@ -59,8 +59,8 @@ def table(
         _print_text(result)
 
 
-def _counts(option: str, text: str) -> list[int]:
-    return whole_numbers(option, text, lowest=1, next_step=f"for example {option} 8,16,32")
+def _counts(option: str, text: str, example: str) -> list[int]:
+    return whole_numbers(option, text, lowest=1, next_step=f"for example {option} {example}")
 
 
 def _print_text(result: TuningTable) -> None:

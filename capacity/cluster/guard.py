@@ -22,8 +22,8 @@ _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _CLOUD_SUFFIXES = (".tmprl.cloud", ".api.temporal.io")
 
 
-def split_address(address: str) -> tuple[str, int]:
-    """Split ``host:port`` without resolving anything; an IPv6 host stands in brackets.
+def split_address(address: str, name: str = "address") -> tuple[str, int]:
+    """Split ``host:port`` without resolving anything; an IPv6 host stands in brackets. Errors call it by `name`.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def split_address(address: str) -> tuple[str, int]:
     port = int(port_text) if re.fullmatch(r"[0-9]{1,5}", port_text) else 0
     if not colon or not 1 <= port <= 65535 or not (_is_ipv6(bare) if bracketed else _HOST.fullmatch(bare)):
         raise UsageError(
-            f"address {files.shown(address, 100)} is not HOST:PORT",
+            f"{name} {files.shown(address, 100)} is not HOST:PORT",
             allowed="a host name or IP and a port from 1 to 65535; IPv6 in brackets",
             next_step="for example 127.0.0.1:7233 or [::1]:7233",
         )

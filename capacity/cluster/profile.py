@@ -80,7 +80,8 @@ def load_target(
             next_step=f"check it with 'temporal config get --profile {name[:60]}'",
         ) from None
     chosen = address or configured.address or state.running_address() or DEFAULT_ADDRESS
-    split_address(chosen)
+    by_profile = "TEMPORAL_ADDRESS" if os.environ.get("TEMPORAL_ADDRESS") else f"the address of profile {name[:60]}"
+    split_address(chosen, by_profile if not address and configured.address else "address")
     key = api_key or configured.api_key
     return Target(
         address=chosen,

@@ -156,7 +156,7 @@ def setting_of(text: str, *, cpus: int | None = None, beside: str = "4x") -> Set
         if launcher is not None:
             raise UsageError(f"setting {text!r} says twice how many are in flight", allowed=ALLOWED)
         launcher = _rate(part, value) if equals else _flight(part, cpus)
-    says_flight, launcher = launcher is not None, launcher or _flight(beside, cpus)
+    says_flight, launcher = launcher is not None, launcher or _flight(beside, cpus, "parallelism", "64, 4x or auto")
     return replace(launcher, name=text.strip(), processes=processes or 1, keys=keys, says_flight=says_flight)
 
 
@@ -195,9 +195,9 @@ def _rate(text: str, value: str) -> Setting:
     return Setting(text, None, rate, f"{rate:g} starts/s are due")
 
 
-def _flight(text: str, cpus: int | None) -> Setting:
+def _flight(text: str, cpus: int | None, name: str = "setting", allowed: str = ALLOWED) -> Setting:
     if is_auto(text):
         return Setting(text, None, None, "auto finds the knee")
     # Both sides of a comparison are as named: SCHEDULER_MAX_PARALLELISM would make them one.
-    sized = flight_of(text, "setting", ALLOWED).on(available_cpus().count if cpus is None else cpus)
+    sized = flight_of(text, name, allowed).on(available_cpus().count if cpus is None else cpus)
     return Setting(text, sized.value, None, sized.reason)

@@ -43,6 +43,7 @@ def subject(wanted: Wanted, say: Callable[[str], None]) -> Iterator[tuple[Target
     if wanted.target is not None:
         existing = local.found(wanted.target.address)
         if existing.cpu_count is None and wanted.cluster_cores is None:
+            _check_listens(existing.address)
             raise UsageError(
                 f"the CPUs of the cluster at {existing.address} cannot be seen from here",
                 next_step="say with --cluster-cores how many server and database have together",
@@ -69,6 +70,19 @@ def subject(wanted: Wanted, say: Callable[[str], None]) -> Iterator[tuple[Target
         finally:
             with _uninterrupted():
                 running.close()
+
+
+def _check_listens(address: str) -> None:
+    """Say that nobody listens where that is so: it would be the next thing to be refused."""
+    try:
+        socket.create_connection(split_address(address), timeout=2.0).close()
+    except ConnectionRefusedError:
+        raise ClusterError(
+            f"no server listens at {address}",
+            next_step="start one with 'capacity cluster up' or pass --address HOST:PORT",
+        ) from None
+    except OSError:
+        return  # whether it is there is asked again, and told in full, once its CPUs are known
 
 
 def ours(error: CapacityError | OSError) -> CapacityError:

@@ -210,7 +210,10 @@ def check(
     checks = [
         _answered(question.key, question.title, question.answer, question.why) for question in reality(run, cluster)
     ]
-    compared = [_compared(limit, run, baseline, predicted) for limit in limits]
+    unknown = "name the calibration to predict by"
+    if cluster is not None and cluster.store == "cloud":
+        unknown = f"the CPUs of {cluster.name} are not known"
+    compared = [_compared(limit, run, baseline, predicted, unknown) for limit in limits]
     checks += [each for each in compared if each.group == REAL]
     checks += [each for each in compared if each.group == LIMITS]
     return Checklist(run.run_id, run.address, tuple(checks), predicted, baseline.run_id if baseline else None)
@@ -246,7 +249,7 @@ def _answered(key: str, title: str, answer: bool | None, why: str) -> Check:
     return Check(key, title, REAL, state, "critical", None, None, "", "", "", 0.0, why)
 
 
-def _compared(threshold: Threshold, run: Run, baseline: Run | None, predicted: float | None) -> Check:
+def _compared(threshold: Threshold, run: Run, baseline: Run | None, predicted: float | None, unknown: str) -> Check:
     group = REAL if threshold.key in _OF_THE_LAUNCHER else LIMITS
     found = measured(threshold, run, baseline)
     limit: float | None = threshold.limit
@@ -256,7 +259,7 @@ def _compared(threshold: Threshold, run: Run, baseline: Run | None, predicted: f
         share = f"{threshold.limit:.0%} of the prediction"
         limit = None if predicted is None else threshold.limit * predicted
         if predicted is None:
-            why = "nothing was predicted: name the calibration to predict by"
+            why = f"nothing was predicted: {unknown}"
         elif not why:
             why = f"{share}, {quantity(predicted, unit)}"
     if threshold.per is not None and limit is not None:

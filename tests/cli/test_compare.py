@@ -39,7 +39,7 @@ from .conftest import Command, arguments_of
         (("2x", "4x", "--address", "temporal.prod.example:7233"), "--allow-target"),
         (("2x", "4x", "--out", "/nowhere/at/all.json"), "--out /nowhere/at/all.json cannot be written"),
         (("2x", "4x", "--parallelism", "banana"), "--parallelism does not go with 2x and 4x; both say how many"),
-        (("2x", "history.rps=9", "--parallelism", "banana"), "setting is 'banana'"),
+        (("2x", "history.rps=9", "--parallelism", "banana"), "--parallelism is 'banana'; allowed: 64, 4x or auto"),
         (("2x",), "Missing argument 'CANDIDATE'"),
     ],
 )

@@ -180,7 +180,8 @@ def test_json_holds_the_prediction_and_the_claim(calibration: str, capsys: Captu
     [
         (["--claim"], "--claim needs a cluster"),
         (["--cluster", "postgres-def"], "postgres-dev"),
-        (["--cluster", "temporal-cloud"], "names no calibration"),
+        (["--cluster", "helm-default"], "names no calibration"),
+        (["--cluster", "temporal-cloud"], "its CPUs are not known"),
         (["--cluster", "postgres-dev", "--calibration", "no-such"], "no calibration 'no-such' is shipped"),
         (["--cluster", "postgres-dev", "--calibration", "no/such.json"], "cannot read calibration no/such.json"),
         (["--cluster", "temporal-cloud", "--calibration", "postgres"], "its CPUs are not known"),

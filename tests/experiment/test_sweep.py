@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -291,10 +292,15 @@ def test_a_server_that_is_not_there(state_folder: str) -> None:
 
 
 def test_a_cluster_whose_cpus_cannot_be_seen_must_say_them(state_folder: str) -> None:
-    """A prediction for other CPUs needs theirs: it is asked for before anything is dialled."""
-    wanted = Wanted([1], seconds=1, store=None, target=Target("127.0.0.1:1"), extras=False)
-    with pytest.raises(UsageError, match="--cluster-cores"):
-        Sweep(wanted).run()
+    """A prediction for other CPUs needs theirs: it is asked for before anything is sent to whoever listens there."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        wanted = Wanted([1], seconds=1, store=None, target=Target(address), extras=False)
+        with pytest.raises(UsageError, match="--cluster-cores"):
+            Sweep(wanted).run()
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.recv(1) == b""
 
 
 def test_measurements_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
