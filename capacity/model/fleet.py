@@ -222,7 +222,7 @@ def fleet_outlook(
     Parameters
     ----------
     count : int
-        Starts of the batch, 1 to 999,999,999.
+        Starts of the batch, 1 to 2,000,000,000.
     processes : int
         Launcher processes, 1 to 100,000, each with a CPU of its own.
     parallelism : int, optional

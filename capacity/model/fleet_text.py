@@ -119,12 +119,13 @@ def _loops(found: FleetOutlook) -> str:
 
 def _enough(found: FleetOutlook) -> str:
     handed_out = found.machinery.handed_out
+    unharmed = "" if found.lose_every is None else " with none lost"  # what it is simulated without
     if found.processes == 1:
         words = "1 process, as asked"
     elif found.enough == found.processes:
-        words = f"all {found.processes:,}: one fewer would be more than 2% slower"
+        words = f"all {found.processes:,}: one fewer would be more than 2% slower{unharmed}"
     else:
-        words = f"{many(found.enough, 'process', 'processes')}: at most 2% slower"
+        words = f"{many(found.enough, 'process', 'processes')}: at most 2% slower{unharmed}"
         words += "; a second one keeps the batch going through a loss" if found.enough == 1 else ""
     if found.parallelism < found.holding:
         have = "has" if found.parallelism == 1 else "have"

@@ -465,7 +465,7 @@ def test_enough_is_the_smallest_fleet_that_is(calibrations: Calibrations) -> Non
 
 
 def test_a_loss_is_told_and_losses_are_counted(calibrations: Calibrations) -> None:
-    """With a process lost every minute the batch takes longer, and what was sent again is said."""
+    """With losses the batch takes longer, what was sent again is said, and that `Enough` counts without them."""
     calm, harmed = (
         on(calibrations["quiet"], count=100_000, processes=4, parallelism=8, lose_every=every) for every in (None, 20.0)
     )
@@ -473,6 +473,8 @@ def test_a_loss_is_told_and_losses_are_counted(calibrations: Calibrations) -> No
     assert harmed.found.losses == pytest.approx(harmed.found.seconds / 20, rel=0.2)
     assert ("lost", f"{harmed.found.losses:,}") in [row[:2] for row in harmed.rows()]
     assert 0 <= calm.one_lost < 15
+    told = [dict(found.sentences())["Enough"] for found in (calm, harmed)]
+    assert ["slower with none lost" in words for words in told] == [False, True]
 
 
 def test_memory_history_visibility_and_storage(calibrations: Calibrations) -> None:
