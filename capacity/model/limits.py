@@ -20,7 +20,7 @@ from typing import Final
 
 from capacity.model.ceiling import NO_LIMIT, NOT_KNOWN, Ceiling, Raised
 from capacity.model.cluster import Cluster
-from capacity.model.demands import Demands, typical
+from capacity.model.demands import CONNECTION_OVER_LOCK, Demands, typical
 from capacity.model.network import SQLITE_LOCK
 from capacity.model.words import each_of, milliseconds, number
 
@@ -111,7 +111,7 @@ def verdict(found: Sequence[Ceiling]) -> str:
         words.append(f"What binds after it is {NOT_KNOWN}.")
     else:
         to = last.raised.starts_per_second
-        takes = " and ".join(_more(ceiling, _needed(ceiling, to)) for ceiling in level)
+        takes = " and ".join(_more(ceiling, to) for ceiling in level)
         verb = "It takes" if {SHARDS, ONE_WRITER} & {ceiling.key for ceiling in level} else "Raise"
         words.append(
             f"{verb} {takes} ({number(to / first.rate)} times) to reach {number(to)} starts/s, "
@@ -120,11 +120,14 @@ def verdict(found: Sequence[Ceiling]) -> str:
     return " ".join(words)
 
 
-def _more(ceiling: Ceiling, needed: float) -> str:
+def _more(ceiling: Ceiling, rate: float) -> str:
+    """What of a ceiling lets a rate through, in words."""
+    needed = _needed(ceiling, rate)
     if ceiling.key == SHARDS:  # numHistoryShards is fixed when a cluster is made
         return f"a new cluster with {2 ** math.ceil(math.log2(needed)):,} shards"
     if ceiling.key == ONE_WRITER:
-        return "a store other than SQLite"
+        many = math.ceil(rate / ceiling.rate * CONNECTION_OVER_LOCK)
+        return f"a store other than SQLite, with {2 ** math.ceil(math.log2(needed)):,} shards and {many:,} connections"
     return f"{ceiling.key} from {number(ceiling.value)} to {number(needed)}"
 
 

@@ -107,6 +107,17 @@ def test_what_cannot_be_raised_is_not_to_be_raised(capsys: Capture) -> None:
     assert "It takes a store other than SQLite" in limits_json(capsys, "devserver")["verdict"]
 
 
+def test_another_store_is_named_with_what_it_takes(capsys: Capture) -> None:
+    """What the verdict names reaches the number it names; PostgreSQL with the one connection of SQLite does not."""
+    said = limits_json(capsys, "devserver")
+    assert "a store other than SQLite, with 2 shards and 3 connections (1.39 times) to reach 435" in said["verdict"]
+    reached = said["ceilings"][0]["raised"]["starts_per_second"]
+    changed = ("--set", "store=postgres", "--set", "shards=2", "--set", "max_conns=3")
+    assert limits_json(capsys, "devserver", *changed)["ceilings"][0]["starts_per_second"] == pytest.approx(reached)
+    alone = limits_json(capsys, "devserver", "--set", "store=postgres")["ceilings"][0]
+    assert alone["starts_per_second"] < said["ceilings"][0]["starts_per_second"]
+
+
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_every_shipped_cluster_fits_80_columns(name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """On an 80-column terminal no line is wider and no cell is broken."""
