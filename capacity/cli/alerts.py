@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from capacity.cli.check import Thresholds
-from capacity.cli.options import CalibrationOfCluster, ClusterName, OptionalParallelism, in_flight, refuse
+from capacity.cli.options import CalibrationOfCluster, ClusterName, Cpus, OptionalParallelism, in_flight, refuse
 
 
 class Format(StrEnum):
@@ -24,13 +24,15 @@ def alerts(
     cluster: ClusterName = None,
     calibration: CalibrationOfCluster = None,
     parallelism: OptionalParallelism = None,
+    cpus: Cpus = None,
     format: Annotated[Format, typer.Option(help="Rules, or a dashboard, which is JSON.")] = Format.PROMETHEUS,
 ) -> None:
     """Print the thresholds as Prometheus rules or a Grafana dashboard.
 
     Rules are for our metrics (launch --metrics-port), Temporal's, and those of
     postgres_exporter and node_exporter. With --cluster there is one more, for a
-    share of what is predicted there with --parallelism in flight.
+    share of what is predicted there with --parallelism in flight, which 4x makes
+    of --cpus.
 
     Example: capacity alerts > capacity-rules.yml
     """
@@ -38,10 +40,10 @@ def alerts(
 
     limits = loaded(thresholds)
     if format is Format.GRAFANA:
-        given = {"--cluster": cluster, "--calibration": calibration, "--parallelism": parallelism}
+        given = {"--cluster": cluster, "--calibration": calibration, "--parallelism": parallelism, "--cpus": cpus}
         refuse(given, "does not go with --format grafana", "a dashboard has no rule for a prediction")
     if cluster is None:
-        given = {"--calibration": calibration, "--parallelism": parallelism}
+        given = {"--calibration": calibration, "--parallelism": parallelism, "--cpus": cpus}
         refuse(given, "needs a cluster", "pass --cluster postgres-dev, or a file of your own")
     if format is Format.GRAFANA:
         from capacity.verdict.dashboard import grafana
@@ -50,14 +52,16 @@ def alerts(
         return
     from capacity.verdict.alert_rules import prometheus
 
-    predicted = _predicted(cluster, calibration, parallelism or "4x") if cluster is not None else None
-    print(prometheus(limits, predicted), end="")
+    foretold = _predicted(cluster, calibration, parallelism or "4x", cpus) if cluster is not None else (None, "")
+    print(prometheus(limits, *foretold), end="")
 
 
-def _predicted(cluster: str, calibration: str | None, parallelism: str) -> float:
+def _predicted(cluster: str, calibration: str | None, parallelism: str, cpus: int | None) -> tuple[float, str]:
+    """Return the starts per second that are predicted, and of what."""
     from capacity.cli.plan import described_and_measured
     from capacity.model.prediction import predict
 
-    at = in_flight(parallelism)
+    at = in_flight(parallelism, cpus)
     described, measured = described_and_measured(cluster, calibration)
-    return float(predict(measured, (at,), cluster=described, draws=0).throughput.value[0])
+    rate = float(predict(measured, (at.value,), cluster=described, draws=0).throughput.value[0])
+    return rate, f"{described.name} with {at.value:,} in flight ({at.reason})"

@@ -11,12 +11,15 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from capacity.errors import UsageError
 from capacity.model import shipped
+
+if TYPE_CHECKING:
+    from capacity.rules.pool import Sized
 
 CLUSTER, TARGET = "Cluster", "Target"
 """Panels of the help."""
@@ -78,20 +81,24 @@ def whole_numbers(option: str, text: str, *, lowest: int = 0, next_step: str | N
     return [int(word) for word in words]
 
 
-def in_flight(text: str) -> int:
-    """Starts in flight that ``128`` says, or ``4x`` on this machine's CPUs; a number above the rules' is refused.
+def in_flight(text: str, cpus: int | None = None) -> Sized:
+    """Starts in flight that ``128`` says, or ``4x`` on the CPUs of a machine, by default those usable here.
 
-    >>> in_flight("128")
-    128
+    A number above the rules' is refused.
+
+    >>> in_flight("128").value, in_flight("4x", 16).value
+    (128, 64)
     """
     from capacity.rules import available_cpus
     from capacity.rules.flight import flight_of
-    from capacity.rules.pool import DEFAULT_RULES
+    from capacity.rules.pool import DEFAULT_RULES, positive
 
+    if cpus is not None and not text.strip().lower().endswith("x"):
+        refuse({"--cpus": cpus}, f"does not go with --parallelism {text}", "it is for a multiplier, like 4x")
     flight = flight_of(text, "--parallelism")
     if flight.number is not None and flight.number > DEFAULT_RULES.maximum:
         raise UsageError(f"--parallelism is {flight.number}", allowed=f"1 to {DEFAULT_RULES.maximum}")
-    return flight.on(available_cpus().count).value
+    return flight.on(available_cpus().count if cpus is None else positive("--cpus", cpus))
 
 
 def refuse(options: Mapping[str, object], why: str, next_step: str) -> None:

@@ -73,7 +73,7 @@ class Rule:
         ]
 
 
-def rules(limits: Sequence[Threshold], predicted: float | None = None) -> tuple[Rule, ...]:
+def rules(limits: Sequence[Threshold], predicted: float | None = None, of: str = "") -> tuple[Rule, ...]:
     """Return the rules of the thresholds.
 
     The rate of a launch that has just begun is taken over more time than there was, so it is too low: what may not
@@ -84,15 +84,18 @@ def rules(limits: Sequence[Threshold], predicted: float | None = None) -> tuple[
     limits : sequence of Threshold
     predicted : float, optional
         What the model predicts [starts/s]; without it there is no rule for a share of the prediction.
+    of : str
+        Of which cluster and parallelism, for the rule's words; empty where it goes without saying.
     """
     by_key = {threshold.key: threshold for threshold in limits}
     found = []
     for alert in ALERTS:
         threshold = by_key[alert.threshold]
-        limit, unit = threshold.limit, threshold.unit
+        limit, unit, basis = threshold.limit, threshold.unit, ""
         if threshold.relative_to == "prediction":
             if predicted is None:
                 continue
+            basis = f" Predicted: {quantity(predicted, 'starts/s')} of {_literal(of)}." if of else ""
             limit, unit = limit * predicted, "starts/s"
         sign, word = ("<", "below") if threshold.bound == "at least" else (">", "above")
         words = f"{word} {quantity(limit, unit)}"
@@ -108,7 +111,7 @@ def rules(limits: Sequence[Threshold], predicted: float | None = None) -> tuple[
                 threshold.severity,
                 threshold.key,
                 f"{_literal(threshold.title[0].upper() + threshold.title[1:])}: {_SHOW[unit]}, {words}",
-                f"{alert.runbook} Limit set by {_literal(threshold.source)}.",
+                f"{alert.runbook} Limit set by {_literal(threshold.source)}.{basis}",
             )
         )
     for name, series, what, more in _BLIND:
@@ -123,9 +126,9 @@ def _literal(text: str) -> str:
     return text.replace("{{", '{{"{{"}}')
 
 
-def prometheus(limits: Sequence[Threshold], predicted: float | None = None) -> str:
-    """Return the rules as a file for Prometheus' ``rule_files``."""
-    found = rules(limits, predicted)
+def prometheus(limits: Sequence[Threshold], predicted: float | None = None, of: str = "") -> str:
+    """Return the rules as a file for Prometheus' ``rule_files``; see `rules`."""
+    found = rules(limits, predicted, of)
     without = [threshold for threshold in limits if threshold.key not in {rule.threshold for rule in found}]
     foretold = [threshold.key for threshold in without if threshold.relative_to == "prediction" and predicted is None]
     unseen = [threshold.key for threshold in without if threshold.key not in foretold]

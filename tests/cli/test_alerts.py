@@ -34,6 +34,21 @@ def test_a_cluster_adds_the_rule_on_its_prediction(capsys: Capture) -> None:
     assert 0 < float(rule["expr"].rsplit("<", 1)[1]) < 150_000
 
 
+def test_the_rule_on_a_prediction_is_of_the_machine_it_names(capsys: Capture) -> None:
+    """4x counts the CPUs of --cpus, wherever it is printed; the rule says how many are in flight, where, and why."""
+    printed = {}
+    for cpus in ("1", "16"):
+        assert run(["alerts", "--cluster", "postgres-dev", "--cpus", cpus]) == 0
+        out = capsys.readouterr().out
+        [rule] = [
+            r for g in yaml.safe_load(out)["groups"] for r in g["rules"] if r["alert"].endswith("BelowPrediction")
+        ]
+        printed[cpus] = rule
+    assert printed["1"]["expr"] != printed["16"]["expr"]
+    said = "of PostgreSQL dev stack with 64 in flight (16 CPUs x 4 = 64)."
+    assert printed["16"]["annotations"]["description"].endswith(said)
+
+
 def test_the_dashboard_is_json(capsys: Capture) -> None:
     """--format grafana prints a dashboard with a variable for the data source."""
     assert run(["alerts", "--format", "grafana"]) == 0
@@ -57,7 +72,9 @@ def test_the_users_limits_are_the_rules(tmp_path: Path, capsys: Capture) -> None
         (["--thresholds", "/nowhere.toml"], "cannot read thresholds"),
         (["--calibration", "devserver"], "--calibration needs a cluster"),
         (["--cluster", "nowhere"], "nowhere"),
-        (["--cluster", "temporal-cloud"], "names no calibration"),
+        (["--cluster", "temporal-cloud"], "its CPUs are not known"),
+        (["--cluster", "postgres-dev", "--cpus", "8", "--parallelism", "64"], "--cpus does not go with"),
+        (["--cpus", "8"], "--cpus needs a cluster"),
         (["--cluster", "devserver", "--parallelism", "auto"], "--parallelism is 'auto'"),
         (["--parallelism", "4x"], "--parallelism needs a cluster"),
         (["--format", "grafana", "--cluster", "nosuch"], "--cluster does not go with --format grafana"),

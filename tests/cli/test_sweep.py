@@ -64,7 +64,6 @@ def swept(*points: Point, left: int = 0, **more: object) -> Swept:
         (("--address", "127.0.0.1:1", "--cluster-cpus", "0"), "cluster-cpus is given with an existing cluster"),
         (("--address", "127.0.0.1:1", "--cluster-cores", "0"), "cluster-cores is 0"),
         (("--address", "127.0.0.1:1", "--store", "sqlite"), "--store sqlite and --address exclude each other"),
-        (("--address", "127.0.0.1:1"), "--cluster-cores"),
         (("--address", "127.0.0.1:1", "--fresh", "point"), "--fresh does not go with an existing cluster"),
         (("--cluster-cores", "4"), "add --address HOST:PORT"),
         (("--address", "here"), "'here' is not HOST:PORT"),

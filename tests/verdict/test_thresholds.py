@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from capacity.errors import UsageError
+from capacity.model.calibration import Calibration
+from capacity.model.score import score
 from capacity.verdict.thresholds import Threshold, quantity, thresholds
 
 
@@ -153,3 +155,11 @@ def test_every_limit_can_be_shown() -> None:
     assert shown["postgres_cpu"] == "85%"
     assert shown["memory_overhead"] == "20 MB"
     assert "-" not in shown.values()
+
+
+def test_the_limit_on_a_prediction_quotes_its_score() -> None:
+    """How far predictions are off is said as `capacity score postgres` has it, and the limit lies beyond the worst."""
+    found, threshold = score(Calibration.named("postgres")).to_dict(), by_key()["throughput_predicted"]
+    median, worst = (float(str(found[f"throughput_error_{which}"])) for which in ("median", "max"))
+    assert f"{median:.0%} off in the median, {worst:.0%} at worst" in threshold.source
+    assert threshold.limit < 1 / (1 + worst)
