@@ -129,7 +129,7 @@ def test_a_missing_namespace(capacity: Command, devserver: DevServer) -> None:
         (("--count", "5", "--rate", "-1"), "rate is -1"),
         (("--count", "5", "--rate", "5", "--parallelism", "3"), "exclude each other"),
         (("--count", "5", "--on-existing", "replace"), "on-existing is 'replace'"),
-        (("--count", "5", "--priority-key", "9"), "priority key is 9"),
+        (("--count", "5", "--priority-key", "9"), "--priority-key is 9"),
         (("--count", "5", "--input-template", "{"), "is not JSON"),
         (("--count", "5", "--input-template", '"{blok}"'), "names 'blok'"),
         (("--count", "5", "--memo", "x"), "--memo is 'x'"),
