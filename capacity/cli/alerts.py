@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from capacity.cli.check import Thresholds
-from capacity.cli.options import CalibrationOfCluster, ClusterName, Cpus, OptionalParallelism, in_flight, refuse
+from capacity.cli.options import CalibrationOfCluster, ClusterName, Cpus, OptionalParallelism, in_flight_on, refuse
 
 
 class Format(StrEnum):
@@ -61,7 +61,7 @@ def _predicted(cluster: str, calibration: str | None, parallelism: str, cpus: in
     from capacity.cli.plan import described_and_measured
     from capacity.model.prediction import predict
 
-    at = in_flight(parallelism, cpus)
+    at = in_flight_on(parallelism, cpus)
     described, measured = described_and_measured(cluster, calibration)
     rate = float(predict(measured, (at.value,), cluster=described, draws=0).throughput.value[0])
     return rate, f"{described.name} with {at.value:,} in flight ({at.reason})"

@@ -90,7 +90,7 @@ def levers(
         raise UsageError(f"seconds is {seconds:g}", allowed="1 to 600")
     if not load:
         refuse({"--parallelism": parallelism}, "does not go with --no-load", "the load that runs has its own")
-    flight = in_flight("8" if parallelism is None else parallelism).value
+    flight = in_flight("8" if parallelism is None else parallelism)
     if store is Store.SQLITE:
         raise UsageError(
             "store is 'sqlite'", allowed="postgres: an embedded server has no statements or indexes to read"

@@ -81,13 +81,20 @@ def whole_numbers(option: str, text: str, *, lowest: int = 0, next_step: str | N
     return [int(word) for word in words]
 
 
-def in_flight(text: str, cpus: int | None = None) -> Sized:
-    """Starts in flight that ``128`` says, or ``4x`` on the CPUs of a machine, by default those usable here.
+def in_flight(text: str) -> int:
+    """Starts in flight that ``128`` says, or ``4x`` on this machine's CPUs; a number above the rules' is refused.
 
-    A number above the rules' is refused.
+    >>> in_flight("128")
+    128
+    """
+    return in_flight_on(text).value
 
-    >>> in_flight("128").value, in_flight("4x", 16).value
-    (128, 64)
+
+def in_flight_on(text: str, cpus: int | None = None) -> Sized:
+    """The same on the CPUs of any machine, by default those usable here, and why it is as many.
+
+    >>> print(in_flight_on("4x", 16))
+    64 (16 CPUs x 4 = 64)
     """
     from capacity.rules import available_cpus
     from capacity.rules.flight import flight_of

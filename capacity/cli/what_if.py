@@ -53,7 +53,7 @@ def what_if(
     changes: list[dict[str, object]] = [{key: value} for key, value in wanted.items()] or doubled(described)
     if len(wanted) > 1:
         changes.append(wanted)
-    flight = pool_plan().parallelism.value if parallelism is None else in_flight(parallelism).value
+    flight = pool_plan().parallelism.value if parallelism is None else in_flight(parallelism)
     found = asked(measured, described, changes, flight)
     if form is Format.JSON:
         print(json.dumps(found.to_dict(), indent=2, allow_nan=False))
