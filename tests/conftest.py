@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from capacity.cluster import devserver as embedded
@@ -19,6 +20,8 @@ from capacity.cluster.settings import Settings
 from capacity.cluster.state import ClusterState
 from capacity.errors import ClusterError
 
+hypothesis.settings.register_profile("untimed", deadline=None)  # a machine with other work fails no test by its time
+hypothesis.settings.load_profile("untimed")
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN or "PYTEST_XDIST_WORKER" in os.environ:
     # As `nohup` wants, the tests outlive their terminal; but what they start inherits no handler, and hears SIGHUP.
     signal.signal(signal.SIGHUP, lambda *_: None)

@@ -22,7 +22,7 @@ LONGEST = 2200
 def fuzzed(examples: int = 30) -> settings:
     """So many examples without a deadline; the file or variable of a test is written anew for each of them."""
     ignored = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(max_examples=examples, deadline=None, suppress_health_check=ignored)
+    return settings(max_examples=examples, suppress_health_check=ignored)
 
 
 @contextlib.contextmanager

@@ -6,10 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
-settings.register_profile("shared-machine", deadline=None)  # no claim here is about wall time
-settings.load_profile("shared-machine")
 sys.path.insert(0, str(Path(__file__).parent))  # importlib import mode leaves the tests' folder off the path
 
 

@@ -140,7 +140,7 @@ def test_repeated_answers_are_read_by_their_references() -> None:
             assert answer == b"run"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     sizes=st.lists(st.integers(0, 150_000), min_size=1, max_size=5),
     window=st.integers(64, 70_000),
@@ -460,7 +460,7 @@ def test_a_call_that_waited_for_the_connection_keeps_its_deadline() -> None:
     assert against(server, client) == http2.DEADLINE_EXCEEDED
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.binary(min_size=1, max_size=200))
 def test_nonsense_from_a_server_ends_in_a_refusal(nonsense: bytes) -> None:
     """Whatever bytes a server sends, a call ends in a refusal or an answer, never in another error or a hang."""

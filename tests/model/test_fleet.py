@@ -245,7 +245,7 @@ def rising(n: int) -> float:
 
 
 @given(cases)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_start_is_sent_and_what_was_not_noted_again(case: dict[str, Any]) -> None:
     """What was sent is the batch and what was sent again; no bound is broken; the same case gives the same result."""
     case = {**case, "machinery": PROMPT}
@@ -268,7 +268,7 @@ def case_of(**numbers: Any) -> dict[str, Any]:
 @given(cases)
 @example(case_of(count=2401, processes=2, parallelism=87, size=200))  # in step: every hand-over costs all
 @example(case_of(count=19_865, processes=5, parallelism=8, size=200, rate=500.0))  # 2 and 1 in flight, rates alike
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_more_processes_are_never_slower(case: dict[str, Any]) -> None:
     """One process more costs at most a hand-over for each range of one of them and, where loops bind, one range.
 
@@ -284,7 +284,7 @@ def test_more_processes_are_never_slower(case: dict[str, Any]) -> None:
 
 
 @given(cases, st.integers(12, 200), st.integers(1, 20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_nothing_is_lost_when_the_workflow_continues_as_new(case: dict[str, Any], events: int, out: int) -> None:
     """However often that is, and whoever is lost meanwhile."""
     found = simulate(rising, **case, machinery=Machinery(continue_at=events, handed_out=out))
@@ -293,7 +293,7 @@ def test_nothing_is_lost_when_the_workflow_continues_as_new(case: dict[str, Any]
 
 
 @given(cases)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_faster_cluster_is_never_slower(case: dict[str, Any]) -> None:
     """Twice the throughput takes between half the time and all of it, but for hand-overs that meet or do not."""
     alike = {**case, "lose_every": None, "machinery": PROMPT}

@@ -170,7 +170,7 @@ def test_a_central_server_model_by_mean_value_analysis_written_out() -> None:
 # --- every state enumerated
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     described=st.lists(st.tuples(demands, st.integers(1, 4)), min_size=1, max_size=3),
     delay=delays,
@@ -211,7 +211,7 @@ def test_one_separate_queue_is_a_single_server() -> None:
 # --- laws
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(described=stations, delay=delays, population=populations)
 def test_asymptotic_bounds_always_hold(described: list[tuple[float, int]], delay: float, population: int) -> None:
     """No network beats its narrowest station or its own demands, none is slower than everybody behind everybody."""
@@ -221,7 +221,7 @@ def test_asymptotic_bounds_always_hold(described: list[tuple[float, int]], delay
     assert (solved.throughput >= lowest * (1 - EXACT)).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(described=stations, delay=delays, population=populations)
 def test_littles_law_holds_in_every_part(described: list[tuple[float, int]], delay: float, population: int) -> None:
     """Those at the stations and those outside are all: sum of mean numbers plus X x delay is the population."""
@@ -232,7 +232,7 @@ def test_littles_law_holds_in_every_part(described: list[tuple[float, int]], del
     assert throughput * solved.response[-1] == pytest.approx(population, rel=EXACT)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(described=stations, delay=delays, population=populations)
 def test_each_station_passes_what_the_network_passes(
     described: list[tuple[float, int]], delay: float, population: int
@@ -244,7 +244,7 @@ def test_each_station_passes_what_the_network_passes(
         assert through == pytest.approx(solved.throughput[-1], rel=1e-8)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(described=stations, delay=delays, population=populations)
 def test_the_arrival_theorem_gives_the_residence_time(
     described: list[tuple[float, int]], delay: float, population: int
@@ -258,7 +258,7 @@ def test_the_arrival_theorem_gives_the_residence_time(
         assert variance > 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(described=stations, delay=delays, population=st.integers(2, 60))
 def test_more_in_flight_never_passes_less_without_a_cost_of_waiting(
     described: list[tuple[float, int]], delay: float, population: int
@@ -275,7 +275,7 @@ def test_one_in_flight_never_waits(demand: float, many: int, delay: float, popul
     assert network([(demand, many)], delay, population).response[0] == pytest.approx(demand + delay, rel=EXACT)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(described=stations, delay=delays, population=populations, factor=st.floats(1e-6, 1e6))
 def test_time_has_no_unit(described: list[tuple[float, int]], delay: float, population: int, factor: float) -> None:
     """All times multiplied by one factor divide throughput by it."""
@@ -320,7 +320,7 @@ def test_512_starts_against_the_birth_and_death_chain() -> None:
     assert solved.throughput[-1] == pytest.approx(float(probability[1:] @ down), rel=EXACT)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     described=st.lists(st.tuples(st.floats(1e-6, 1e2), st.integers(1, 64)), min_size=2, max_size=3),
     delay=st.sampled_from([0.0, 1e-4, 0.01, 1.0]),
@@ -362,7 +362,7 @@ takes = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(structure=structures, taken=takes)
 def test_a_cluster_without_a_cost_of_waiting_never_falls(structure: Structure, taken: Parameters) -> None:
     """Where waiters cost nothing, throughput rises with the starts in flight, up to 512."""
@@ -370,7 +370,7 @@ def test_a_cluster_without_a_cost_of_waiting_never_falls(structure: Structure, t
     assert (np.diff(throughput) >= -1e-9 * throughput[1:]).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(structure=structures, taken=takes)
 def test_a_cluster_never_passes_more_than_its_cpus_and_locks(structure: Structure, taken: Parameters) -> None:
     """No more starts than CPUs over CPU time, locks over hold, connections over use; utilizations lie in 0 to 1."""
@@ -387,7 +387,7 @@ def test_a_cluster_never_passes_more_than_its_cpus_and_locks(structure: Structur
         assert (share <= 1).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(structure=structures, taken=takes)
 def test_a_cost_of_waiting_only_slows(structure: Structure, taken: Parameters) -> None:
     """With costs for waiting no population is served faster than without."""
@@ -395,7 +395,7 @@ def test_a_cost_of_waiting_only_slows(structure: Structure, taken: Parameters) -
     assert (solve(structure, taken).throughput <= free * (1 + EXACT)).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(structure=structures, taken=takes)
 def test_a_lone_start_needs_its_own_work_and_at_most_its_cpus(structure: Structure, taken: Parameters) -> None:
     """One in flight takes at least foreground, launcher, network and other time."""
@@ -404,7 +404,7 @@ def test_a_lone_start_needs_its_own_work_and_at_most_its_cpus(structure: Structu
     assert alone >= least * (1 - EXACT)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(structure=structures, taken=takes)
 def test_those_with_their_lock_are_no_more_than_all(structure: Structure, taken: Parameters) -> None:
     """Of n starts in the cluster at most n are at work, and never fewer than with one less in it."""

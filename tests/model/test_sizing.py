@@ -32,7 +32,7 @@ COUNTED = ("server cores", "database cores", "shards", "connections", "frontends
 
 TARGETS = st.floats(math.log(0.1), math.log(300_000)).map(math.exp)
 P99S = st.sampled_from([None, 0.5, 0.05, 0.02, 0.0125])
-quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

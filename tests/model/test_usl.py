@@ -49,7 +49,7 @@ def test_relative_weighting_is_another_fit(cisco: tuple[list[float], list[float]
 
 
 @pytest.mark.slow
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     rate=st.floats(1, 1e5),
     sigma=st.floats(0.01, 0.9),
