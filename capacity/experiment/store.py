@@ -95,7 +95,7 @@ def rps_limit_of(text: str) -> float | None:
     """
     names = ("host_rps_limit{", "namespace_host_rps_limit{")
     words = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(names)]
-    limits = [float(word) for word in words if re.fullmatch(r"[0-9.]{1,30}(?:e\+?[0-9]{1,2})?", word)]
+    limits = [float(word) for word in words if re.fullmatch(r"[0-9]{1,30}(?:\.[0-9]{1,30})?(?:e\+?[0-9]{1,2})?", word)]
     return min(limits, default=None)
 
 

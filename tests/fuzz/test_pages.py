@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mutations import ODD_WORDS, TOKENS, bytes_of, fuzzed, json_files, only_ours, refused, unreadable
 
@@ -112,6 +112,7 @@ def test_any_metrics_page_is_measured_or_not(first: bytes, second: bytes) -> Non
 
 @fuzzed(35)
 @given(any_page)
+@example(b'host_rps_limit{service_name="frontend"} 1.2.3\n')
 def test_any_page_read_for_a_sweep_is_counted_or_refused(content: bytes) -> None:
     """A sweep's own readers of a page, and the one that proves a rollback, take numbers or nothing."""
     text = content.decode("utf-8", "replace")
