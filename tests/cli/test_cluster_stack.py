@@ -193,7 +193,7 @@ def test_a_taken_port_is_refused_before_anything_starts(cluster: Cluster) -> Non
     [
         (("--pg-option", "nonsense"), "'nonsense' has no value"),
         (("--shards", "0"), "shards is 0"),
-        (("--max-conns", "-1"), "max_conns is -1"),
+        (("--max-conns", "-1"), "--max-conns is -1"),
         (("--db", "t.db"), "only with the store sqlite"),
     ],
 )
