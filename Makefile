@@ -24,9 +24,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" CAPACITY_STATE_DIR="$(CURDIR)/$(VENV)/demo" sh benchmarks/demo
 
-# One test more than there are cores, since many wait, and each one's Go servers keep to a core, which costs them a
-# third less. What compares speeds comes last: two at a time where little goes on, else one by one.
-AT_ONCE ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 2) + 1, 4))')
+# A test for each core, and each one's Go servers keep to one, which costs them a third less. What compares speeds
+# comes last: two at a time where little goes on, else one by one.
+AT_ONCE ?= $(shell $(PYTHON) -c 'import os; print(min(max(2, os.cpu_count() or 2), 4))')
 test: setup
 	$(BIN)/python -m pytest -n $(AT_ONCE) -m "$(FAST)"
 	GOMAXPROCS=1 GOGC=400 $(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal -m "not ($(FAST)) and not alone and not calm"
