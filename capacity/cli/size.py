@@ -143,7 +143,7 @@ def _predicted(found: Sizing) -> list[tuple[str, str]]:
 
 
 def _stored(found: Sizing) -> list[tuple[str, str]]:
-    from capacity.model.words import number
+    from capacity.model.words import many, number
     from capacity.model.words import size as in_bytes
 
     need = found.storage
@@ -153,7 +153,7 @@ def _stored(found: Sizing) -> list[tuple[str, str]]:
     each = f"{number(need.main / 1e3)} kB main and {number(need.visibility / 1e3)} kB visibility a start, {source}"
     once = "a batch" if need.period == "batch" else "a day at this rate"
     daily = ", one batch a day" if need.period == "batch" else ""
-    days = f"{need.retention_days:g} day{'' if need.retention_days == 1 else 's'}"
+    days = many(need.retention_days, "day", digits=6)
     words = f"{in_bytes(need.per_period)} {once}, {in_bytes(need.retained)} held with {days} of retention"
     rest = "before any workflow task" + (f", and {number(need.wal / 1e3)} kB of log" if need.wal else "")
     return [("Storage", f"{words}{daily} ({each}, {rest})"), ("Lever", need.lever)]

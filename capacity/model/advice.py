@@ -76,7 +76,7 @@ def figures(
     hosts : dict
         Hosts of each service and the key that asks for so many.
     """
-    many, demands = counts(stations, result.parallelism), calibration.demands
+    there, demands = counts(stations, result.parallelism), calibration.demands
     server, database = cpu_needs(demands)
     busy = f"at most {wish.utilization / (growth if why else 1.0):.0%} busy{why}"
     lock = wish.lock_utilization / (growth if why else 1.0)
@@ -86,7 +86,7 @@ def figures(
     else:
         rows.append(("server cores", "server_cores", stations.server, f"{milliseconds(server)} of CPU a start, {busy}"))
         rows.append(
-            ("database cores", "database_cores", many["database cores"], f"{milliseconds(database)} a start, {busy}")
+            ("database cores", "database_cores", there["database cores"], f"{milliseconds(database)} a start, {busy}")
         )
     if wish.store != "sqlite":
         shards = result.utilization["shard locks"] * stations.shards * wish.shard_io_concurrency
@@ -204,10 +204,8 @@ def _certainty(calibration: Calibration, wish: Wish, plan: tuple[Stations, Outco
             "large database's own locks and disks, the network between hosts. Sweep a cluster of a tenth of this size "
             "before buying it"
         )
-    words, other = (
-        f"the rate is within what was measured ({number(best)}/s at best, calibration {calibration.name})",
-        [],
-    )
+    words = f"the rate is within what was measured ({number(best)}/s at best, calibration {calibration.name})"
+    other = []
     if plan is not None:
         stations, result = plan
         if stations.database is not None:

@@ -15,7 +15,7 @@ from capacity.model.needs import Outcome, Stations, Wish, above, outcome, p99_of
 from capacity.model.network import solve
 from capacity.model.shape import shape_for
 from capacity.model.sized import Missed
-from capacity.model.words import number
+from capacity.model.words import many, number
 
 
 def cheaper(
@@ -35,21 +35,20 @@ def cheaper(
     wish : Wish
         What is asked.
     """
-    for field, one, many in advice.resources(stations):
+    for field, one, several in advice.resources(stations):
         value = getattr(stations, field)
         if value is None or (wish.store == "sqlite" and field in ("shards", "connections")):
             continue
         less = _nearest_miss(stations, field, calibration, wish)
         if less:
             found = outcome(replace(stations, **{field: less}), calibration, calibration.demands, wish)
-            change = f"{less:,} {one if less == 1 else many} of {value:,}"
+            change = f"{many(less, one, several)} of {value:,}"
             yield Missed(change, found.throughput, found.p99, str(found.misses))
     for kind in ("frontend", "history"):
         count, cap = hosts[kind]
         if cap is not None and count > 1:
             rate = cap.rate * (count - 1)
-            word = {"frontend": "frontends", "history": "history hosts"}[kind]
-            fewer = f"{count - 1:,} {word if count > 2 else word[:-1]} of {count:,}"
+            fewer = f"{many(count - 1, 'frontend' if kind == 'frontend' else 'history host')} of {count:,}"
             throughput = min(rate, result.throughput) if cap.caps_starts else result.throughput
             yield Missed(fewer, throughput, result.p99, _over(cap, rate, wish))
     cells = result.cells

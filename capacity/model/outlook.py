@@ -93,8 +93,7 @@ class Outlook:
         at, batch = self.plan.parallelism.value, self.plan.batch
         if at <= batch:
             return []
-        starts = "1 start" if batch == 1 else f"{batch:,} starts"
-        return [("In flight", f"a batch of {starts} has no more in flight, whatever the pool's {at:,}")]
+        return [("In flight", f"a batch of {many(batch, 'start')} has no more in flight, whatever the pool's {at:,}")]
 
     def _binds(self) -> str:
         found, here = self.prediction, self.here

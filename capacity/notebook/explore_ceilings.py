@@ -11,6 +11,7 @@ from capacity.model.cluster import CLOUD, Cluster
 from capacity.model.limits import ceilings
 from capacity.model.network import Parameters, Structure, bounds
 from capacity.model.prediction import structure_for
+from capacity.model.words import many
 
 _VERY_MANY: Final = 1e6
 """CPUs, or locks, that never bind."""
@@ -54,10 +55,10 @@ def _rates(cluster: Cluster) -> list[tuple[float, str]]:
 def resource_name(resource: str, cluster: Cluster) -> str:
     """Name a resource with how many there are of it."""
     counts = cluster.counts() | {"launcher": cluster.launcher_processes}
-    name = {"shard locks": "shards", "launcher": "launcher process"}.get(resource, resource)
-    many = counts.get(resource)
-    if many is None:
-        return name
-    if resource == "launcher" and many > 1:
-        name = "launcher processes"
-    return f"{many:,} {name.removesuffix('s') if many == 1 and name.endswith('s') and resource != 'launcher' else name}"
+    one, several = {"shard locks": ("shard", "shards"), "launcher": ("launcher process", "launcher processes")}.get(
+        resource, (resource.removesuffix("s"), resource)
+    )
+    count = counts.get(resource)
+    if count is None:
+        return one if resource == "launcher" else several
+    return many(count, one, several)

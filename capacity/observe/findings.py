@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict
 
+from capacity.model.words import many
 from capacity.observe.vitals import LATE, NO_ANSWER, PostgresVitals, ServerVitals, VitalsSample, connections_full
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def _cpu(sample: VitalsSample, name: str, vitals: ServerVitals | PostgresVitals 
     held = vitals.cpus_allowed < machine and waiting >= WAITING
     if vitals.cpus_used < FULL * vitals.cpus_allowed and not held:
         return None
-    cpus = f"{vitals.cpus_allowed:g} CPU{'' if vitals.cpus_allowed == 1 else 's'}"
+    cpus = many(vitals.cpus_allowed, "CPU", digits=6)
     more = f", {waiting:.1f} more waited for one" if waiting >= WAITING else ""
     return (
         f"{name} was bound by CPU: {vitals.cpus_used:.2f} of the {cpus} it may use{more}",
