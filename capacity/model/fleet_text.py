@@ -24,7 +24,7 @@ MESSAGE_LIMIT: Final = 4 * 2**20
 
 def title(found: FleetOutlook) -> str:
     """Return what was asked, in one line."""
-    processes = many(found.processes, "launcher process", "launcher processes")
+    processes = many(found.processes, "launcher process")
     return f"{many(found.count, 'start')} by {processes} on {found.cluster.name}"
 
 
@@ -51,7 +51,7 @@ def rows(found: FleetOutlook) -> list[tuple[str, str, str]]:
         ("visibility", f"{number(2 * rate)}/s", f"writes, half at start, half at close{stores}"),
     ]
     if found.lose_every:
-        lost, _, of = many(batch.losses, "process", "processes").partition(" ")
+        lost, _, of = many(batch.losses, "process").partition(" ")
         result.insert(3, ("lost", lost, f"{of}; {many(batch.resent, 'start', digits=3)} sent again"))
     return result
 
@@ -125,7 +125,7 @@ def _enough(found: FleetOutlook) -> str:
     elif found.enough == found.processes:
         words = f"all {found.processes:,}: one fewer would be more than 2% slower{unharmed}"
     else:
-        words = f"{many(found.enough, 'process', 'processes')}: at most 2% slower{unharmed}"
+        words = f"{many(found.enough, 'process')}: at most 2% slower{unharmed}"
         words += "; a second one keeps the batch going through a loss" if found.enough == 1 else ""
     if found.parallelism < found.holding:
         have = "has" if found.parallelism == 1 else "have"

@@ -22,7 +22,7 @@ from capacity.model.ceiling import NO_LIMIT, NOT_KNOWN, Ceiling, Raised
 from capacity.model.cluster import Cluster
 from capacity.model.demands import CONNECTION_OVER_LOCK, Demands, typical
 from capacity.model.network import SQLITE_LOCK
-from capacity.model.words import each_of, milliseconds, number
+from capacity.model.words import each_of, many, milliseconds, number
 
 __all__ = [
     "NOT_KNOWN",
@@ -126,8 +126,8 @@ def _more(ceiling: Ceiling, rate: float) -> str:
     if ceiling.key == SHARDS:  # numHistoryShards is fixed when a cluster is made
         return f"a new cluster with {2 ** math.ceil(math.log2(needed)):,} shards"
     if ceiling.key == ONE_WRITER:
-        many = math.ceil(rate / ceiling.rate * CONNECTION_OVER_LOCK)
-        return f"a store other than SQLite, with {2 ** math.ceil(math.log2(needed)):,} shards and {many:,} connections"
+        pool = math.ceil(rate / ceiling.rate * CONNECTION_OVER_LOCK)
+        return f"a store other than SQLite, with {2 ** math.ceil(math.log2(needed)):,} shards and {pool:,} connections"
     return f"{ceiling.key} from {number(ceiling.value)} to {number(needed)}"
 
 
@@ -233,11 +233,11 @@ def _waits(cluster: Cluster, needs: Demands) -> Iterator[Ceiling]:
     else:
         at_once = f" x {each} at once" if each > 1 else ""
         yield _station("shards", SHARDS, cluster.shards, each, needs.shard_hold, "hold", "shard", needs, at_once)
-        many, use = cluster.max_conns, needs.connection_hold
+        pool, use = cluster.max_conns, needs.connection_hold
         own = replace(needs, source=needs.connection_source or needs.source)
-        yield _station("connections", "max_conns", many, hosts, use, "use", "connection", own, of)
-    many, use = cluster.visibility_max_conns, needs.visibility_hold
-    shown = _station("visibility writes", "visibility_max_conns", many, hosts, use, "use", "connection", needs, of)
+        yield _station("connections", "max_conns", pool, hosts, use, "use", "connection", own, of)
+    pool, use = cluster.visibility_max_conns, needs.visibility_hold
+    shown = _station("visibility writes", "visibility_max_conns", pool, hosts, use, "use", "connection", needs, of)
     yield replace(shown, caps_starts=False, reason=f"{shown.reason}; it delays the record, not the start")
 
 
@@ -262,7 +262,7 @@ def _station(
         return Ceiling(name, None, key, value, "cluster", None, NOT_KNOWN)
     rate = value * each / demand if demand else math.inf
     reason = (
-        f"{value:,} {_plural(server, value)}{more}, a start {_taken(of, milliseconds(demand), value * each)}"
+        f"{many(value, server)}{more}, a start {_taken(of, milliseconds(demand), value * each)}"
         if demand
         else f"a start takes no {of}"
     )

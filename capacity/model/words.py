@@ -75,11 +75,12 @@ def size(count: float) -> str:
 def many(count: float, one: str, plural: str | None = None, digits: int = 9) -> str:
     """Return how many there are of something, one or more.
 
-    >>> many(1, "CPU"), many(2_000_000, "CPU"), many(1, "process", "processes"), many(64, "process", "processes")
-    ('1 CPU', '2,000,000 CPUs', '1 process', '64 processes')
+    >>> many(1, "CPU"), many(2_000_000, "CPU"), many(1, "process"), many(64, "process"), many(2, "index", "indexes")
+    ('1 CPU', '2,000,000 CPUs', '1 process', '64 processes', '2 indexes')
     """
     shown = number(count, digits)
-    return f"{shown} {one if shown == '1' else plural or f'{one}s'}"
+    usual = f"{one}es" if one.endswith("s") else f"{one}s"
+    return f"{shown} {one if shown == '1' else plural or usual}"
 
 
 def each_of(host: str, hosts: int) -> str:
