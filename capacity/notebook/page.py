@@ -73,7 +73,7 @@ class Page(anywidget.AnyWidget):
           sayBox(target.closest(".cap-number"));
     }
     export default { render({ model, el }) {
-      let named, timer, held;
+      let named, timer, held, typed;
       const root = () => el.closest(".jp-OutputArea-output") || document.body;
       const onShown = () => {
         nameSliders(root());
@@ -121,12 +121,39 @@ class Page(anywidget.AnyWidget):
       };
       const onHeld = (event) => { held = within(event, ".noUi-target"); };
       const onFreed = () => setTimeout(() => { held = null; }, 0);
-      const onTyped = (event) => { if (within(event, "input")) sayBox(within(event, "input")); };
-      const listening = [["keydown", onHeld], ["pointerdown", onHeld], ["change", onTyped]];
+      // The kernel's answer to an earlier move must not replace what is being typed since: it is put back until it is
+      // entered, and said to be a change then, since the browser says so only of what no script has set.
+      const keep = () => {
+        if (!typed) return;
+        if (typed.box.value !== typed.text) { typed.box.value = typed.text; typed.replaced = true; }
+        requestAnimationFrame(keep);
+      };
+      const onTyping = (event) => {
+        if (!within(event, "input")) return;
+        const idle = !typed, replaced = typed?.box === event.target && typed.replaced;
+        typed = { box: event.target, text: event.target.value, replaced };
+        if (idle) keep();
+      };
+      const onEntered = (event) => {
+        if (typed?.box !== event.target || (event.type === "keydown" && event.key !== "Enter")) return;
+        const { box, text, replaced } = typed;
+        typed = null;
+        if (!replaced && box.value === text) return;
+        box.value = text;
+        box.dispatchEvent(new Event("change", { bubbles: true }));
+      };
+      const onTyped = (event) => {
+        if (!within(event, "input")) return;
+        typed = null;
+        sayBox(within(event, "input"));
+      };
+      const listening = [["keydown", onHeld], ["pointerdown", onHeld], ["change", onTyped], ["input", onTyping]];
+      for (const entered of ["keydown", "focusout"]) listening.push([entered, onEntered]);
       for (const freed of ["keyup", "pointerup", "pointercancel"]) listening.push([freed, onFreed]);
       for (const [kind, act] of listening) document.addEventListener(kind, act, true);
       return () => {
         clearInterval(waiting);
+        typed = null;
         if (named) named.disconnect();
         model.off("msg:custom", onMessage);
         document.removeEventListener("click", onClick);

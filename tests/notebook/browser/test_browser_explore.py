@@ -107,6 +107,22 @@ def test_a_slider_says_its_number(page: Any, expect: Any) -> None:
     page.get_by_role("button", name="Hide: size for a target").click()
 
 
+def test_what_is_typed_outlives_the_answer_to_an_earlier_move(page: Any, expect: Any) -> None:
+    """A slow kernel's answer to a key, come while a number is typed, neither replaces nor swallows it."""
+    box = page.locator(ROOT).get_by_label("CPUs", exact=True)
+    for entered in ("Enter", "Tab"):
+        for typed, answered, number, held in ("2", "12", "20", 80), ("3", "24", "30", 120):
+            box.fill(typed)
+            box.evaluate("(box, answer) => { box.value = answer; }", answered)  # as the kernel's answer does
+            expect(box).to_have_value(typed)
+            box.press("End")
+            box.press("0")
+            expect(box).to_have_value(number)
+            box.evaluate("(box, answer) => { box.value = answer; }", answered)
+            box.press(entered)
+            expect(marked(page)).to_contain_text(f"now {held}")
+
+
 def test_a_key_on_a_resource_moves_ceiling_and_curve(page: Any, expect: Any) -> None:
     """One more core moves the named ceiling and the predicted line."""
     line = page.locator(LINES).nth(1)
