@@ -178,6 +178,7 @@ class Scheduler:
                 if own is None:
                     self._others.append((index, outcome.BAD_ITEM))
                     await asyncio.sleep(0)  # a file of bad lines must not keep the loop to itself
+                    now = clock()  # nor be waited for by the next item
                     continue
                 body, attempt, tries, intended, again = own, 0, 0, now, False
             self._attempts += 1

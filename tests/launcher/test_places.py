@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,17 +16,20 @@ from capacity.launcher.controller import Controller, Fixed, OpenLoop
 from capacity.launcher.header import Header
 from capacity.launcher.http2 import INTERNAL, Refusal
 from capacity.launcher.journal import Journal
+from capacity.launcher.pacing import TICK
 from capacity.launcher.progress import Result
 from capacity.launcher.scheduler import Scheduler
 
 
-def launched(start: Any, count: int, controller: Controller) -> Result:
+def launched(
+    start: Any, count: int, controller: Controller, bodies: Iterator[tuple[int, bytes | None]] | None = None
+) -> Result:
     """Launch a batch whose starts are answered by `start`, without a server."""
 
     async def run() -> Result:
         connection: Any = SimpleNamespace(start=start, target=Target("127.0.0.1:1"))
         with Journal.in_memory(Header("f", "run", count)) as journal:
-            scheduler = Scheduler(HeightRange(count), connection, controller, journal)
+            scheduler = Scheduler(HeightRange(count), connection, controller, journal, bodies=bodies)
             return await asyncio.wait_for(scheduler.run(), 60)
 
     return asyncio.run(run())
@@ -94,3 +99,27 @@ def test_a_start_that_raises_what_nobody_foresaw_ends_the_launch() -> None:
 
     with pytest.raises(ZeroDivisionError):
         launched(start, 100, Fixed(20))
+
+
+def test_a_start_waits_for_no_lines_that_are_no_items() -> None:
+    """The latency of the first good item behind a stretch of bad ones is the server's, not the time they took."""
+    took = 0.0
+
+    def bodies() -> Iterator[tuple[int, bytes | None]]:
+        nonlocal took
+        yield 0, b"first"
+        began = time.perf_counter()
+        for index in range(1, 101):
+            time.sleep(0.002)
+            yield index, None
+        took = time.perf_counter() - began
+        yield 101, b"second"
+
+    async def start(request: bytes, timeout: float) -> bytes:
+        if request.endswith(b"first"):
+            await asyncio.sleep(2 * TICK)  # from the first tick on a worker draws from the items itself
+        return b""
+
+    result = launched(start, 102, Fixed(1), bodies())
+    assert (result.counts.started, result.counts.failed) == (2, 100)
+    assert result.latencies.quantile(0.25) < took / 2
