@@ -88,7 +88,9 @@ def check_target(target: Target, allowed: Collection[str] = ()) -> str:
     cloud = _is_cloud(host)
     for source, entries in sources.items():
         for entry in entries:
-            if _normal(entry) == _normal(address) and (entry == address or not cloud):
+            if _normal(entry, f"the address allowed by {source}") == _normal(address) and (
+                entry == address or not cloud
+            ):
                 return f"{address} is allowed by {source}"
     kind = "a Temporal Cloud address" if cloud else "not loopback"
     raise GuardRefusalError(
@@ -143,8 +145,8 @@ def _cap() -> str:
     return os.environ.get(MAX_STARTS_VARIABLE, "").strip()
 
 
-def _normal(address: str) -> tuple[str, int]:
-    host, port = split_address(address)
+def _normal(address: str, name: str = "address") -> tuple[str, int]:
+    host, port = split_address(address, name)
     return host.lower().rstrip("."), port
 
 
