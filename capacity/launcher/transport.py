@@ -21,6 +21,7 @@ from temporalio.api.enums.v1 import ResourceExhaustedCause, ResourceExhaustedSco
 from temporalio.api.errordetails.v1 import ResourceExhaustedFailure, WorkflowExecutionAlreadyStartedFailure
 from temporalio.api.workflowservice.v1.service_pb2_grpc import WorkflowServiceStub
 
+from capacity import files
 from capacity.cluster.guard import split_address
 from capacity.cluster.target import Target
 from capacity.errors import UsageError
@@ -196,6 +197,12 @@ async def connect(target: Target, *, plain_http2: bool = True) -> AsyncIterator[
         if not (value.isascii() and value.isprintable() and re.fullmatch(r"[0-9a-z_.-]+", key)):
             what = "the API key" if key == "authorization" else f"the value of header {key!r}"
             raise UsageError(f"{what} has characters that no header can carry, perhaps a line end")
+        if key.endswith("-bin"):  # by gRPC's rule its value is bytes
+            raise UsageError(
+                f"binary headers are not supported: {files.shown(key)}",
+                allowed="headers of text, whose name does not end in -bin",
+                next_step="leave it out of the TEMPORAL_GRPC_META_ variables and the profile's grpc_meta",
+            )
     options: list[tuple[str, Any]] = list(OPTIONS)
     if target.tls is None:
         channel = grpc.aio.insecure_channel(target.address, options=options)

@@ -12,7 +12,7 @@ from certificates import Authority, Pair
 from fake_frontend import FakeFrontend
 
 from capacity.cluster.target import TLS, Target
-from capacity.errors import CapacityError, ClusterError
+from capacity.errors import CapacityError, ClusterError, UsageError
 from capacity.launcher import service
 from capacity.launcher.batch import HeightRange
 from capacity.launcher.transport import connect
@@ -126,6 +126,20 @@ def test_an_api_key_that_no_header_can_carry_is_one_line(key: str) -> None:
     with pytest.raises(CapacityError, match="API key") as raised:
         checked(credentials(), TRUSTING, key, API_KEY)
     assert "secret" not in str(raised.value)
+
+
+def test_a_binary_header_is_refused_by_its_name() -> None:
+    """A header whose name ends in -bin is bytes, which no variable or profile holds: one line, without its value."""
+
+    async def opened() -> None:
+        async with connect(Target("127.0.0.1:1", metadata={"Trace-Bin": API_KEY})):
+            pass
+
+    with pytest.raises(
+        UsageError, match=r"binary headers are not supported: 'trace-bin'.*TEMPORAL_GRPC_META"
+    ) as raised:
+        asyncio.run(opened())
+    assert API_KEY not in str(raised.value)
 
 
 def test_a_launch_over_mtls_with_a_key_starts_everything_and_shows_no_secret(
