@@ -19,7 +19,6 @@ import math
 import struct
 import time
 import urllib.parse
-from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -80,7 +79,7 @@ class Connection(asyncio.Protocol):
         self._stream_window = 65_535
         self._stream_windows: dict[int, int] = {}
         self._frame_size = 16_384
-        self._blocked: deque[tuple[int, bytes]] = deque()
+        self._blocked: dict[int, bytes] = {}  # what waits for a window, by stream: in order, and gone with its call
         self._received = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._ask_at = self._lost_at = math.inf  # only what is heard puts them off: calls that end unanswered do not
@@ -123,7 +122,7 @@ class Connection(asyncio.Protocol):
         else:
             self._out += (self._headers_length, identity, self._headers)
             self._stream_windows[stream] = self._stream_window
-            self._blocked.append((stream, b"\0" + _U32.pack(length - 5) + message))
+            self._blocked[stream] = b"\0" + _U32.pack(length - 5) + message
             self._unblock()
         return future
 
@@ -153,7 +152,8 @@ class Connection(asyncio.Protocol):
     def _forget(self, stream: int) -> None:
         self._bodies.pop(stream, None)
         self._statuses.pop(stream, None)
-        self._stream_windows.pop(stream, None)  # `_unblock` passes over what waits without one
+        self._stream_windows.pop(stream, None)
+        self._blocked.pop(stream, None)
 
     def _send(self, data: bytes) -> None:
         if not self._out:
@@ -167,21 +167,20 @@ class Connection(asyncio.Protocol):
 
     def _unblock(self) -> None:
         """Send what the windows allow of the messages that wait."""
-        waiting = deque[tuple[int, bytes]]()
-        while self._blocked and self._window > 0:
-            stream, rest = self._blocked.popleft()
-            if stream not in self._stream_windows:
-                continue
+        sent = []
+        for stream, rest in self._blocked.items():
+            if self._window <= 0:
+                break
             while rest and (size := min(len(rest), self._frame_size, self._window, self._stream_windows[stream])) > 0:
                 chunk, rest = rest[:size], rest[size:]
                 self._window -= size
                 self._stream_windows[stream] -= size
                 self._send(frame(DATA, 0 if rest else END_STREAM, stream, chunk))
-            if rest:
-                waiting.append((stream, rest))
-            else:
-                del self._stream_windows[stream]
-        self._blocked.extendleft(reversed(waiting))
+            self._blocked[stream] = rest
+            if not rest:
+                sent.append(stream)
+        for stream in sent:
+            del self._blocked[stream], self._stream_windows[stream]
 
     def _sweep(self) -> None:
         now = time.monotonic()

@@ -182,6 +182,25 @@ def test_no_byte_is_sent_beyond_a_window(sizes: list[int], window: int, grant: i
     assert against(server, client, opening) == [b"run"] * len(sizes)
 
 
+def test_a_message_that_waits_for_a_window_ends_with_its_call() -> None:
+    """A server that opens no window for minutes costs no memory for the calls that timed out meanwhile."""
+
+    async def server(peer: Peer) -> None:
+        while True:
+            await peer.next()
+
+    async def client(channel: StartChannel) -> int:
+        with pytest.raises(Refusal):
+            await channel.call(b"m", 0.1)
+        connection = channel._current
+        assert connection
+        connection.call(b"x" * 100_000, time.monotonic() + 10.0)  # is sent in part, and waits before the others
+        await asyncio.gather(*(channel.call(b"x" * 1000, 0.1) for _ in range(20)), return_exceptions=True)
+        return len(connection._blocked)
+
+    assert against(server, client) == 1
+
+
 def test_padding_priority_and_continuation_are_understood() -> None:
     """A header block may be padded, carry a priority and go on in further frames; data may be padded."""
 
