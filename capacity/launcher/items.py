@@ -56,7 +56,7 @@ class ItemsFile:
         ------
         UsageError
             When it cannot be read, has no record, or no record can be right: a CSV lacks a column, ``id`` or one that
-            the template names; the first record of JSON lines is no object.
+            the template names; the first of JSON lines is not even a damaged object, from brace to brace.
         """
         try:
             _check_regular(path)
@@ -183,7 +183,12 @@ class ItemsFile:
                 raise ValueError(f"it has {len(row)} columns, the first line has {len(self.header)}")
             columns: Any = dict(zip(self.header, row, strict=True))
         else:
-            columns = _object(record)
+            try:
+                columns = json.loads(record, parse_constant=_no_number)
+            except RecursionError as error:
+                raise ValueError("it is nested too deeply") from error
+            if not isinstance(columns, dict):
+                raise ValueError("it is not a JSON object")
         identity = columns.get("id")
         if isinstance(identity, int) and not isinstance(identity, bool):
             identity = str(identity)
@@ -210,25 +215,14 @@ def _check_regular(path: Path) -> None:
 
 
 def _check_object(path: Path, record: bytes) -> None:
-    """Refuse a file whose first record is no JSON object, such as one array over many lines: every record is bad."""
-    try:
-        _object(record)
-    except ValueError as error:
+    """Refuse a file whose first record is no object, not even a damaged one: an array over many lines, or a CSV."""
+    text = record.removeprefix(_BOM).strip()
+    if not (text.startswith(b"{") and text.endswith(b"}")):
         raise UsageError(
-            f"the first record of items file {path} is no JSON object: {str(error)[:80]}",
+            f"the first record of items file {path} is no JSON object: {text[:40].decode(errors='replace')!r}",
             allowed="JSON lines, an object with an id a line",
-            next_step="for an array: jq -c '.[]' FILE > items.jsonl",
-        ) from error
-
-
-def _object(record: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(record, parse_constant=_no_number)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(found, dict):
-        raise ValueError("it is not a JSON object")
-    return found
+            next_step="for an array: jq -c '.[]' FILE > items.jsonl; for objects over many lines: jq -c .",
+        )
 
 
 def _is_csv(path: Path, file: IO[bytes]) -> bool:

@@ -265,11 +265,21 @@ def test_a_template_of_a_column_that_a_csv_lacks_is_refused(tmp_path: Path) -> N
         opened(tmp_path, "id,height\na,1\n", template='{"h": "{heigth}"}')
 
 
-@pytest.mark.parametrize("content", ['[\n  {"id": "a"},\n  {"id": "b"}\n]\n', '[{"id": "a"}]\n', "id,x\na,1\n"])
+@pytest.mark.parametrize(
+    "content",
+    ['[\n  {"id": "a"},\n  {"id": "b"}\n]\n', '[{"id": "a"}]\n', '{\n  "id": "a"\n}\n', '"a"\n', "id,x\na,1\n"],
+)
 def test_a_file_that_is_no_json_lines_is_refused(tmp_path: Path, content: str) -> None:
-    """One array, pretty-printed or not, or a CSV under a name of JSON fails by its first record, not line by line."""
+    """An array, an object over many lines, or a CSV named as JSON fails by its first record, not line by line."""
     with pytest.raises(UsageError, match=r"first record of items file .* is no JSON object.* allowed: JSON lines"):
         opened(tmp_path, content, "items.json")
+
+
+@pytest.mark.parametrize("bad", [b'{"id":"a","x":NaN}', b'{"id":"a",}', b'\xef\xbb\xbf {"id":"\xff"} ', b"{}"])
+def test_a_bad_record_is_one_bad_item_wherever_it_stands(tmp_path: Path, bad: bytes) -> None:
+    """A slip in the first record stops no batch, nor its resume, that the same slip further down would not stop."""
+    batch = opened(tmp_path, bad + b'\n{"id":"b"}\n', "items.jsonl")
+    assert [body is None for _, body in batch.bodies("run", lambda _: False)] == [True, False]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
