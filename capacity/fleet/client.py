@@ -193,19 +193,21 @@ class FleetBatch:
         self._now = time.monotonic()
         if (seen := await look(client, handle)) is not None:
             self._take(seen)
-        elif (self._seen and self._seen.launchers) or await self._anyone(client):
-            self._state = "waiting for the fleet's answer"
         else:
-            command = self._fleet.worker_command(self._target.address, self._target.namespace)
-            self._state = f"no launcher asks for work; start one: {command}"
+            self._state = await self._unanswered(client)
         if self._on_progress:
             self._on_progress(self.progress())
 
-    async def _anyone(self, client: Client) -> bool:
+    async def _unanswered(self, client: Client) -> str:
+        """Return what is waited for while the batch tells nothing."""
         try:
-            return await members(client, self._fleet.task_queue) > 0
+            there = await members(client, self._fleet.task_queue)
         except RPCError:
-            return False
+            return AWAY
+        if there or (self._seen and self._seen.launchers):
+            return "waiting for the fleet's answer"
+        command = self._fleet.worker_command(self._target.address, self._target.namespace)
+        return f"no launcher asks for work; start one: {command}"
 
     def _take(self, seen: Seen) -> None:
         self._seen = seen

@@ -164,6 +164,18 @@ def test_a_clock_ahead_of_the_servers_hides_no_fleet(monkeypatch: pytest.MonkeyP
     assert launch.launchers_seen == {"a:1"}
 
 
+@pytest.mark.parametrize("launchers", [[], [("0-9.1", Beat("a:1", 1, 3, 0, 2, 4, False, 4))]])
+def test_a_server_that_is_away_is_waited_for(launchers: list[tuple[str, Beat]]) -> None:
+    """Whether launchers were seen or not: while the server does not answer, nobody is told to start a worker."""
+    client = refusing(AWAY)
+    client.workflow_service.describe_task_queue = mock.AsyncMock(side_effect=AWAY)
+    with Journal.in_memory(Header("f", "r", 10)) as journal:
+        launch = FleetBatch(HeightRange(10), Target("127.0.0.1:1"), journal, {}, fleet=Fleet())
+        launch._take(Seen(Standing("running", {}, ["0-9.1"]), Report(), launchers, []))
+        asyncio.run(launch._look(client, mock.MagicMock(id="capacity-batch:r")))
+    assert launch.progress().state == "waiting for the server"
+
+
 def test_a_batch_that_nobody_took_up_is_not_asked() -> None:
     """Nobody would answer, and who waits for that cannot be told in time to start a worker."""
     client, handle = mock.MagicMock(namespace="default"), mock.MagicMock(id="capacity-batch:r")
