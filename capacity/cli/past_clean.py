@@ -23,7 +23,7 @@ def clean_run(run: PastRun, target: Target, delete: bool, allowed: Collection[st
 
 
 async def _clean(run: PastRun, target: Target, delete: bool) -> None:
-    batch = rebuild(run.batch, read_items=False)
+    batch = rebuild(run.batch, read_items=False) if run.batch else None  # lost: the memo tells all the same
     async with connect(target) as connection:
         await service.check(connection)
         query = service.wider_query(batch)  # the memo tells whose they are; a time would be by this machine's clock

@@ -154,9 +154,10 @@ def batch_query(batch: Batch, since: float) -> str:
     return " AND ".join([f"StartTime >= {_quoted(moment.replace('+00:00', 'Z'))}", *clauses])
 
 
-def wider_query(batch: Batch) -> str:
-    """Return a query for the runs of a batch, and for others where a name of it is one no server can be asked about."""
-    clauses = [f"{what} {_quoted(name)}" for what, name in _names(batch) if _can_be_quoted(name)]
+def wider_query(batch: Batch | None) -> str:
+    """Return a query for the runs of a batch, and for others where names are lost or cannot be asked about."""
+    names = _names(batch) if batch else []
+    clauses = [f"{what} {_quoted(name)}" for what, name in names if _can_be_quoted(name)]
     return " AND ".join(["StartTime >= '1970-01-01T00:00:00Z'", *clauses])
 
 

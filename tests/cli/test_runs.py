@@ -90,3 +90,10 @@ def test_an_export_replaces_an_earlier_one_whole(failed: Path, in_process: Comma
     read.hardlink_to(out)
     assert in_process("runs", "failed", "last", "--out", out).code == 0
     assert (out.read_text(), read.read_text()) == ('{"id": "b"}\n', "earlier")
+
+
+def test_a_run_whose_description_is_lost_can_be_cleaned(in_process: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workflows are told by the run's id in their memo: the server is asked, and no name of the batch is needed."""
+    monkeypatch.setattr(HeightRange, "describe", lambda _: {})
+    Journaling().open(HeightRange(5), TARGET).close()
+    assert "no server listens at 127.0.0.1:1" in in_process("runs", "clean", "last").error

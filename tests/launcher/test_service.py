@@ -54,11 +54,12 @@ def test_what_does_not_pass_is_said_at_once(code: str, patience: float) -> None:
 
 
 def test_runs_are_found_whatever_their_names() -> None:
-    """A name with a quote or a backslash is left out of the query whose finds the memo sorts, and refused elsewhere."""
+    """A name that is lost, or has a quote or a backslash, is not in the query whose finds the memo sorts."""
     batch = HeightRange(3, "o'neil", options=StartOptions(workflow_type="Index", task_queue="back\\slash"))
     assert service.wider_query(batch) == "StartTime >= '1970-01-01T00:00:00Z' AND WorkflowType = 'Index'"
     with pytest.raises(UsageError, match="names with quotes or backslashes"):
         service.batch_query(batch, 0)
+    assert service.wider_query(None) == "StartTime >= '1970-01-01T00:00:00Z'"
     plain = HeightRange(3)
     assert service.wider_query(plain) == service.batch_query(plain, 0).replace(".000000Z", "Z")
 
