@@ -75,12 +75,13 @@ def give_name(beside: str, path: Path) -> None:
 def lock(path: Path, fd: int) -> None:
     """Take a journal's lock, again where it is not to be had: who asks `in_use` has it for a moment."""
     for tries_left in reversed(range(_LOCK_TRIES)):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError as error:
-            if not tries_left:
-                raise taken(path) from error
+        with in_one_line(f"cannot lock journal {path}"):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError as error:
+                if not tries_left:
+                    raise taken(path) from error
         time.sleep(_LOCK_PAUSE)
 
 

@@ -161,6 +161,19 @@ def test_who_looks_at_a_journal_does_not_have_it_refused(tmp_path: Path, monkeyp
             assert journal_file.in_use(tmp_path / "j")
 
 
+def test_a_file_system_without_locks_is_no_other_launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system refuses a lock for is said in its words: nobody is told to wait for a launch that is none."""
+    written(tmp_path / "j")
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    for take in (lambda: Journal.create(tmp_path / "new", header()), lambda: Journal.open(tmp_path / "j")):
+        with pytest.raises(JournalError, match=r"cannot lock journal .*: No locks available"):
+            take()
+
+
 def test_a_refused_launch_holds_nothing(tmp_path: Path) -> None:
     """Refusals leave no file descriptor behind."""
     written(tmp_path / "j")
