@@ -59,8 +59,8 @@ class StartOptions:
         check_name("workflow type", self.workflow_type)
         check_name("task queue", self.task_queue)
         for what, values in (("memo", self.memo), ("search attributes", self.search_attributes)):
-            try:  # a journal and a record keep them, and have to be readable
-                files.checked(values)
+            try:  # a journal and a record keep them, so deep within, and have to be readable
+                files.checked({"batch": {"options": {what: values}}})
             except files.UnreadableError as error:
                 raise UsageError(f"{what} {error}") from error
         if self.on_existing not in ON_EXISTING:

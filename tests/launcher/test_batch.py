@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -13,9 +14,13 @@ from temporalio.api.enums.v1 import WorkflowIdConflictPolicy, WorkflowIdReusePol
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
 from capacity.errors import UsageError
+from capacity.fleet.child import hello, order_of
 from capacity.launcher.batch import MAXIMUM_ID_LENGTH, RUN_MEMO, HeightRange, StartOptions, fingerprint
+from capacity.launcher.header import Header
 from capacity.launcher.inputs import InputTemplate
+from capacity.launcher.journal import Journal
 from capacity.launcher.rebuild import rebuild
+from capacity.launcher.retries import RetryPolicy
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 json_values = st.recursive(
@@ -189,3 +194,17 @@ def test_memory_does_not_grow_with_what_was_written(template: InputTemplate | No
     before = process.memory_info().rss
     assert sum(1 for _ in bodies) == 290_000
     assert process.memory_info().rss - before < 10 * 2**20
+
+
+def test_a_memo_that_is_taken_can_be_read_back(tmp_path: Path) -> None:
+    """One nested so deep that a journal or another process could not read it is refused where it is given."""
+
+    def batch(depth: int) -> HeightRange:
+        return HeightRange(3, options=StartOptions(memo=json.loads('{"a":' * depth + "{}" + "}" * depth)))
+
+    deepest = batch(46)
+    with pytest.raises(UsageError, match="memo is nested too deeply"):
+        batch(47)
+    with Journal.create(tmp_path / "j", Header("f", "r", 3, batch=deepest.describe())):
+        assert rebuild(Header.read(tmp_path / "j").batch) == deepest
+    assert order_of(hello(deepest, b"", 3, RetryPolicy(), 4, 0))
