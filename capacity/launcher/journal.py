@@ -75,7 +75,8 @@ class Journal:
     def create(cls, path: Path, header: Header) -> Journal:
         """Create a journal; its whole size is reserved now, so that a full disk is known before the first start.
 
-        It is made beside its place and gets its name when it is whole: a launch killed right here leaves none.
+        It is made beside its place and gets its name when it is whole: a launch killed right here leaves no journal,
+        but a file ``.journal-*`` that nothing needs.
         """
         with in_one_line(f"cannot create journal {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)

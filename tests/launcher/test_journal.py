@@ -97,7 +97,7 @@ def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:
 def test_a_journal_has_its_name_only_when_it_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
-    """Whoever looks, or is killed, while one is made sees none at its path; nothing else stays in the folder."""
+    """Whoever looks, or is killed, while one is made sees none at its path; once it is made nothing else is there."""
     path, seen = tmp_path / "j", []
     reserve = os.posix_fallocate
 
