@@ -135,8 +135,9 @@ def launch(binaries: Binaries, folder: Path, log: Path, port: int, options: Mapp
 def connection_string(folder: Path, port: int) -> str:
     """How to reach it as its administrator; names the password's file, not the password.
 
-    It says all that the user's variables could: PGPASSWORD of another database goes before a file, and PGHOSTADDR
-    before a host.
+    It says what the user's variables would: PGPASSWORD of another database goes before a file, and PGHOSTADDR before a
+    host. A string has no word against PGSERVICE, nor in every libpq against PGREQUIREAUTH and PGSSLNEGOTIATION: where
+    such a one is in the way, the reason that libpq gives names it.
     """
     passfile = str(folder / "pgpass").replace("\\", "\\\\").replace("'", "\\'")
     where = f"host={ports.HOST} hostaddr={ports.HOST} port={port} user={ADMIN} dbname=postgres"
