@@ -282,8 +282,8 @@ def _or_why_not(make: Callable[[], str]) -> str:
 
 
 def _key(choice: Choice) -> str:
-    """What the band depends on: not the plan, not the limits that are only wanted."""
-    return f"{choice.calibration.name}{id(choice.calibration)}{choice.cluster!r}"
+    """What the band depends on: of the plan the batch alone, and not the limits that are only wanted."""
+    return f"{choice.calibration.name}{id(choice.calibration)}{choice.cluster!r}{choice.plan.batch}"
 
 
 _SMALL: Final = "font-size:12px;line-height:1.5;color:var(--jp-content-font-color2,#616161)"

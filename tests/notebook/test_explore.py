@@ -524,6 +524,19 @@ def test_the_band_comes_once_the_controls_stand_still(explorer: Explorer) -> Non
     assert drawn(explorer, "90 % band") == band
 
 
+def test_the_band_is_of_the_batch(explorer: Explorer) -> None:
+    """Batches of 50 are all in flight at once above 50: their p99 stands within its interval, not in that of 1,000."""
+    explorer.settle()
+    explorer.controls.batch.value = 50
+    explorer.settle()
+    traces = [trace for trace in explorer.figure.plotly.data if trace.yaxis == "y2"]
+    band, curve = (next(trace for trace in traces if trace.name == name) for name in ("90 % band", "predicted p99"))
+    half = len(band.x) // 2
+    high, low = (dict(zip(band.x[part], band.y[part], strict=True)) for part in (slice(half), slice(half, None)))
+    p99 = dict(zip(curve.x, curve.y, strict=True))
+    assert all(low[at] <= p99[at] <= high[at] for at in low)
+
+
 def test_the_band_comes_by_itself(explorer: Explorer) -> None:
     """Nobody has to ask for it: it is there a moment after the last change."""
     import time
