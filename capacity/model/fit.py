@@ -165,7 +165,7 @@ def fit(measurements: Measurements) -> Fit:
         flagged = len(measurements.points) - len(points)
         levels = many(len(kinds), "parallelism")
         raise UsageError(
-            f"{len(points)} usable points at {levels} ({flagged} flagged or held out) fit nothing",
+            f"{many(len(points), 'usable point')} at {levels} ({flagged} flagged or held out) fit nothing",
             allowed="3 points or more, at 2 parallelisms or more",
             next_step="sweep more points, for example --parallelism 1,2,4,16,64 --repeats 3",
         )

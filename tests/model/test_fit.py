@@ -234,11 +234,12 @@ def test_the_same_seed_draws_the_same(calibrations: dict[str, Calibration]) -> N
     [
         ((), "0 usable points at 0 parallelisms"),
         (points_of({1: 200.0, 4: 300.0}), "2 usable points at 2 parallelisms"),
+        (points_of({4: 300.0}), "1 usable point at 1 parallelism "),
         (points_of({8: 300.0}) * 5, "5 usable points at 1 parallelism "),
         (points_of({1: 200.0, 4: 300.0, 16: 300.0}, flag=Flag.LAUNCHER_BOUND), r"0 usable points .*\(3 flagged"),
         (points_of({1: 200.0, 4: 300.0, 16: 300.0}, holdout=True), r"0 usable points .*\(3 flagged or held out\)"),
     ],
-    ids=["none", "two", "one parallelism", "all flagged", "all held out"],
+    ids=["none", "two", "one", "one parallelism", "all flagged", "all held out"],
 )
 def test_too_little_to_fit_is_one_clear_line(points: tuple[Point, ...], found: str) -> None:
     """None, too few, one parallelism, all flagged, all held out: a line with what is there and which sweep helps."""
