@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from capacity import files
 from capacity.cluster.guard import starts_left
@@ -25,6 +25,9 @@ from capacity.experiment.plan import Planned, groups
 from capacity.experiment.subject import conditions, ours, subject, tell_left
 from capacity.experiment.wanted import Wanted
 from capacity.model.measurement import Conditions, Measurements, Point
+
+DESCRIBED: Final = {"sqlite": "devserver", "postgres": "postgres-dev"}
+"""By store, the shipped cluster that a calibration measured on it is of."""
 
 
 @dataclass(frozen=True)

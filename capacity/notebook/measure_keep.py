@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,14 +39,22 @@ def keep(name: str, measured: Calibration | Measurements, before: Path | None) -
     return path
 
 
-def how_to_use(path: Path) -> str:
-    """Return where it is and what to do with it."""
-    where, quoted = html.escape(str(path)), html.escape(repr(str(path)))
-    return (
-        f'<p style="margin:0;line-height:1.5;overflow-wrap:anywhere"><span role="status">Saved to <code>{where}</code>'
-        f"</span><br>In 1-explore: <code>explore(calibration={quoted})</code>"
-        f"<br>In a terminal: <code>capacity score {where}</code></p>"
-    )
+def how_to_use(path: Path, measured: Calibration | Measurements) -> str:
+    """Return where it is and what to do with it: of a store that nobody knows, which cluster is left to the reader."""
+    from capacity.experiment.sweep import DESCRIBED
+    from capacity.model.calibration import Calibration
+
+    where = f"<code>{html.escape(str(path))}</code>"
+    told = [f'<span role="status">Saved to {where}</span>']
+    if isinstance(measured, Calibration):
+        cluster = DESCRIBED.get(measured.measurements.conditions.store)
+        if cluster is not None:
+            call = f"explore(cluster={cluster!r}, calibration={str(path)!r})"
+            told.append(f"In 1-explore: <code>{html.escape(call)}</code>")
+        told.append(f"In a terminal: <code>capacity score {html.escape(shlex.quote(str(path)))}</code>")
+    else:
+        told[0] = f'<span role="status">Saved to {where}; it fits nothing yet</span>'
+    return f'<p style="margin:0;line-height:1.5;overflow-wrap:anywhere">{"<br>".join(told)}</p>'
 
 
 def left_behind(done: Swept | Compared, target: Target | None) -> str:

@@ -252,11 +252,12 @@ class Measure:
             name = self.controls.name.read()
             if fitted is not None:
                 fitted = fitted.model_copy(update={"name": name})
-            self.file = keep(name, fitted or self._swept.measurements, self.file)
+            kept = fitted or self._swept.measurements
+            self.file = keep(name, kept, self.file)
         except CapacityError as error:
             self.saved.value = alert(f"Not saved: {error}")
             return
-        self.saved.value = how_to_use(self.file)
+        self.saved.value = how_to_use(self.file, kept)
         if fitted is not None:
             self.calibration, self.fitted.value = fitted, shown.fit_table(fitted)
 

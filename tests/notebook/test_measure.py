@@ -188,6 +188,9 @@ def test_too_few_points_are_kept_though_nothing_is_fitted(shipped: Measurements,
     assert "1 of 9 points measured" in panel.figure.plotly.layout.title.text
     panel.save.click()
     assert len(json.loads(panel.file.read_text())["points"]) == 1
+    assert "it fits nothing yet" in panel.saved.value
+    assert "explore(" not in panel.saved.value
+    assert "capacity score" not in panel.saved.value
 
 
 def test_cancel_before_the_first_point(shipped: Measurements, plan: str) -> None:
@@ -329,7 +332,7 @@ def test_save_writes_a_calibration_that_loads(shipped: Measurements, plan: str, 
     loaded = Calibration.named(str(panel.file))
     assert (loaded.name, loaded.fit) == ("mine", panel.calibration.fit)
     assert str(panel.file) in panel.saved.value
-    assert "explore(calibration=" in panel.saved.value
+    assert f"explore(cluster='devserver', calibration='{panel.file}')" in html.unescape(panel.saved.value)
     assert "<caption>Calibration mine</caption>" in panel.fitted.value
 
 
