@@ -124,6 +124,7 @@ def _finish(swept: Swept, wanted: Wanted, path: Path, form: Format) -> None:
     from capacity.cli import sweep_text
     from capacity.cli.printing import print_notes
     from capacity.errors import InterruptedRunError, RunFailedError, UsageError
+    from capacity.experiment.sweep import DESCRIBED
     from capacity.model.calibration import Calibration
 
     kept: Calibration | Measurements = swept.measurements
@@ -148,8 +149,9 @@ def _finish(swept: Swept, wanted: Wanted, path: Path, form: Format) -> None:
     if form is Format.TEXT:
         print(f"\nwritten to {path}")
         if title:
-            cluster = "postgres-dev" if wanted.store == "postgres" else "devserver" if wanted.store else "NAME"
-            print(f"use it:      capacity plan --cluster {cluster} --calibration {shlex.quote(str(path))}")
+            cluster = DESCRIBED.get(swept.measurements.conditions.store)
+            if cluster is not None:
+                print(f"use it:      capacity plan --cluster {cluster} --calibration {shlex.quote(str(path))}")
             print(f"its errors:  capacity score {shlex.quote(str(path))}")
     done = f"{len(swept.measurements.points)} of {len(wanted.points)} points"
     if swept.error is not None:

@@ -21,6 +21,7 @@ from capacity.cluster.target import Target
 from capacity.errors import CapacityError
 from capacity.experiment.sweep import Swept
 from capacity.experiment.wanted import Wanted
+from capacity.model.calibration import Calibration
 from capacity.model.measurement import Conditions, Flag, LauncherMemory, Measurements, Point, Storage, StoreTimes
 
 from .conftest import Command, arguments_of
@@ -194,6 +195,22 @@ def test_json_is_the_file_and_nothing_else(tmp_path: Path, capsys: pytest.Captur
     out = capsys.readouterr().out
     assert "not fitted" in out
     assert out.endswith(f"written to {path}\n")
+
+
+@pytest.mark.parametrize(
+    ("store", "used"),
+    [("sqlite", "plan --cluster devserver "), ("postgres", "plan --cluster postgres-dev "), ("unknown", "")],
+)
+def test_the_use_of_a_fit_is_told_by_its_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], store: str, used: str
+) -> None:
+    """Also at a running cluster a shipped one is named, and none where nobody knows the store."""
+    measured = Calibration.named("devserver").measurements
+    measured = measured.model_copy(update={"conditions": measured.conditions.model_copy(update={"store": store})})
+    wanted = Wanted(parallelisms=(4,), store=None, target=Target("127.0.0.1:7233"))
+    sweep._finish(Swept(measured, False, None, 0, ""), wanted, tmp_path / "s.json", Format.TEXT)
+    out = capsys.readouterr().out
+    assert (used in out, "use it:" in out, "its errors:" in out) == (True, bool(used), True)
 
 
 def test_sweeps_begun_at_once_have_files_of_their_own(state_folder: str) -> None:
