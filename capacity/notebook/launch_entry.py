@@ -142,12 +142,12 @@ class LaunchForm(Panel):
         from capacity.cluster.guard import split_address
         from capacity.cluster.target import Target
 
+        self.guard.value = ""
         address, namespace = self.address.read(), self.namespace.read()
         try:
             split_address(address)
         except UsageError as error:
             self.address.refuse(str(error))
-            self.guard.value = ""
             raise
         known = self._target  # its keys and certificates belong to its own address alone
         if known is not None and known.address == address:

@@ -739,6 +739,15 @@ def test_the_guard_is_visible_and_says_how_to_allow(form: LaunchForm) -> None:
     assert not form.launch.disabled
 
 
+def test_the_guards_word_goes_with_the_address_it_was_of(form: LaunchForm) -> None:
+    """With a namespace that cannot be read, nothing is said of an address: another one had 'Allowed' beside it."""
+    form.namespace.box.value = ""
+    form.address.box.value = "temporal.example.com:7233"
+    assert form.guard.value == ""
+    form.namespace.box.value = "default"
+    assert "<b>Refused.</b>" in form.guard.value
+
+
 def test_keys_do_not_go_to_another_address(form: LaunchForm) -> None:
     """Secrets of the target the form began with stay with its address."""
     keyed = LaunchForm(Target(HERE.address, api_key="secret"))
