@@ -243,7 +243,8 @@ class Decide:
         self.bar.end(self.state)
         self._switch()
         if failed is not None:
-            self._draw("Nothing compared yet")
+            done = f"{self.bar.value} of {self.bar.maximum} blocks compared"
+            self._draw(done if self._so_far else "Nothing compared yet")
         for widget in (self.status, self.verdict, self.summary, self.table, self.bar.view):
             widget.send_state("value")  # the last word even where a message before it was dropped
 

@@ -311,6 +311,15 @@ def test_a_defect_shows_where() -> None:
     assert "A defect of capacity: ZeroDivisionError('<b>')" in text(panel.error)
 
 
+def test_a_defect_leaves_the_blocks_before_it() -> None:
+    """They stay drawn, and the figure says how many they are."""
+    panel = panel_of(Replay(noisy(4, 1, 1), defect=ZeroDivisionError("x")), blocks=6)
+    panel.start.click()
+    with pytest.raises(ZeroDivisionError):
+        ended(panel)
+    assert "4 of 6 blocks compared" in panel.figure.plotly.layout.title.text
+
+
 def test_a_block_that_says_nothing_is_marked_and_left_out() -> None:
     """A run in which starts failed: its block has a mark and a word of its own, and does not decide."""
     blocks = noisy(6, 1.0, 4.0)
