@@ -65,18 +65,20 @@ def quantity(typed: str | float) -> float:
     return value
 
 
-def whole_numbers(option: str, text: str, *, lowest: int = 0, next_step: str | None = None) -> list[int]:
-    """Whole numbers of at most 9 digits that a list says, separated by commas.
+def whole_numbers(
+    option: str, text: str, *, lowest: int = 0, highest: int = 999_999_999, next_step: str | None = None
+) -> list[int]:
+    """Whole numbers that a list says, separated by commas.
 
     >>> whole_numbers("--cpus", "8, 16")
     [8, 16]
     """
     words = [word.strip() for word in text.split(",")]
-    allowed = f"whole numbers from {lowest} to 999999999, separated by commas"
+    allowed = f"whole numbers from {lowest} to {highest}, separated by commas"
     if words == [""]:
         raise UsageError(f"{option} is empty", allowed=allowed, next_step=next_step)
     for word in words:
-        if not re.fullmatch(r"[0-9]{1,9}", word, re.ASCII) or int(word) < lowest:
+        if not re.fullmatch(r"[0-9]{1,9}", word, re.ASCII) or not lowest <= int(word) <= highest:
             raise UsageError(f"{option} holds {word[:40]!r}", allowed=allowed, next_step=next_step)
     return [int(word) for word in words]
 

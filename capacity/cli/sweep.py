@@ -72,11 +72,11 @@ def sweep(
 
     Example: capacity sweep --store postgres --repeats 2
     """
-    from capacity.experiment.plan import PARALLELISMS
+    from capacity.experiment.plan import MOST_IN_FLIGHT, PARALLELISMS
 
-    held = whole_numbers("--holdout", holdout) if holdout is not None else []
+    held = whole_numbers("--holdout", holdout, lowest=1, highest=MOST_IN_FLIGHT) if holdout is not None else []
     if parallelism is not None:
-        fitted = whole_numbers("--parallelism", parallelism)
+        fitted = whole_numbers("--parallelism", parallelism, lowest=1, highest=MOST_IN_FLIGHT)
     else:
         fitted = [number for number in PARALLELISMS if number not in held]
     wanted = where.wanted(seconds, seed)

@@ -46,9 +46,13 @@ def swept(*points: Point, left: int = 0, **more: object) -> Swept:
     [
         (("--parallelism", ""), "--parallelism is empty"),
         (("--parallelism", "1,,2"), "--parallelism holds ''"),
-        (("--parallelism", "4x"), "--parallelism holds '4x'"),
-        (("--parallelism", "0"), "parallelism holds 0; allowed: whole numbers from 1 to 512"),
-        (("--parallelism", "1,513"), "parallelism holds 513"),
+        (
+            ("--parallelism", "4x"),
+            "--parallelism holds '4x'; allowed: whole numbers from 1 to 512, separated by commas",
+        ),
+        (("--parallelism", "0"), "--parallelism holds '0'; allowed: whole numbers from 1 to 512"),
+        (("--parallelism", "1,513"), "--parallelism holds '513'; allowed: whole numbers from 1 to 512"),
+        (("--holdout", "x"), "--holdout holds 'x'; allowed: whole numbers from 1 to 512"),
         (("--parallelism", "2,2"), "parallelism holds 2 twice"),
         (("--parallelism", "1,2", "--holdout", "2,4"), "--holdout and --parallelism share 2"),
         (("--holdout", ""), "--holdout is empty"),
