@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Collection
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
-from rich.table import Table
 from temporalio.api.workflowservice.v1 import StartWorkflowExecutionRequest
 
-from capacity.cli.printing import console
+from capacity.cli.printing import console, print_rows
 from capacity.cluster.guard import check_count, check_target
 from capacity.cluster.target import Target
 from capacity.errors import UsageError
@@ -66,13 +66,8 @@ def dry_run(
         told: dict[str, Any] = dict(rows) | requests
         print(json.dumps({name.replace(" ", "_"): value for name, value in told.items()}, indent=1))
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, value)
-    shown = console()
-    shown.print(table)
+    print_rows(rows)
+    shown = console(soft_wrap=not sys.stdout.isatty())
     for title, request in requests.items():
         shown.print(title, style="bold")
         shown.print(json.dumps(request, indent=1))

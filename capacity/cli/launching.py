@@ -14,13 +14,12 @@ import structlog
 from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 from rich.text import Text
 
 from capacity import files, interrupts
 from capacity.cli.measuring import say
 from capacity.cli.options import check_once, refuse
-from capacity.cli.printing import console
+from capacity.cli.printing import console, print_rows
 from capacity.cluster.target import Target
 from capacity.errors import CapacityError, InterruptedRunError, RunFailedError, UsageError
 from capacity.launcher.batch import Batch, HeightRange, StartOptions
@@ -194,14 +193,8 @@ def report(run: Run, as_json: bool) -> None:
     if as_json:
         print(run.model_dump_json(indent=1))
     else:
-        table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(style="bold")
-        table.add_column(overflow="fold")
-        for name, value in run.rows():
-            table.add_row(name, value)
-        shown = console(soft_wrap=not sys.stdout.isatty())
-        shown.print(table)
-        shown.print(run.verification(), style="bold green" if run.complete else "bold")
+        print_rows(run.rows())
+        console().print(run.verification(), style="bold green" if run.complete else "bold")
 
 
 def save(run: Run, path: Path) -> None:

@@ -8,11 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.table import Table
-
 from capacity import files
 from capacity.cli.options import check_out
-from capacity.cli.printing import console, print_columns
+from capacity.cli.printing import print_columns, print_rows
 from capacity.errors import CapacityError
 from capacity.observe.history import PastRun, past_run, past_runs, runs_folder
 
@@ -76,12 +74,7 @@ def show_run(name: str, as_json: bool) -> None:
             ("outcome", f"{counts.done:,} of {counts.count:,} done, {counts.failed:,} of them failed"),
         ]
         rows += [] if running else [("resume", f"the same command and --resume --journal {run.journal}")]
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console().print(table)
+    print_rows(rows)
 
 
 def export_failed(name: str, out: Path | None, stdout: TextIO) -> None:

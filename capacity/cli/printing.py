@@ -50,12 +50,29 @@ def print_columns(rows: Sequence[Sequence[str]], left: Collection[int] = ()) -> 
     print("\n".join(columns(rows, left)))
 
 
+def print_rows(rows: Sequence[tuple[str, str]]) -> None:
+    """Print named values: folded into a terminal, as `print_notes` into a pipe."""
+    from rich.table import Table
+
+    shown = console()
+    if not shown.is_terminal:
+        print_notes(rows)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    shown.print(table)
+
+
 def print_notes(notes: Iterable[tuple[str, str]]) -> None:
-    """Print headed sentences, wrapped and hanging."""
+    """Print headed sentences, wrapped and hanging; no path or other word is broken."""
     notes = list(notes)
     indent = max(len(name) for name, _ in notes) + 2
     for name, words in notes:
-        for i, line in enumerate(textwrap.wrap(words, WIDTH - indent)):
+        lines = textwrap.wrap(words, WIDTH - indent, break_long_words=False, break_on_hyphens=False)
+        for i, line in enumerate(lines):
             print((name if i == 0 else "").ljust(indent) + line)
 
 

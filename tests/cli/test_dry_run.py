@@ -42,6 +42,18 @@ def test_a_resume_is_shown_with_what_is_left(in_process: Command, tmp_path: Path
     assert path.read_bytes() == before
 
 
+def test_a_path_in_a_pipe_is_whole(in_process: Command, tmp_path: Path) -> None:
+    """Where no terminal is, no line break divides a path, as a terminal's last column does, and no blanks follow it."""
+    path = tmp_path / f"a-{'j' * 60}"
+    dry = in_process(*WORDS, "--journal", path, "--task-queue", "q" * 90).out
+    assert f" {path}\n" in dry
+    assert f'"{"q" * 90}"' in dry
+    noted([0], path)
+    shown = in_process("runs", "show", path).out
+    assert f" {path}\n" in shown
+    assert [line for line in (dry + shown).splitlines() if line != line.rstrip()] == []
+
+
 def test_a_resume_of_a_batch_that_is_done_would_send_nothing(in_process: Command) -> None:
     """Every item has its outcome: no request is shown."""
     in_process("runs", "list")
