@@ -10,7 +10,7 @@ from capacity.errors import UsageError
 
 _SUBJECT = re.compile(
     r"(?:the )?(?P<first>[a-z][a-z0-9 _-]*?)(?:(?P<between> and | without )(?P<second>[a-z][a-z0-9 _-]*?))?"
-    r"(?= (?:is|are|holds|share|names)\b| '| -?[0-9]+:|;|$)"
+    r"(?= (?:is|are|holds|share|names|exclude)\b| '| -?[0-9]+:|;|$)"
 )
 """What an error says something of, at its begin: a parameter, or two."""
 

@@ -81,7 +81,7 @@ def check_target(target: Target, allowed: Collection[str] = ()) -> str:
     if _is_loopback(host):
         return f"{address} is loopback: a dev target"
     sources = {
-        "--allow-target": tuple(allowed),
+        "name": tuple(allowed),
         "the profile": target.allowed,
         ALLOW_VARIABLE: tuple(part.strip() for part in os.environ.get(ALLOW_VARIABLE, "").split(",") if part.strip()),
     }

@@ -33,16 +33,13 @@ def controller_for(
     Examples
     --------
     >>> controller_for(128)[1]
-    '128 in flight: --parallelism 128'
+    '128 in flight: parallelism 128'
     """
     if not 1 <= max_in_flight <= MOST_IN_FLIGHT:
         raise UsageError(f"max-in-flight is {files.shown(max_in_flight)}", allowed=f"1 to {MOST_IN_FLIGHT:,}")
     if rate is not None:
         if wanted is not None:
-            raise UsageError(
-                f"--rate {files.shown(rate)} and --parallelism {files.shown(wanted)} exclude each other",
-                next_step="bound a rate with --max-in-flight",
-            )
+            raise UsageError("rate and parallelism exclude each other", next_step="leave one of them out")
         if not 0 < rate <= 1e6:
             raise UsageError(f"rate is {files.shown(rate)}", allowed="above 0, up to 1,000,000 starts/s")
         return OpenLoop(rate, max_in_flight), f"{rate:g} starts/s due, at most {max_in_flight} in flight"
@@ -61,7 +58,7 @@ def controller_for(
     if flight.multiplier is not None:
         sized = pool_plan(multiplier=flight.multiplier).parallelism  # SCHEDULER_MAX_PARALLELISM wins over it
     else:
-        sized = flight.on(1, "--parallelism")
+        sized = flight.on(1, "parallelism")
     return Fixed(sized.value), f"{sized.value} in flight: {sized.reason}"
 
 

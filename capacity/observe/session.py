@@ -96,7 +96,7 @@ def check_launchers(processes: int, fleet: Fleet | None) -> None:
     """Refuse a number of launcher processes that makes no sense, or that a fleet's workers say themselves."""
     check_processes(processes)
     if fleet is not None and processes > 1:
-        raise UsageError(f"--processes {processes} and --fleet exclude each other: its workers say how many they are")
+        raise UsageError("processes and fleet exclude each other: its workers say how many they are")
 
 
 async def launch(

@@ -127,7 +127,7 @@ def test_a_missing_namespace(capacity: Command, devserver: DevServer) -> None:
         (("--count", "5", "--parallelism", "0"), "parallelism is '0'"),
         (("--count", "5", "--parallelism", "0x"), "the multiplier is 0"),
         (("--count", "5", "--rate", "-1"), "rate is -1"),
-        (("--count", "5", "--rate", "5", "--parallelism", "3"), "exclude each other"),
+        (("--count", "5", "--rate", "5", "--parallelism", "3"), "--rate and --parallelism exclude each other"),
         (("--count", "5", "--on-existing", "replace"), "on-existing is 'replace'"),
         (("--count", "5", "--priority-key", "9"), "--priority-key is 9"),
         (("--count", "5", "--input-template", "{"), "is not JSON"),
@@ -147,7 +147,7 @@ def test_a_missing_namespace(capacity: Command, devserver: DevServer) -> None:
         (("--count", "5", "--from-height", "-1"), "from-height is -1"),
         (("--count", "5", "--fleet-queue", "q"), "--fleet-queue needs --fleet"),
         (("--count", "5", "--fleet-namespace", "n"), "--fleet-namespace needs --fleet"),
-        (("--count", "5", "--dry-run", "--fleet", "--processes", "4"), "exclude each other"),
+        (("--count", "5", "--dry-run", "--fleet", "--processes", "4"), "--processes and --fleet exclude each other"),
         (("--count", "5", "--dry-run", "--processes", "0"), "processes is 0"),
         (("--count", "5", "--dry-run", "--metrics-port", "99999"), "--metrics-port 99999"),
     ],
@@ -171,7 +171,7 @@ def test_a_bound_that_would_do_nothing_is_refused_and_no_other(in_process: Comma
     words = ("launch", "--count", "5", "--dry-run", "--max-in-flight", "9")
     for fixed, environment in ((("--parallelism", "48"), {}), ((), {"SCHEDULER_MAX_PARALLELISM": "48"})):
         done = in_process(*words, *fixed, **environment)
-        name = "--parallelism" if fixed else "SCHEDULER_MAX_PARALLELISM"
+        name = "parallelism" if fixed else "SCHEDULER_MAX_PARALLELISM"
         assert done.code == 2
         assert f"--max-in-flight does not go with 48 in flight: {name} 48; pass --parallelism auto" in done.error
     for bounded in ((), ("--parallelism", " Auto "), ("--rate", "3")):

@@ -88,7 +88,7 @@ def test_a_malformed_address_gets_one_clear_line(address: str) -> None:
 def test_an_allowed_address_passes_whatever_the_case_of_its_host() -> None:
     """Host names are compared as DNS does: case and a final dot do not matter."""
     sentence = check_target(Target("temporal.dev:7233"), allowed=["other:1", "Temporal.Dev.:7233"])
-    assert sentence == "temporal.dev:7233 is allowed by --allow-target"
+    assert sentence == "temporal.dev:7233 is allowed by name"
 
 
 def test_allowing_one_port_allows_no_other() -> None:
@@ -105,7 +105,7 @@ def test_temporal_cloud_must_be_spelled_out_exactly(host: str) -> None:
     target = Target(f"{host}:7233")
     with pytest.raises(GuardRefusalError, match="a Temporal Cloud address"):
         check_target(target, allowed=[f"{host.swapcase()}:7233"])
-    assert check_target(target, allowed=[f"{host}:7233"]).endswith("allowed by --allow-target")
+    assert check_target(target, allowed=[f"{host}:7233"]).endswith("allowed by name")
 
 
 def test_the_variable_and_the_profile_allow_too(monkeypatch: pytest.MonkeyPatch) -> None:

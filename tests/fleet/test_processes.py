@@ -301,7 +301,7 @@ def test_an_interrupt_does_not_wait_for_processes_that_begin() -> None:
     [
         ({"processes": 0}, "processes is 0; allowed: 1 to 64"),
         ({"processes": 65}, "processes is 65; allowed: 1 to 64"),
-        ({"processes": 2, "fleet": Fleet("x")}, "--processes 2 and --fleet exclude each other"),
+        ({"processes": 2, "fleet": Fleet("x")}, "processes and fleet exclude each other"),
     ],
 )
 def test_numbers_of_processes_that_make_no_sense_are_refused(options: dict[str, object], words: str) -> None:

@@ -669,7 +669,7 @@ def test_a_rate_takes_the_place_of_parallelism(form: LaunchForm) -> None:
     assert (form._next.rate, form._next.parallelism) == (120.5, None)
     form.parallelism.box.value = "64"
     assert form._next is None
-    assert "exclude each other" in form.parallelism.refusal.value
+    assert "rate and parallelism exclude each other; leave one of them out" in form.parallelism.refusal.value
 
 
 @pytest.mark.parametrize(
@@ -734,7 +734,7 @@ def test_the_guard_is_visible_and_says_how_to_allow(form: LaunchForm) -> None:
     assert "CAPACITY_ALLOW_TARGET" in form.guard.value
     assert form.launch.disabled
     form.allow.box.value = "temporal.example.com:7233"
-    assert "<b>Allowed.</b>" in form.guard.value
+    assert "<b>Allowed.</b> temporal.example.com:7233 is allowed by name" in form.guard.value
     assert form._next.allowed == ("temporal.example.com:7233",)
     assert not form.launch.disabled
 

@@ -77,7 +77,7 @@ def recorded(seconds: int = 30, rate: float = 300, p99: float = 0.008, **changes
         "latency_histogram": latencies.encode(),
         "parallelism": 128,
         "controller": {
-            "asked": "128 in flight: --parallelism 128",
+            "asked": "128 in flight: parallelism 128",
             "limit": 128,
             "pace": None,
             "reason": "fixed",
