@@ -272,7 +272,3 @@ def _station(
 def _taken(of: str, time: str, servers: int) -> str:
     """Return what a start does with a station: it holds or uses one of them for a time, or takes so much CPU."""
     return f"{of}s {'it' if servers == 1 else 'one'} for {time}" if of in ("hold", "use") else f"takes {time} of {of}"
-
-
-def _plural(word: str, count: int) -> str:
-    return word if count == 1 else f"{word}es" if word.endswith("s") else f"{word}s"
