@@ -256,7 +256,9 @@ def visibility_insert(statements: Sequence[StatementShare]) -> StatementShare | 
 
 
 def _indexes(pressure: Pressure, cluster: Cluster, here: Calibration, flight: int) -> Lever:
-    saved, structure = saved_cpu(pressure), structure_for(cluster)
+    structure = structure_for(cluster)
+    # Where the load did not tell what CPU the database takes, at most half of what the calibration has for it.
+    saved = min(saved_cpu(pressure), 0.5 * here.demands.cpu * (here.demands.database or 1.0))
     cap = configured_rate(cluster)
     limit = cap.rate if cap is not None else math.inf
 

@@ -132,6 +132,18 @@ def test_saved_cpu_is_what_was_measured() -> None:
     assert saved_cpu(pressure(storage=Storage(main=1, visibility=1, starts=9))) == 0.0
 
 
+@pytest.mark.parametrize("database_cpu", [None, 30e-3])
+def test_no_index_saves_more_than_half_of_the_databases_cpu(
+    calibration: Calibration, database_cpu: float | None
+) -> None:
+    """An INSERT that waits for 20 ms takes no more CPU than a start of the calibration has of the database's."""
+    slow = Storage(main=1, visibility=1, starts=9, statements=[INSERT.model_copy(update={"seconds_per_start": 0.02})])
+    told = pressure(storage=slow, server_cpu=None, database_cpu=database_cpu)
+    found, demands = lever(levers(told, cluster(), calibration), "indexes"), calibration.demands
+    assert found.cpu == pytest.approx(0.5 * demands.cpu * demands.database)
+    assert found.gain < demands.database
+
+
 def test_the_cpu_is_that_of_this_machine(calibration: Calibration) -> None:
     """The model's demand is what the load measured here; where nothing was measured it stays the calibration's."""
     here = measured_here(calibration, pressure(server_cpu=4e-3, database_cpu=6e-3))
