@@ -75,15 +75,16 @@ def logged(lines: Iterable[str], wanted: int, source: str = "-") -> Logged:
     >>> logged(['msg="Batch workflow scheduling completed" scheduled=1000 failed=0 parallelism=64'], 64).honoured
     True
     """
-    found: Logged | None = None
+    found, taken = None, False
     for number, line in enumerate(lines, 1):
         fields = {name: int(value) for name, value in _FIELD.findall(line)}
         value = fields.get("parallelism")
         if value is not None:
             whole = "scheduled" not in fields or fields["scheduled"] + fields.get("failed", 0) > value
-            if whole or value > wanted:
+            taken = whole or value > wanted
+            if taken:
                 found = Logged(source, value, number, wanted)
-        if found is not None and _FREE.search(line):
+        if found is not None and taken and _FREE.search(line):
             found = replace(found, number_set=False)
     if found is None:
         raise CapacityError(

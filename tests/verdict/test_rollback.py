@@ -306,6 +306,12 @@ def test_a_record_that_ends_with_the_number_by_chance_is_not_back(
     assert ("no number was set" in found.sentence()) is not set_
 
 
+def test_a_batch_that_does_not_tell_takes_no_number_back() -> None:
+    """A later record of a batch on auto, too small to tell, leaves the number that an earlier line has set as it is."""
+    small = '{"parallelism": 10, "scheduled": 10, "failed": 0, "controller": {"asked": "auto: the knee"}}'
+    assert logged([DONE.format(1000, 0, 64), small], 64).honoured
+
+
 @pytest.mark.parametrize("lines", [[], ["no number here"], [DONE.format(5, 0, 5)], ["max_parallelism=64"]])
 def test_a_log_that_does_not_tell_proves_nothing(lines: list[str]) -> None:
     """Without a telling line nothing is said to be honoured: one line, and what to look for."""
