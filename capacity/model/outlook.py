@@ -229,8 +229,7 @@ def outlook(
     """
     cap = configured_rate(cluster)
     curve = solve(structure_for(cluster), calibration.demands, rules.maximum).throughput
-    flights = np.minimum(np.arange(1, rules.maximum + 1), plan.batch)
-    at_knee, within = knee(np.minimum(curve[flights - 1], cap.rate if cap else np.inf))
+    at_knee, within = knee(np.minimum(curve[: plan.batch], cap.rate if cap else np.inf))
     labels: dict[int, list[str]] = {at_knee: ["knee" if within else "most"]}
     for multiplier in multipliers:
         flight = min(parallelism(plan.cpus, rules=replace(rules, multiplier=multiplier)).value, plan.batch)

@@ -139,8 +139,7 @@ def scene(choice: Choice) -> Scene:
     plan, cluster, calibration = choice.plan, choice.cluster, choice.calibration
     cap = configured_rate(cluster)
     curve = _curve(stations_of(cluster), calibration.demands)
-    flights = np.minimum(np.arange(1, curve.size + 1), plan.batch)
-    at_knee, within = knee(np.minimum(curve[flights - 1], cap.rate if cap else np.inf))
+    at_knee, within = knee(np.minimum(curve[: plan.batch], cap.rate if cap else np.inf))
     table = tuning_table(sorted({*CPU_COUNTS, plan.cpus}), sorted({*MULTIPLIERS, plan.multiplier}))
     wanted = {cell.parallelism for row in table.rows for cell in row}
     grid = sorted({*GRID, *wanted, at_knee, plan.parallelism.value})

@@ -78,6 +78,14 @@ def test_a_knee_beyond_the_cap_has_no_number(calibrations: Calibrations) -> None
     assert not on(calibrations["quiet"]).knee_beyond
 
 
+@pytest.mark.parametrize("batch", [50, 100, 460])
+def test_the_end_of_a_batch_is_no_knee(calibrations: Calibrations, batch: int) -> None:
+    """Over a network of 1 s throughput rises in a straight line as far as a batch goes: what ends it is the batch."""
+    found = on(calibrations["quiet"], batch=batch, cores=64, shards=512, max_conns=200, network_delay=1.0)
+    assert (found.knee, found.knee_beyond) == (batch, True)
+    assert "more buys latency" not in dict(found.sentences())["Knee"]
+
+
 def test_a_lone_start_waits_for_no_rate(calibrations: Calibrations) -> None:
     """What a start takes with nothing else under way is the cluster's, whatever frontend.rps caps starts at."""
     free = Cluster.load("postgres-dev")

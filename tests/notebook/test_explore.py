@@ -192,6 +192,8 @@ def test_a_knee_beyond_the_cap_is_not_drawn_as_one(explorer: Explorer) -> None:
     assert "512 in flight give" in title(explorer)
     explorer.settle()
     assert "predicted,knee" not in explorer.csv()
+    explorer.controls.batch.value = 50  # nor is the end of a batch one
+    assert (explorer.scene.knee, explorer.scene.knee_beyond) == (50, True)
 
 
 def test_an_override_replaces_the_rule(explorer: Explorer) -> None:
