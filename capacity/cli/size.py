@@ -92,7 +92,7 @@ def size(
 
 def _print_text(found: Sizing) -> None:
     from capacity.model.advice import headline
-    from capacity.model.words import span
+    from capacity.model.words import short_of, span
 
     print(headline(found))
     if found.reason is not None:
@@ -107,7 +107,9 @@ def _print_text(found: Sizing) -> None:
     if found.missed:
         print("\nCheaper plans that miss, everything else as above:")
         head = ("with only", "starts/s", "p99", "why it misses")
-        rows = [(miss.change, f"{miss.throughput:,.0f}", span(miss.p99), miss.reason) for miss in found.missed]
+        rows = [
+            (miss.change, short_of(miss.throughput, found.target), span(miss.p99), miss.reason) for miss in found.missed
+        ]
         _print_folded([head, *rows], left=(0, 3))
 
 

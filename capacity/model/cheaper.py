@@ -15,7 +15,7 @@ from capacity.model.needs import Outcome, Stations, Wish, above, outcome, p99_of
 from capacity.model.network import solve
 from capacity.model.shape import shape_for
 from capacity.model.sized import Missed
-from capacity.model.words import many, number
+from capacity.model.words import many, short_of
 
 
 def cheaper(
@@ -59,7 +59,7 @@ def cheaper(
         rate = float(solution.throughput[-1]) * cells
         p99 = p99_of(solution, half, shape_for(calibration, structure))
         change = f"{half * cells:,} in flight of {result.parallelism:,}"
-        yield Missed(change, rate, p99, f"only {rate:,.0f}/s")
+        yield Missed(change, rate, p99, f"only {short_of(rate, wish.target)}/s")
 
 
 def _nearest_miss(stations: Stations, field: str, calibration: Calibration, wish: Wish) -> int:
@@ -85,5 +85,5 @@ def _over(cap: Ceiling, rate: float, wish: Wish) -> str:
         used = above(wish.target / rate, wish.utilization)
         return f"{cap.key} {used} used at the target, more than {wish.utilization:.0%}"
     if cap.caps_starts:
-        return f"at most {number(rate)}/s: {cap.key}"
+        return f"at most {short_of(rate, wish.target)}/s: {cap.key}"
     return f"{cap.key} {wish.target / rate:.0%} used at the target: {advice.LATER}"

@@ -18,7 +18,7 @@ import numpy as np
 from capacity.model.calibration import Calibration
 from capacity.model.network import MAXIMUM_PARALLELISM, WITHOUT_LIMIT, Parameters, Solution, Structure, solve
 from capacity.model.shape import Shape, shape_for, shaped
-from capacity.model.words import milliseconds
+from capacity.model.words import milliseconds, short_of
 
 MOST_IN_FLIGHT: Final = 2_048
 """How many starts in flight in one cell are looked at."""
@@ -255,7 +255,7 @@ def _missed(
     worst = max(cpus or over, key=lambda name: over[name], default=None)
     if at_most is not None:
         why = f"{worst} {used[worst]:.0%} busy" if worst is not None else "no more may be in flight"
-        return f"at most {at_most:,.0f}/s with {parallelism:,} in flight: {why}"
+        return f"at most {short_of(at_most, wish.target)}/s with {parallelism:,} in flight: {why}"
     if worst is not None:
         return f"{worst} {above(used[worst], allowed[worst])} busy at the target, more than {allowed[worst]:.0%}"
     if wish.p99 is not None and p99 > wish.p99:

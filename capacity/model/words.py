@@ -17,6 +17,18 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:,.{digits}g}"
 
 
+def short_of(rate: float, target: float) -> str:
+    """Return a rate with as many digits as tell it from a target that it misses.
+
+    >>> short_of(99.97, 100), short_of(2377.6, 2378), short_of(80, 100), short_of(120, 100)
+    ('99.97', '2,377.6', '80', '120')
+    """
+    digits = 3
+    while rate < target and digits < 15 and number(rate, digits) == number(target, digits):
+        digits += 1
+    return number(rate, digits)
+
+
 def milliseconds(seconds: float) -> str:
     """Return a time in milliseconds, where several are to be compared.
 

@@ -123,6 +123,14 @@ def test_cheaper_plans_miss_when_the_model_is_solved_for_them(
             assert lowest * (1 - found.headroom) < target
 
 
+@pytest.mark.parametrize(("target", "least"), [(216, "215.7"), (814, "813.8"), (1321, "1,320.9")])
+def test_a_plan_that_misses_by_a_hair_does_not_read_as_one_that_reaches_it(target: int, least: str) -> None:
+    """What is given at most has as many digits as tell it from the target."""
+    missed = size(Calibration.named("postgres"), target, headroom=0.05, draws=0).missed
+    assert [each.reason.split("/s")[0] for each in missed if least in each.reason] == [f"at most {least}"]
+    assert not [each.reason for each in missed if f" {target:,}/s" in each.reason]
+
+
 def test_without_a_p99_cores_are_the_utilization_law(postgres: Calibration) -> None:
     """target x CPU per start / 0.8, rounded up: 2.53 ms of server and 3.22 ms of database on this sweep."""
     found, demands = size(postgres, 2000, draws=0).needs(), postgres.demands
