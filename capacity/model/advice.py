@@ -267,7 +267,15 @@ def too_few_loops(needed: int, there: int) -> str:
 
 def of_cloud(cap: Ceiling, wish: Wish) -> tuple[tuple[str, str], ...]:
     """Return what to know of a target on Temporal Cloud."""
-    said = [("Cloud", "Temporal runs the cluster: only a namespace's limits and the launcher are yours to size")]
+    there = f"{number(wish.target * wish.network_delay)} for a network_delay of {milliseconds(wish.network_delay)}"
+    said = [
+        ("Cloud", "Temporal runs the cluster: only a namespace's limits and the launcher are yours to size"),
+        (
+            "In flight",
+            f"{there}; the time that Temporal takes for a start is not known and comes on top, at "
+            f"{MAXIMUM_PARALLELISM} in flight a process",
+        ),
+    ]
     times = math.ceil(wish.target / (cap.rate * wish.utilization) * 100 - 1e-6) / 100
     if times > 1:
         more = number(times)

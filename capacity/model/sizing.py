@@ -19,7 +19,7 @@ from capacity.model.cheaper import cheaper
 from capacity.model.cluster import CLOUD, Cluster
 from capacity.model.limits import Ceiling, ceilings
 from capacity.model.needs import Outcome, Stations, Wish, least_growth, outcome, response_without_load, stations_for
-from capacity.model.network import Parameters
+from capacity.model.network import MAXIMUM_PARALLELISM, Parameters
 from capacity.model.prediction import predict
 from capacity.model.sized import Figure, Predicted, Sizing
 from capacity.model.storage import DAY, storage_need
@@ -126,7 +126,8 @@ def _target(target: float | None, batch: int | None, within: float | None) -> fl
 
 def _on_cloud(blank: Sizing, cluster: Cluster, wish: Wish, calibration: Calibration) -> Sizing:
     cap = next(ceiling for ceiling in ceilings(cluster) if ceiling.key in CLOUD)
-    loops = max(math.ceil(wish.target * calibration.demands.launcher / wish.utilization), 1)
+    busy = wish.target * calibration.demands.launcher / wish.utilization
+    loops = max(math.ceil(busy), math.ceil(wish.target * wish.network_delay / MAXIMUM_PARALLELISM), 1)
     notes = advice.of_cloud(cap, wish)
     if wish.p99 is not None:
         return replace(blank, reason="no p99 of Temporal Cloud can be told: its CPUs are not known", notes=notes)

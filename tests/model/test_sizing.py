@@ -290,6 +290,18 @@ def test_temporal_cloud_has_its_own_limit(postgres: Calibration) -> None:
     assert size(postgres, 400, cluster=cloud).needs() == {"launcher processes": 1}
 
 
+def test_on_temporal_cloud_what_is_on_the_way_is_in_flight(postgres: Calibration) -> None:
+    """7,000/s x 0.2 s are 1,400 in flight: three processes of 512, and two are too few."""
+    limits = {"actions_per_second": 10_000, "requests_per_second": 10_000, "network_delay": 0.2}
+    cloud = Cluster.load("temporal-cloud").changed(limits)
+    found = size(postgres, 7000, cluster=cloud)
+    assert found.needs() == {"launcher processes": 3}
+    assert dict(found.notes)["In flight"].startswith(
+        "1,400 for a network_delay of 200 ms; the time that Temporal takes"
+    )
+    assert "3 launcher processes are needed" in str(size(postgres, 7000, cluster=cloud, launchers=2).reason)
+
+
 @pytest.mark.parametrize(
     ("wanted", "reason"),
     [
