@@ -53,7 +53,7 @@ def wish_of(found: Sizing) -> Wish:
 
 
 @quick
-@given(low=TARGETS, factor=st.floats(1.0, 30.0), p99=P99S, headroom=st.sampled_from([0.2, 0.5, 0.7]))
+@given(low=TARGETS, factor=st.floats(1.0, 30.0), p99=P99S, headroom=st.sampled_from([0.01, 0.2, 0.5, 0.7]))
 @example(low=2378.0, factor=1.0003, p99=None, headroom=0.2)
 @example(low=99_000.0, factor=1.02, p99=None, headroom=0.2)  # across a change in how the network is parted
 @example(low=1200.0, factor=1.05, p99=0.02, headroom=0.7)  # connections as busy as CPUs
@@ -378,6 +378,16 @@ def test_too_few_launcher_processes_is_a_reason(postgres: Calibration) -> None:
     far = Cluster(name="far", server_cores=1, database_cores=1, network_delay=0.5)
     assert "512 in flight" in str(size(postgres, 2000, cluster=far, launchers=1).reason)
     assert size(postgres, 2000, cluster=far, draws=0).needs()["launcher processes"] >= 2
+
+
+@pytest.mark.parametrize("target", [300, 2000, 10_000])
+def test_less_headroom_never_takes_more_cores(postgres: Calibration, target: float) -> None:
+    """Down to the lowest headroom a target can be had, for no more cores than with more of it, and without a risk."""
+    found = [size(postgres, target, headroom=headroom, draws=5) for headroom in (0.01, 0.012, 0.02, 0.05)]
+    assert [each.reason for each in found] == [None] * 4
+    cores = [each.needs()["server cores"] + each.needs()["database cores"] for each in found]
+    assert cores == sorted(cores)
+    assert not [each for each in found if "Risk" in dict(each.notes)]
 
 
 def test_more_headroom_takes_more(postgres: Calibration) -> None:
