@@ -100,22 +100,25 @@ def shape_for(calibration: Calibration, structure: Structure) -> Shape:
     1.26 and 1.33 at 1, 4 and 8 per CPU on one, 0.68, 1.23 and 1.40 on two. A lock serves in the order of arrival, so
     that theory's tail is its own: with one shard, for which the CPUs could do `IN_ORDER` times as much, measured over
     theory is 0.84 to 1.11 from 4 to 128 in flight, where that of the sweeps above rises to 2.6 (data/measurements).
-    From where locks bind to there a longer tail fades. SQLite's shape is that of its one connection, whatever the CPUs.
+    From where locks bind to there a longer tail fades. Connections are taken for CPUs: Go's `database/sql` gives a free
+    one to any of the starts that wait, so that its queue has a long tail too. SQLite's shape is that of its one
+    connection, whatever the CPUs.
     """
     if structure.lock_name == SQLITE_LOCK:
         return calibration.shape
     swept = structure_of(calibration.measurements.conditions)
-    (cpus, locks), (swept_cpus, swept_locks) = (_lowest(one, calibration.demands) for one in (structure, swept))
-    found = calibration.shape.on(min(cpus, locks) / min(swept_cpus, swept_locks))
-    if swept_cpus > swept_locks:  # its tail is that of a lock
+    (pools, locks), (swept_pools, swept_locks) = (_lowest(one, calibration.demands) for one in (structure, swept))
+    found = calibration.shape.on(min(pools, locks) / min(swept_pools, swept_locks))
+    if swept_pools > swept_locks:  # its tail is that of a lock
         return found
-    return found.in_order(min(max(math.log(cpus / locks) / math.log(IN_ORDER), 0.0), 1.0))
+    return found.in_order(min(max(math.log(pools / locks) / math.log(IN_ORDER), 0.0), 1.0))
 
 
 def _lowest(structure: Structure, demands: Parameters) -> tuple[float, float]:
-    """Return the lowest bound of CPUs, and that of locks [starts/s]."""
+    """Return the lowest bound of CPUs and connections, and that of locks [starts/s]."""
     found = bounds(structure, demands)
-    return min(rate for name, rate in found.items() if name.endswith("CPUs")), found.get(structure.lock_name, math.inf)
+    pools = (rate for name, rate in found.items() if name.endswith("CPUs") or name == "connections")
+    return min(pools), found.get(structure.lock_name, math.inf)
 
 
 def shaped(shape: Shape, q: float, theory: Floats, mean: Floats, parallelism: Floats, delay: float) -> Floats:

@@ -176,6 +176,18 @@ def test_a_core_more_lengthens_no_latency(calibrations: dict[str, Calibration], 
         assert (times[1:] / times[:-1]).max() < 1.05
 
 
+def test_further_cpus_leave_the_tail_of_few_connections(calibrations: dict[str, Calibration]) -> None:
+    """Where four connections bind, CPUs change no p99, and it is far from the mean: any that waits may be the next."""
+    found = [predict(calibrations["quiet"], [64], cluster=few_connections(cores), draws=0) for cores in (8, 16, 32, 64)]
+    assert {each.binding[0] for each in found} == {"connections"}
+    assert [each.p99.value[0] for each in found] == pytest.approx([found[0].p99.value[0]] * 4, rel=0.01)
+    assert found[0].p99.value[0] > 1.8 * found[0].mean.value[0]
+
+
+def few_connections(cores: int) -> Cluster:
+    return Cluster(name="few", cores=cores, shards=64, max_conns=4)
+
+
 def test_further_cpus_leave_the_latency_of_sqlites_connection(calibrations: dict[str, Calibration]) -> None:
     """On 64 cores in place of 2, 128 in flight on the dev server wait as long for its one connection, within 10 %."""
     dev = Cluster.load("devserver")
