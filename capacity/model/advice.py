@@ -10,7 +10,7 @@ from capacity.model.calibration import Calibration
 from capacity.model.fit import NAMES
 from capacity.model.limits import Ceiling
 from capacity.model.measurement import usable
-from capacity.model.needs import MOST_GROWTH, Outcome, Stations, Wish, cpu_needs, response_without_load
+from capacity.model.needs import BUSIEST, MOST_GROWTH, Outcome, Stations, Wish, cpu_needs, response_without_load
 from capacity.model.network import MAXIMUM_PARALLELISM
 from capacity.model.words import each_of, many, milliseconds, number
 
@@ -80,6 +80,7 @@ def figures(
     server, database = cpu_needs(demands)
     busy = f"at most {wish.utilization / (growth if why else 1.0):.0%} busy{why}"
     lock = wish.lock_utilization / (growth if why else 1.0)
+    counted = f"with CPUs {min(wish.utilization, BUSIEST):.0%} busy"
     rows = []
     if database is None:
         rows.append(("cores", "cores", stations.server, f"{milliseconds(server)} of CPU a start, {busy}"))
@@ -92,11 +93,18 @@ def figures(
         shards = result.utilization["shard locks"] * stations.shards * wish.shard_io_concurrency
         hold = milliseconds(shards / wish.target)
         rows.append(
-            ("shards", "shards", stations.shards, f"lock held {hold} a start, at most {lock:.0%}{why}; power of 2")
+            (
+                "shards",
+                "shards",
+                stations.shards,
+                f"lock held {hold} a start, at most {lock:.0%}{why} {counted}; power of 2",
+            )
         )
         use = milliseconds(result.utilization["connections"] * stations.connections / wish.target)
         each = f"max_conns {max_conns} on {each_of('history host', hosts['history'][0])}"
-        rows.append(("connections", "max_conns", stations.connections, f"one in use {use} a start, {busy}; {each}"))
+        rows.append(
+            ("connections", "max_conns", stations.connections, f"one in use {use} a start, {busy} {counted}; {each}")
+        )
     for kind, name, rest in _KINDS:
         count, cap = hosts[kind]
         if cap is not None:
@@ -157,6 +165,13 @@ def found(result: Outcome, stations: Stations, calibration: Calibration, wish: W
                 "unless the cluster will stay small",
             )
         )
+    said.append(
+        (
+            "Enough",
+            "shards and connections are counted for CPUs as busy as allowed; the whole cores of a small cluster are "
+            "less busy, and then fewer can be enough",
+        )
+    )
     said.append(("Keys", "hosts are counted at the keys given; raising a key saves hosts, never cores"))
     return tuple(said)
 

@@ -30,7 +30,7 @@ FEW_CORES: Final = 64.0
 ROUNDING: Final = 5e-4
 """By which share a resource may be busier than allowed: less than is ever shown."""
 
-_BUSIEST: Final = 0.95
+BUSIEST: Final = 0.95
 """Up to how busy CPUs locks and connections are counted: nearer to full the queue that holds them has no end."""
 
 _CELL: Final = 200
@@ -159,7 +159,7 @@ def response_without_load(demands: Parameters, wish: Wish) -> float:
 
 def load_of(demands: Parameters, wish: Wish, rate: float) -> Load:
     """Return how many starts hold a lock, how many connections are in use, and how many are in flight, at a rate."""
-    busy, alone = min(wish.utilization, _BUSIEST), response_without_load(demands, wish)
+    busy, alone = min(wish.utilization, BUSIEST), response_without_load(demands, wish)
     server, database = cpu_needs(demands)
     cells = cells_for(rate * alone, rate * demands.cpu / busy)
     share = rate / cells

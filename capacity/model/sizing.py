@@ -1,4 +1,6 @@
-"""The other way round: the smallest cluster that starts so many workflows per second, and what a smaller one lacks.
+"""The other way round: the fewest CPUs that start so many workflows per second, and what a smaller cluster lacks.
+
+Shards and connections are counted for CPUs as busy as allowed: no more of them are needed, and often fewer are enough.
 
 Invariants: a plan does what is asked when the model is solved for it. What cannot be done is a result with its reason,
 never an error.

@@ -434,6 +434,18 @@ def test_locks_outnumber_what_holds_them(postgres: Calibration) -> None:
     assert holding / stations.shards <= 0.4 < holding / (stations.shards / 2)
 
 
+def test_connections_and_shards_are_said_to_be_counted_for_busy_cpus(postgres: Calibration) -> None:
+    """At 50/s, where whole cores are less busy than allowed, half of both is enough: no figure says that it is not."""
+    found = size(postgres, 50, draws=0)
+    there, wish = stations_of(found), wish_of(found)
+    for field in ("shards", "connections"):
+        fewer = replace(there, **{field: math.ceil(getattr(there, field) / 2)})
+        assert outcome(fewer, postgres, postgres.demands, wish).misses is None
+        (reason,) = (figure.reason for figure in found.figures if figure.name == field)
+        assert "with CPUs 80% busy" in reason
+    assert "fewer can be enough" in dict(found.notes)["Enough"]
+
+
 def test_connections_are_enough_for_what_uses_them(postgres: Calibration) -> None:
     """At 10,000/s there are a quarter more than are in use, before and after the answers, by Little's law at least."""
     stations = stations_for(postgres.demands, Wish(10_000), 10_000)
