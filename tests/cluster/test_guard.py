@@ -115,14 +115,14 @@ def test_the_variable_and_the_profile_allow_too(monkeypatch: pytest.MonkeyPatch)
     assert check_target(Target("a.b:1")) == "a.b:1 is allowed by CAPACITY_ALLOW_TARGET"
 
 
-@pytest.mark.parametrize("source", ["--allow-target", "the profile", "CAPACITY_ALLOW_TARGET"])
+@pytest.mark.parametrize("source", ["name", "the profile", "CAPACITY_ALLOW_TARGET"])
 def test_a_malformed_allowed_address_is_said(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An allowed address with a typo is an error that says where it stands, not a silent refusal."""
     typo = ("temporal.dev",)
     monkeypatch.setenv("CAPACITY_ALLOW_TARGET", "temporal.dev" if source == "CAPACITY_ALLOW_TARGET" else "")
     target = Target("temporal.dev:7233", allowed=typo if source == "the profile" else ())
     with pytest.raises(UsageError, match=rf"allowed by {source} 'temporal\.dev' is not HOST:PORT"):
-        check_target(target, typo if source == "--allow-target" else ())
+        check_target(target, typo if source == "name" else ())
 
 
 def test_secrets_are_in_no_repr_and_no_refusal() -> None:
