@@ -190,7 +190,7 @@ def test_the_record_says_how_it_was_controlled_and_what_it_cost(devserver: DevSe
     """Parallelism, controller, CPU, memory, latency and series are those of the run."""
     run = launched(a_batch(60), devserver, parallelism=3)
     assert (run.parallelism, run.controller.limit) == (3, 3)
-    assert "--parallelism 3" in run.controller.asked
+    assert "3 in flight: parallelism 3" in run.controller.asked
     assert run.cpu_seconds > 0
     assert run.rss_bytes_max > 10 << 20
     latency = run.latency_seconds
