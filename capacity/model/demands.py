@@ -68,7 +68,7 @@ class Demands:
 
 
 LAUNCHER_CPU: Final = 26e-6
-"""CPU of this package's launcher, saturated, against a stub [s per start]; benchmarks/RESULTS.md has 20-29 µs."""
+"""CPU of this package's launcher, saturated, against a stub [s per start]; benchmarks/RESULTS.md has 8-37 µs."""
 REQUESTS: Final = MappingProxyType({"frontend": 0.0, "history": 1.0, "matching": 1.0})
 """Counted on the metrics page of server 1.32 with PostgreSQL (`persistence_requests`) over 2,000 starts at 16 in
 flight and 1,000 at one: history CreateWorkflowExecution 1.000; frontend none; matching CreateTasks 0.74 (it takes
